@@ -3,11 +3,11 @@
 # One folder = one library = one namespace. Sources are all *.cc beside the call, except
 # *_test.cc, which become the test binary dojo_NAME_test, and *_bench.cc. DEPS lists every
 # library of this project that is included, in full (the test `layering` holds the folder to
-# it); LINK and PRIVATE_LINK name targets from outside the project.
+# it; it reads this very call); LINK and PRIVATE_LINK name targets from outside the project.
 #
 # Tests carry the label `fast`; a file *_slow_test.cc becomes a binary of its own, label `slow`.
-define_property(GLOBAL PROPERTY DOJO_LAYERING
-  BRIEF_DOCS "Lines 'library: deps' that the layering test reads")
+define_property(GLOBAL PROPERTY DOJO_LIBRARIES
+  BRIEF_DOCS "Targets of all libraries declared so far, in dependency order")
 
 function(dojo_test target label)
   target_link_libraries(${target} PRIVATE GTest::gtest_main dojo_flags)
@@ -36,7 +36,7 @@ function(dojo_library name)
     add_library(${target} INTERFACE)
     target_link_libraries(${target} INTERFACE dojo_flags ${dep_targets} ${ARG_LINK})
   endif()
-  set_property(GLOBAL APPEND PROPERTY DOJO_LAYERING "${name}: ${ARG_DEPS}")
+  set_property(GLOBAL APPEND PROPERTY DOJO_LIBRARIES ${target})
 
   if(DOJO_BUILD_TESTS)
     if(tests)

@@ -1,0 +1,115 @@
+# OpenDojo. `make help` lists the targets; docs/decisions/001-build.md says how they hang together.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= /usr/bin/python3
+JOBS ?= $(shell nproc)
+# Arguments for what `make demo`, `make bench` and `make test-python` run.
+ARGS ?=
+
+venv_python := .venv/bin/python
+in_venv := $(venv_python) -m
+cxx_files = $(shell find src bench tests -name '*.h' -o -name '*.cc')
+# Compilations are shared between clones and build folders where ccache is installed.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+
+##@ To use
+demo: package ## Train the driving network on a virtual training tile and write its report
+	@$(venv_python) examples/drive/train.py $(ARGS)
+
+bench: package ## Paired benchmarks, answers checked first; leaves build/bench/results.json
+	@$(venv_python) bench/run.py $(ARGS)
+
+##@ To work on it
+test: package sanitize ## All tests: C++ (fast, slow), Python, C++ under sanitizers
+	@scripts/test.sh cpp python sanitize
+
+test-fast: package ## The tests that together take about a minute
+	@scripts/test.sh cpp-fast python-fast
+
+test-cpp: package ## C++ tests alone
+	@scripts/test.sh cpp
+
+test-python: package ## Python tests alone, e.g. ARGS='-k capture'
+	@scripts/test.sh python $(ARGS)
+
+test-sanitize: sanitize ## Fast C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/test.sh sanitize
+
+format: packages-lint .venv/.stamp ## Format all C++ and Python
+	@clang-format-19 -i $(cxx_files)
+	@$(in_venv) ruff format -q . && $(in_venv) ruff check -q --fix-only .
+
+lint: lint-quick build ## Format check, layering, ruff, mypy, then clang-tidy on changed files
+	@echo "==> lint: clang-tidy"
+	@$(venv_python) scripts/tidy.py -j $(JOBS)
+	@echo "==> make lint: clean"
+
+# All of `lint` that needs no build.
+lint-quick: packages-lint .venv/.stamp
+	@echo "==> lint: format"
+	@clang-format-19 --dry-run --Werror $(cxx_files)
+	@$(in_venv) ruff format -q --check .
+	@echo "==> lint: layering"
+	@$(venv_python) tests/layering/layering.py src/dojo
+	@echo "==> lint: ruff, mypy"
+	@$(in_venv) ruff check -q .
+	@$(in_venv) mypy
+
+lock: packages ## Write requirements.lock anew with the newest versions
+	@scripts/lock.sh $(PYTHON)
+
+clean: ## Remove what was built; the virtual environment and runs/ stay
+	@rm -rf build
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5) ":"} \
+	  /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "ARGS='...' goes to the program that demo and bench run. JOBS=$(JOBS) PYTHON=$(PYTHON)"
+	@echo "TORCH_WHEEL=path|url installs that build of PyTorch when .venv is first made."
+
+# --- The steps in between. Stamps stand for what is done; they depend on what it was done from.
+packages:
+	@scripts/install_packages.sh build
+
+packages-lint:
+	@scripts/install_packages.sh build lint
+
+.venv/.stamp: requirements.lock scripts/make_venv.sh | packages
+	@scripts/make_venv.sh $(PYTHON)
+	@touch $@
+
+build/build.ninja: CMakePresets.json | .venv/.stamp
+	@echo "==> configure: build"
+	@cmake --preset release > /dev/null
+
+# ninja knows what is out of date, CMakeLists and globs included, and is quick when nothing is.
+build: build/build.ninja
+	@echo "==> build: build"
+	@ninja -C build -j $(JOBS)
+
+build/asan/build.ninja: CMakePresets.json | packages
+	@echo "==> configure: build/asan"
+	@cmake --preset sanitize > /dev/null
+
+sanitize: build/asan/build.ninja
+	@echo "==> build: build/asan"
+	@ninja -C build/asan -j $(JOBS)
+
+# The Python sources are used in place; the extension is copied beside the package's metadata.
+.venv/.stamp-package: pyproject.toml CMakeLists.txt .venv/.stamp | build
+	@echo "==> package: opendojo, editable, into .venv"
+	@$(in_venv) pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+	  --config-settings=wheel.cmake=false -e .
+	@touch $@
+
+package: build .venv/.stamp-package
+	@cmake --install build --component python > /dev/null
+
+.PHONY: demo bench test test-fast test-cpp test-python test-sanitize format lint lint-quick lock \
+  clean help packages packages-lint build sanitize package
+.NOTPARALLEL:

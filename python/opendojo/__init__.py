@@ -1,0 +1,12 @@
+"""OpenDojo: train PyTorch networks in the number formats of Tesla's Dojo, and time them on it."""
+
+import os
+
+# Threads of PyTorch's OpenMP spin after each parallel region by default and would take the cores
+# from OpenDojo's own kernels. Must be set before torch is imported; a user's own setting stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from opendojo._core import __version__
+from opendojo.errors import Error
+
+__all__ = ["Error", "__version__"]
