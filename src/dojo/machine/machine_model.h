@@ -63,13 +63,13 @@ std::string_view name(LinkClass link);  // "node_link", ...
 std::optional<LinkClass> link_class_named(std::string_view name);
 
 struct LinkModel {
-  BytesPerCycle rate;  // of the unit that LinkClass names
+  BytesPerCycle rate{};  // of the unit that LinkClass names
   // The part of the rate that one row of sites has when it crosses west-east, and one column when
   // it crosses north-south (DieEdge: rate / rows and rate / columns of the die). For classes that
   // no row or column shares, both equal the rate.
-  BytesPerCycle per_row;
-  BytesPerCycle per_column;
-  Cycles latency;  // NodeLink: per hop; ports: to inject or eject; others: per crossing
+  BytesPerCycle per_row{};
+  BytesPerCycle per_column{};
+  Cycles latency{};  // NodeLink: per hop; ports: to inject or eject; others: per crossing
 };
 
 struct NodeModel {
@@ -77,18 +77,18 @@ struct NodeModel {
   int matrix_m = 0;
   int matrix_n = 0;
   int matrix_k = 0;
-  Bytes vector_width;  // of the vector pipe, per cycle
-  Bytes sram;
-  Bytes code;     // reserved for instructions
-  Bytes buffers;  // reserved for transfer buffers and panels; the memory plan may take more
+  Bytes vector_width{};  // of the vector pipe, per cycle
+  Bytes sram{};
+  Bytes code{};     // reserved for instructions
+  Bytes buffers{};  // reserved for transfer buffers and panels; the memory plan may take more
   // SRAM ports by user. The network's own ports are LinkClass::PortIn and PortOut.
-  BytesPerCycle vector_load;   // into vector and matrix operands
-  BytesPerCycle vector_store;  // out of them
-  BytesPerCycle scalar_load;
-  BytesPerCycle scalar_store;
-  Cycles t0;         // extra per output tile and panel of a matrix product (drain, loop)
-  Cycles sfu;        // per special function (exp, rsqrt, ...) and full vector of FP32 lanes
-  Cycles launch;     // per phase: barrier, list-parser set-up
+  BytesPerCycle vector_load{};   // into vector and matrix operands
+  BytesPerCycle vector_store{};  // out of them
+  BytesPerCycle scalar_load{};
+  BytesPerCycle scalar_store{};
+  Cycles t0{};       // extra per output tile and panel of a matrix product (drain, loop)
+  Cycles sfu{};      // per special function (exp, rsqrt, ...) and full vector of FP32 lanes
+  Cycles launch{};   // per phase: barrier, list-parser set-up
   double kappa = 0;  // slow-down of loads per unit of network port use (bank conflicts)
 
   std::int64_t macs_per_cycle() const { return std::int64_t{matrix_m} * matrix_n * matrix_k; }
@@ -98,10 +98,10 @@ struct NodeModel {
 
 // How transfers behave that are not a single link.
 struct NetworkModel {
-  Cycles alpha;         // store-and-forward: packet in SRAM -> semaphore -> read -> sent on
-  Cycles reduce_stage;  // the vector add of a reduction stage, on top of alpha
-  double pace = 0;      // share of a transfer's fair share that it injects at, (0, 1]
-  Bytes packet;         // payload of one packet
+  Cycles alpha{};         // store-and-forward: packet in SRAM -> semaphore -> read -> sent on
+  Cycles reduce_stage{};  // the vector add of a reduction stage, on top of alpha
+  double pace = 0;        // share of a transfer's fair share that it injects at, (0, 1]
+  Bytes packet{};         // payload of one packet
   // Cycles of one store-and-forward stage: s = 2 + alpha (in through the link, out through it).
   Cycles stage() const { return Cycles{2} + alpha; }
 };
@@ -109,20 +109,20 @@ struct NetworkModel {
 // One level: a grid of units of the level below (of sites for the die).
 struct LevelModel {
   Level level = Level::Die;
-  Shape grid;
+  Shape grid{};
 };
 
 // One interface processor and the rim die it is attached to, in machine-wide die coordinates.
 struct Attachment {
-  Site die;
+  Site die{};
   Side side = Side::West;
   friend constexpr auto operator<=>(const Attachment&, const Attachment&) = default;
 };
 
 struct HostModel {
-  int count = 0;  // of the machine; the processors are dealt to hosts in equal blocks, in order
-  int cores = 0;  // per host
-  Bytes memory;   // per host
+  int count = 0;   // of the machine; the processors are dealt to hosts in equal blocks, in order
+  int cores = 0;   // per host
+  Bytes memory{};  // per host
 };
 
 // Energy per event, joules in pico; each counts events of one node or byte.
@@ -139,60 +139,59 @@ struct EnergyModel {
   double pj_per_ethernet_byte = 0;
 };
 
-// Power from the top down; levels and parts that the machine has not are zero. static_per_die and
-// io_per_tile solve the published totals for the rest (docs/machine.md, "Energy").
+// Power; parts that the machine has not are zero. static_per_die and io_per_tile are what the
+// published totals of die and tile leave (docs/machine.md, "Energy").
 struct PowerModel {
-  Watts die;             // at full load
-  Watts serdes_per_die;  // always on
-  Watts static_per_die;  // clock, leakage, front end: what the events and SerDes leave of `die`
-  Watts tile;
+  Watts die{};             // at full load
+  Watts serdes_per_die{};  // always on
+  Watts static_per_die{};  // clock, leakage, front end: what the events and SerDes leave of `die`
+  Watts tile{};
   double supply_efficiency = 1;  // of the tile's regulators
-  Watts io_per_tile;             // all I/O dies of a tile
+  Watts io_per_tile{};           // all I/O dies of a tile
   double tile_supply_volts = 0;
   double tile_die_amperes = 0;
-  Watts processor;  // one interface processor
-  Watts host;       // one host: what a tray's published total leaves
-  Watts tray;
-  double pue = 1;  // power usage effectiveness of the building
+  Watts processor{};  // one interface processor
+  Watts host{};       // one host
+  double pue = 1;     // power usage effectiveness of the building
 };
 
 // Sums over one unit of a level (`dojo machine show` prints them).
 struct LevelTotals {
   Level level = Level::Die;
-  Shape dies;  // of the unit
+  Shape dies{};  // of the unit
   std::int64_t live_nodes = 0;
   std::int64_t logical_nodes = 0;
-  FlopsPerSecond peak_matrix;  // BF16 and CFloat8, on live nodes
-  FlopsPerSecond peak_vector;  // FP32, on live nodes
-  Bytes sram;                  // of live nodes
-  BytesPerSecond bisection;    // one way, across the weakest straight cut nearest the middle
-  BytesPerSecond edge;         // one way, the north edge of the unit
+  FlopsPerSecond peak_matrix{};  // BF16 and CFloat8, on live nodes
+  FlopsPerSecond peak_vector{};  // FP32, on live nodes
+  Bytes sram{};                  // of live nodes
+  BytesPerSecond bisection{};    // one way, across the weakest straight cut nearest the middle
+  BytesPerSecond edge{};         // one way, the north edge of the unit
   std::int64_t processors = 0;
-  Bytes hbm;
-  BytesPerSecond hbm_rate;
-  BytesPerSecond processor_link_rate;  // one way
-  BytesPerSecond ethernet_rate;        // one way
-  BytesPerSecond pcie_rate;            // one way
-  Watts power;
+  Bytes hbm{};
+  BytesPerSecond hbm_rate{};
+  BytesPerSecond processor_link_rate{};  // one way
+  BytesPerSecond ethernet_rate{};        // one way
+  BytesPerSecond pcie_rate{};            // one way
+  Watts power{};
 };
 
 struct MachineModel {
-  std::string name;
-  std::string title;
-  std::string digest;  // SHA-256 of every resolved number; equal machines have equal digests
-  Clock clock;
-  NodeModel node;
-  NetworkModel network;
-  std::vector<LevelModel> levels;
-  std::vector<Site> dead_sites;     // per die, in row-major order
-  Shape logical;                    // grid of nodes that each die offers for placement
-  std::vector<Site> logical_sites;  // where logical node (r, c) stands: [r * logical.columns + c]
-  std::array<std::optional<LinkModel>, kLinkClassCount> links;  // by LinkClass
-  std::vector<Attachment> processors;                           // host h serves an equal block
-  Bytes processor_hbm;                                          // of each
-  HostModel hosts;
-  EnergyModel energy;
-  PowerModel power;
+  std::string name{};
+  std::string title{};
+  std::string digest{};  // SHA-256 of every resolved number; equal machines have equal digests
+  Clock clock{};
+  NodeModel node{};
+  NetworkModel network{};
+  std::vector<LevelModel> levels{};
+  std::vector<Site> dead_sites{};     // per die, in row-major order
+  Shape logical{};                    // grid of nodes that each die offers for placement
+  std::vector<Site> logical_sites{};  // where logical node (r, c) stands: [r * logical.columns + c]
+  std::array<std::optional<LinkModel>, kLinkClassCount> links{};  // by LinkClass
+  std::vector<Attachment> processors{};                           // host h serves an equal block
+  Bytes processor_hbm{};                                          // of each
+  HostModel hosts{};
+  EnergyModel energy{};
+  PowerModel power{};
 
   bool has(LinkClass link) const { return links[static_cast<std::size_t>(link)].has_value(); }
   const LinkModel& link(LinkClass link) const;  // only if has(link)

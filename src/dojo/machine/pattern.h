@@ -47,10 +47,10 @@ enum class Association : std::uint8_t {
 
 // Bytes that a node receives from each side.
 struct HaloBytes {
-  Bytes north;
-  Bytes east;
-  Bytes south;
-  Bytes west;
+  Bytes north{};
+  Bytes east{};
+  Bytes south{};
+  Bytes west{};
   friend constexpr bool operator==(const HaloBytes&, const HaloBytes&) = default;
 };
 
@@ -59,10 +59,10 @@ struct Pattern {
   PatternKind kind = PatternKind::AllGather;
   Axis axis = Axis::Both;
   Association order = Association::None;
-  Bytes bytes;
+  Bytes bytes{};
   int source = 0;          // Multicast: index of the sender in its line; 0 is a line's end
   int distance = 0;        // Shift: not 0, negative is west or north
-  HaloBytes halo;          // Halo
+  HaloBytes halo{};        // Halo
   Side edge = Side::West;  // GatherToEdge, ScatterFromEdge
   int move_rows = 0;       // RegionMove: positive is south
   int move_columns = 0;    // RegionMove: positive is east

@@ -17,9 +17,9 @@
 namespace dojo::machine {
 
 struct Region {
-  Site first_die;      // north-west die, machine-wide die coordinates
-  Shape dies;          // of the rectangle
-  Shape nodes_of_die;  // logical nodes that each die gives
+  Site first_die{};      // north-west die, machine-wide die coordinates
+  Shape dies{};          // of the rectangle
+  Shape nodes_of_die{};  // logical nodes that each die gives
 
   constexpr int rows() const { return dies.rows * nodes_of_die.rows; }
   constexpr int columns() const { return dies.columns * nodes_of_die.columns; }
