@@ -100,7 +100,7 @@ sanitize: build/asan/build.ninja
 	@echo "==> build: build/asan"
 	@ninja -C build/asan -j $(JOBS)
 
-# The Python sources are used in place; the extension is copied beside the package's metadata.
+# The Python sources are used in place, and the extension that build/ made is copied beside them.
 .venv/.stamp-package: pyproject.toml CMakeLists.txt .venv/.stamp | build
 	@echo "==> package: opendojo, editable, into .venv"
 	@$(in_venv) pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
@@ -108,7 +108,7 @@ sanitize: build/asan/build.ninja
 	@touch $@
 
 package: build .venv/.stamp-package
-	@cmake --install build --component python > /dev/null
+	@cmake --install build --component python --prefix python > /dev/null
 
 .PHONY: demo bench test test-fast test-cpp test-python test-sanitize format lint lint-quick lock \
   clean help packages packages-lint build sanitize package

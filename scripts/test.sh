@@ -4,13 +4,26 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+run_ctest() {
+  local folder=$1
+  shift
+  if [[ -t 1 ]]; then
+    ctest --test-dir "$folder" -j 2 --no-tests=error --output-on-failure --progress "$@"
+  else
+    # A log keeps failures and the summary, not a line for each test that passed.
+    ctest --test-dir "$folder" -j 2 --no-tests=error --output-on-failure "$@" |
+      grep -v -E '^ *Start +[0-9]+:|\.\.\. +Passed +[0-9.]+ sec$|^Internal ctest|^$'
+    return "${PIPESTATUS[0]}"
+  fi
+}
+
 run_suite() {
   case $1 in
-    cpp) ctest --test-dir build -j 2 --output-on-failure --progress ;;
-    cpp-fast) ctest --test-dir build -L '^fast$' -j 2 --output-on-failure --progress ;;
+    cpp) run_ctest build ;;
+    cpp-fast) run_ctest build -L '^fast$' ;;
     python) .venv/bin/python -m pytest -q "${arguments[@]}" ;;
     python-fast) .venv/bin/python -m pytest -q -m 'not slow' "${arguments[@]}" ;;
-    sanitize) ctest --test-dir build/asan -L '^fast$' -j 2 --output-on-failure --progress ;;
+    sanitize) run_ctest build/asan -L '^fast$' ;;
   esac
 }
 
@@ -25,10 +38,7 @@ failed=0
 summary=""
 for suite in "${suites[@]}"; do
   echo "==> test: $suite"
-  # --progress rewrites its line on a terminal; in a log each line would stay.
-  if [[ -t 1 ]]; then run_suite "$suite"; else run_suite "$suite" 2>&1 | tr '\r' '\n' |
-    grep -v -E '^Test [0-9]+/|^$'; fi
-  if [[ ${PIPESTATUS[0]} -eq 0 ]]; then
+  if run_suite "$suite"; then
     summary+="    $suite: passed"$'\n'
   else
     failed=1
