@@ -53,6 +53,9 @@ struct StageLoop {
   int loop = 0;  // index into LoopNest::loops
   LoopKind kind = LoopKind::Parallel;
   Combine combine = Combine::Sum;  // of a reduce loop
+  // Of an indexed loop: the parallel loop whose points its index operand picks. Each of its points
+  // goes to one of those, so work counts the indexed loop and not the picked one.
+  std::optional<int> picks;
 };
 
 struct Term {
@@ -156,7 +159,8 @@ struct Work {
   std::int64_t results = 0;  // of the parallel loops
   PointCost total;           // per_point * points + per_result * results
 };
-// A counted loop (see Affine) of a slice counts its share of the tensor's extent, rounded up.
+// A slice of a counted loop (see Affine) counts its share of the tensor's extent, a slice of a
+// picked loop its share of the indexed loop's points; both rounded up.
 Work work(const LoopNest& nest, const Stage& stage);
 Work work(const LoopNest& nest, const Stage& stage, const Slice& slice);
 

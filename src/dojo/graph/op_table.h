@@ -2,7 +2,9 @@
 // loop nest (hence FLOPs) and documentation. Names are ATen packet names; operands are the tensor
 // arguments in schema order, attributes all other arguments under their schema names. Overloads
 // with one meaning share a row: a missing second tensor is the attribute of the same name
-// (`aten.add(%x) {other=2}`). docs/ops.md is printed from this table.
+// (`aten.add(%x) {other=2}`), and a list of tensors comes after the other operands. Arguments that
+// say nothing about values (layout, device, pin_memory, memory_format, non_blocking, generator)
+// are dropped. docs/ops.md is printed from this table.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +31,8 @@ enum class AttributeType : std::uint8_t {
   Float,
   Bool,
   String,
-  Ints,
+  Dtype,  // a string that names a Format: "f32", "i64", "bool"
+  Ints,   // ATen's bool[] too, as 0 and 1
   Floats,
   Scalar,           // an integer or a float; integers keep an integer result
   IntsPerDimension  // a list; one number stands for all dimensions
@@ -50,7 +53,8 @@ struct AttributeInfo {
 
 struct OperandInfo {
   std::string_view name;
-  bool is_optional = false;  // may be `none`, or missing at the end
+  bool is_optional = false;    // may be `none`, or missing at the end
+  bool is_shape_only = false;  // its values are not read; it is in no stage of the nest
 };
 
 // What a row is for: the first choice of a placement rule, a kernel family or a statistic.
@@ -102,7 +106,9 @@ struct OpInfo {
   NestFunction nest = nullptr;
   std::string_view doc;            // one line: what it computes
   bool is_reshape = false;         // same elements in the same order: nothing need move
+  bool is_strided_view = false;    // elements of operand 0 at regular strides (permute, slice)
   bool is_unlowered_only = false;  // must not stand in a lowered Graph
+  PointCost cost = {};             // of one element, for rows of a plain element-wise nest
 };
 
 // The row, or nullptr.
@@ -114,21 +120,31 @@ std::vector<std::string> op_names();
 // docs/ops.md.
 std::string ops_markdown();
 
-// --- attributes, with the row's default; the op must have been checked ---
-bool has_attribute(const Op& op, std::string_view name);  // given, or Defaulted
-std::int64_t int_attr(const Op& op, std::string_view name);
-double float_attr(const Op& op, std::string_view name);  // Float, or a Scalar of either kind
-bool bool_attr(const Op& op, std::string_view name);
-const std::string& string_attr(const Op& op, std::string_view name);
-std::vector<std::int64_t> ints_attr(const Op& op, std::string_view name);
+// --- attributes, with the row's default; the op must have been checked, the row must have the name
+// What attributes are read from: an Op or an OpCall.
+struct AttributeSource {
+  AttributeSource(const Op& op) : info(op.info), attributes(&op.attributes) {}           // NOLINT
+  AttributeSource(const OpCall& call) : info(call.info), attributes(call.attributes) {}  // NOLINT
+  const OpInfo* info;
+  const std::map<std::string, Attribute>* attributes;
+};
+bool has_attribute(const AttributeSource& op, std::string_view name);  // given, or Defaulted
+std::int64_t int_attr(const AttributeSource& op, std::string_view name);
+// Float, or a Scalar of either kind.
+double float_attr(const AttributeSource& op, std::string_view name);
+bool bool_attr(const AttributeSource& op, std::string_view name);
+const std::string& string_attr(const AttributeSource& op, std::string_view name);
+std::vector<std::int64_t> ints_attr(const AttributeSource& op, std::string_view name);
 // IntsPerDimension, one number repeated `dimensions` times.
-std::vector<std::int64_t> ints_attr(const Op& op, std::string_view name, std::size_t dimensions);
-std::vector<double> floats_attr(const Op& op, std::string_view name);
-std::optional<std::int64_t> optional_int_attr(const Op& op, std::string_view name);
-std::optional<double> optional_float_attr(const Op& op, std::string_view name);
-std::optional<std::vector<std::int64_t>> optional_ints_attr(const Op& op, std::string_view name);
+std::vector<std::int64_t> ints_attr(const AttributeSource& op, std::string_view name,
+                                    std::size_t dimensions);
+std::vector<double> floats_attr(const AttributeSource& op, std::string_view name);
+std::optional<std::int64_t> optional_int_attr(const AttributeSource& op, std::string_view name);
+std::optional<double> optional_float_attr(const AttributeSource& op, std::string_view name);
+std::optional<std::vector<std::int64_t>> optional_ints_attr(const AttributeSource& op,
+                                                            std::string_view name);
 // Whether a Scalar was given as an integer.
-bool is_int_attr(const Op& op, std::string_view name);
+bool is_int_attr(const AttributeSource& op, std::string_view name);
 
 // --- ops of a Graph ---
 OpCall call_of(const Graph& graph, const Op& op);
