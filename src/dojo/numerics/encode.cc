@@ -1,0 +1,146 @@
+#include "dojo/numerics/encode.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "dojo/base/check.h"
+#include "dojo/numerics/storage.h"
+
+namespace dojo::numerics {
+namespace {
+
+// A multiple of the 8 elements that share a Philox counter, and of every vector width.
+constexpr std::int64_t kRange = std::int64_t{1} << 15;
+
+bool is_finite(float x) { return (std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu) < 0x7F800000u; }
+
+void note(EncodeStats& stats, float x, bool saturated, bool zero_written) {
+  if (is_finite(x)) {
+    stats.amax = std::max(stats.amax, std::fabs(x));
+  } else {
+    ++stats.not_finite;
+  }
+  stats.saturated += saturated ? 1 : 0;
+  stats.zeroed += (x != 0 && zero_written) ? 1 : 0;
+}
+
+EncodeStats encode_cfloat_plain(std::span<const float> in, const CFloatSpec& spec,
+                                const RoundingSpec& rounding, std::uint8_t* out) {
+  EncodeStats stats;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const std::uint32_t random = rounding.mode == Rounding::Stochastic
+                                     ? rounding.stream.bits16(rounding.first_element + i)
+                                     : 0;
+    Flags flags;
+    const std::uint32_t code = internal::encode(spec, in[i], rounding.mode, random, flags);
+    out[i] = static_cast<std::uint8_t>(code);
+    note(stats, in[i], flags.overflow || flags.invalid, (code & spec.max_magnitude()) == 0);
+  }
+  return stats;
+}
+
+EncodeStats encode_bf16_plain(std::span<const float> in, const RoundingSpec& rounding,
+                              std::byte* out) {
+  EncodeStats stats;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const std::uint16_t code =
+        rounding.mode == Rounding::Stochastic
+            ? encode_bf16_stochastic(in[i], rounding.stream.bits16(rounding.first_element + i))
+            : encode_bf16_nearest(in[i]);
+    std::memcpy(out + 2 * i, &code, 2);
+    const bool clamped = rounding.mode == Rounding::Stochastic
+                             ? std::fabs(in[i]) > std::bit_cast<float>(0x7F7F0000u)
+                             : !is_finite(decode_bf16(code));
+    note(stats, in[i], is_finite(in[i]) && clamped, (code & 0x7FFFu) == 0);
+  }
+  return stats;
+}
+
+EncodeStats copy_f32(std::span<const float> in, std::byte* out) {
+  EncodeStats stats;
+  std::memcpy(out, in.data(), in.size_bytes());
+  for (const float x : in) {
+    note(stats, x, false, false);
+  }
+  return stats;
+}
+
+}  // namespace
+
+EncodeStats& EncodeStats::operator+=(const EncodeStats& other) {
+  amax = std::max(amax, other.amax);
+  saturated += other.saturated;
+  zeroed += other.zeroed;
+  not_finite += other.not_finite;
+  return *this;
+}
+
+EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+                   std::span<std::byte> out, Isa isa) {
+  DOJO_CHECK(is_float(to.format));
+  DOJO_CHECK(out.size() == in.size() * static_cast<std::size_t>(bytes_of(to.format)));
+  static_cast<void>(isa);
+  if (to.format == Format::F32) {
+    return copy_f32(in, out.data());
+  }
+  if (to.format == Format::Bf16) {
+    return encode_bf16_plain(in, rounding, out.data());
+  }
+  return encode_cfloat_plain(in, cfloat_spec(to.format, to.bias, to.denormals), rounding,
+                             reinterpret_cast<std::uint8_t*>(out.data()));
+}
+
+EncodeStats encode(ThreadPool& pool, std::span<const float> in, const StorageFormat& to,
+                   const RoundingSpec& rounding, std::span<std::byte> out, Isa isa) {
+  const std::size_t width = static_cast<std::size_t>(bytes_of(to.format));
+  DOJO_CHECK(out.size() == in.size() * width);
+  std::mutex mutex;
+  EncodeStats total;
+  pool.parallel_for(
+      static_cast<std::int64_t>(in.size()), kRange, [&](std::int64_t begin, std::int64_t end) {
+        const std::size_t first = static_cast<std::size_t>(begin);
+        const std::size_t count = static_cast<std::size_t>(end - begin);
+        RoundingSpec part = rounding;
+        part.first_element += first;
+        const EncodeStats stats = encode(in.subspan(first, count), to, part,
+                                         out.subspan(first * width, count * width), isa);
+        const std::lock_guard lock(mutex);
+        total += stats;
+      });
+  return total;
+}
+
+void decode(std::span<const std::byte> in, const StorageFormat& from, std::span<float> out,
+            Isa isa) {
+  DOJO_CHECK(in.size() == out.size() * static_cast<std::size_t>(bytes_of(from.format)));
+  static_cast<void>(isa);
+  const ElementReader read(Storage{in.data(), from, 0});
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out[i] = read(static_cast<std::int64_t>(i));
+  }
+}
+
+void decode(ThreadPool& pool, std::span<const std::byte> in, const StorageFormat& from,
+            std::span<float> out, Isa isa) {
+  const std::size_t width = static_cast<std::size_t>(bytes_of(from.format));
+  DOJO_CHECK(in.size() == out.size() * width);
+  pool.parallel_for(
+      static_cast<std::int64_t>(out.size()), kRange, [&](std::int64_t begin, std::int64_t end) {
+        const std::size_t first = static_cast<std::size_t>(begin);
+        const std::size_t count = static_cast<std::size_t>(end - begin);
+        decode(in.subspan(first * width, count * width), from, out.subspan(first, count), isa);
+      });
+}
+
+void random_bits16(const RandomStream& stream, std::uint64_t first_element,
+                   std::span<std::uint16_t> random, Isa isa) {
+  static_cast<void>(isa);
+  for (std::size_t i = 0; i < random.size(); ++i) {
+    random[i] = stream.bits16(first_element + i);
+  }
+}
+
+}  // namespace dojo::numerics

@@ -1,0 +1,24 @@
+// Which instruction set a kernel uses. Every kernel gives equal bits on every path: the choice is
+// about speed alone, and tests make it explicit. Plain is the scalar twin, written from the
+// definition; Avx512 needs avx512f, bw, vl and dq.
+//
+// All arithmetic here assumes the default floating-point environment: round to nearest even, and
+// neither flush-to-zero nor denormals-are-zero.
+#pragma once
+
+#include <cstdint>
+
+namespace dojo::numerics {
+
+enum class Isa : std::uint8_t { Plain, Avx512 };
+
+// The fastest path this CPU can run.
+Isa best_isa();
+
+constexpr const char* name_of(Isa isa) { return isa == Isa::Avx512 ? "avx512" : "plain"; }
+
+// Whether the calling thread rounds to nearest even and keeps denormals (x86: MXCSR). Threads
+// inherit the setting of the thread that starts them.
+bool float_environment_is_default();
+
+}  // namespace dojo::numerics

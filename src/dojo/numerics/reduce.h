@@ -1,0 +1,41 @@
+// Reductions over any loops of a tensor, in one stated order (association.h): each output folds its
+// points in the order of the reduce loops. Sums start at +0, maxima at -Inf.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "dojo/base/thread_pool.h"
+#include "dojo/numerics/association.h"
+#include "dojo/numerics/isa.h"
+#include "dojo/numerics/storage.h"
+
+namespace dojo::numerics {
+
+enum class Reduction : std::uint8_t {
+  Sum,                     // acc + x
+  Mean,                    // the Sum divided by float(number of points): one more rounding
+  Max,                     // x where x > acc or x is the first NaN, else acc
+  SumOfSquares,            // fma(x, x, acc)
+  SumOfSquaredDeviations,  // d = x - center of this output (rounded), fma(d, d, acc)
+};
+
+struct StridedLoop {
+  std::int64_t extent = 1;
+  std::int64_t stride = 0;  // in elements
+};
+
+// Outputs are the points of `parallel`, each over the points of `reduce`; both outermost first.
+struct ReduceSpace {
+  std::vector<StridedLoop> parallel{};
+  std::vector<StridedLoop> reduce{};
+};
+
+// out: contiguous, in the order of the parallel loops. `center`: like out, for
+// SumOfSquaredDeviations only.
+void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const ReduceSpace& space,
+            const ReduceCuts& cuts, float* out, const float* center = nullptr,
+            Isa isa = best_isa());
+
+}  // namespace dojo::numerics
