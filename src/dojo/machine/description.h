@@ -25,7 +25,7 @@ namespace dojo::machine {
 struct Facts;  // the typed facts, section by section: internal/facts.h
 
 // A value type: copies are equal and independent. Only the functions below make one, so its facts
-// always hold together (check_facts).
+// always hold together (internal::check_facts).
 class Description {
  public:
   Description(std::string name, std::string title, Facts facts);
@@ -45,7 +45,7 @@ class Description {
   std::unique_ptr<Facts> facts_;
 };
 
-// Names of the machines that come with the program, in order of size.
+// Names of the machines that come with the program, sorted.
 std::vector<std::string> shipped_machines();
 
 // A shipped machine by name, or any machine file by path (a name with a '/' or ending in ".toml").
@@ -57,12 +57,16 @@ Result<Description> load_description(std::string_view name_or_path);
 using IncludeReader = std::function<Result<std::string>(const std::string& path)>;
 
 // The same for a text; `file` is what errors call it. Without a reader, `include` can name shipped
-// machines only.
+// machines only ("d1" or "d1.toml").
 Result<Description> parse_description(std::string_view toml, const std::string& file,
                                       const IncludeReader& reader = {});
 
 // The plain numbers. Never fails: a Description's facts hold together.
 MachineModel resolve(const Description& description);
+
+// What is odd about a machine without being wrong, one sentence each: energy constants that
+// contradict the power totals. Empty for the shipped machines.
+std::vector<std::string> cautions(const MachineModel& machine);
 
 // load_description and resolve in one.
 Result<MachineModel> load_machine(std::string_view name_or_path);

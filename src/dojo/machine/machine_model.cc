@@ -155,10 +155,12 @@ LevelTotals MachineModel::totals(Level level) const {
   out.bisection = per_second(bisection(*this, out.dies));
   out.edge = per_second(link(rim(level)).rate * static_cast<double>(out.dies.columns));
 
-  const double units = static_cast<double>(dies().count()) / static_cast<double>(die_count);
-  const auto share = [&](std::size_t count) { return static_cast<double>(count) / units; };
-  const double processor_count = share(processors.size());
-  out.processors = static_cast<std::int64_t>(processor_count);
+  // Of a unit below the processors' level a share would be no whole number: it has none.
+  const std::int64_t units = dies().count() / die_count;
+  const bool has_interface = level >= interface_level;
+  out.processors = has_interface ? static_cast<std::int64_t>(processors.size()) / units : 0;
+  const std::int64_t host_count = has_interface ? hosts.count / units : 0;
+  const double processor_count = static_cast<double>(out.processors);
   if (out.processors > 0) {
     const auto sum = [&](LinkClass link_class) {
       return per_second(link(link_class).rate * processor_count);
@@ -177,7 +179,7 @@ LevelTotals MachineModel::totals(Level level) const {
     out.power = Watts(tiles * power.tile.count());
   }
   out.power += Watts(processor_count * power.processor.count() +
-                     share(static_cast<std::size_t>(hosts.count)) * power.host.count());
+                     static_cast<double>(host_count) * power.host.count());
   return out;
 }
 

@@ -100,10 +100,9 @@ struct NodeModel {
 struct NetworkModel {
   Cycles alpha{};         // store-and-forward: packet in SRAM -> semaphore -> read -> sent on
   Cycles reduce_stage{};  // the vector add of a reduction stage, on top of alpha
-  double pace = 0;        // share of a transfer's fair share that it injects at, (0, 1]
+  Cycles stage{};         // s = hop + inject + alpha: one store-and-forward stage
+  double pace = 0;        // share of its fair share at which a transfer injects, (0, 1]
   Bytes packet{};         // payload of one packet
-  // Cycles of one store-and-forward stage: s = 2 + alpha (in through the link, out through it).
-  Cycles stage() const { return Cycles{2} + alpha; }
 };
 
 // One level: a grid of units of the level below (of sites for the die).
@@ -142,7 +141,8 @@ struct EnergyModel {
 // Power; parts that the machine has not are zero. static_per_die and io_per_tile are what the
 // published totals of die and tile leave (docs/machine.md, "Energy").
 struct PowerModel {
-  Watts die{};             // at full load
+  Watts die{};             // at full load: events, SerDes and static
+  Watts events_per_die{};  // matrix unit, SRAM and hops at full load
   Watts serdes_per_die{};  // always on
   Watts static_per_die{};  // clock, leakage, front end: what the events and SerDes leave of `die`
   Watts tile{};
@@ -166,13 +166,13 @@ struct LevelTotals {
   Bytes sram{};                  // of live nodes
   BytesPerSecond bisection{};    // one way, across the weakest straight cut nearest the middle
   BytesPerSecond edge{};         // one way, the north edge of the unit
-  std::int64_t processors = 0;
+  std::int64_t processors = 0;   // 0 below the level they belong to, like all that follows of them
   Bytes hbm{};
   BytesPerSecond hbm_rate{};
   BytesPerSecond processor_link_rate{};  // one way
   BytesPerSecond ethernet_rate{};        // one way
   BytesPerSecond pcie_rate{};            // one way
-  Watts power{};
+  Watts power{};  // at full load, with processors and hosts; without the building
 };
 
 struct MachineModel {
@@ -187,8 +187,9 @@ struct MachineModel {
   Shape logical{};                    // grid of nodes that each die offers for placement
   std::vector<Site> logical_sites{};  // where logical node (r, c) stands: [r * logical.columns + c]
   std::array<std::optional<LinkModel>, kLinkClassCount> links{};  // by LinkClass
-  std::vector<Attachment> processors{};                           // host h serves an equal block
-  Bytes processor_hbm{};                                          // of each
+  Level interface_level = Level::Die;    // processors and hosts belong to one unit of this level
+  std::vector<Attachment> processors{};  // host h serves an equal block
+  Bytes processor_hbm{};                 // of each
   HostModel hosts{};
   EnergyModel energy{};
   PowerModel power{};
