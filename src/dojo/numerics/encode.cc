@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/codec_avx512.h"
 #include "dojo/numerics/storage.h"
 
 namespace dojo::numerics {
@@ -82,15 +83,19 @@ EncodeStats encode(std::span<const float> in, const StorageFormat& to, const Rou
                    std::span<std::byte> out, Isa isa) {
   DOJO_CHECK(is_float(to.format));
   DOJO_CHECK(out.size() == in.size() * static_cast<std::size_t>(bytes_of(to.format)));
-  static_cast<void>(isa);
+  // Ties away from zero is a test mode: it has the plain path alone.
+  const bool vector = isa == Isa::Avx512 && rounding.mode != Rounding::NearestAway;
   if (to.format == Format::F32) {
-    return copy_f32(in, out.data());
+    return vector ? avx512::copy_f32(in, out.data()) : copy_f32(in, out.data());
   }
   if (to.format == Format::Bf16) {
-    return encode_bf16_plain(in, rounding, out.data());
+    return vector ? avx512::encode_bf16(in, rounding, out.data())
+                  : encode_bf16_plain(in, rounding, out.data());
   }
-  return encode_cfloat_plain(in, cfloat_spec(to.format, to.bias, to.denormals), rounding,
-                             reinterpret_cast<std::uint8_t*>(out.data()));
+  const CFloatSpec spec = cfloat_spec(to.format, to.bias, to.denormals);
+  std::uint8_t* codes = reinterpret_cast<std::uint8_t*>(out.data());
+  return vector ? avx512::encode_cfloat(in, spec, rounding, codes)
+                : encode_cfloat_plain(in, spec, rounding, codes);
 }
 
 EncodeStats encode(ThreadPool& pool, std::span<const float> in, const StorageFormat& to,
@@ -116,7 +121,10 @@ EncodeStats encode(ThreadPool& pool, std::span<const float> in, const StorageFor
 void decode(std::span<const std::byte> in, const StorageFormat& from, std::span<float> out,
             Isa isa) {
   DOJO_CHECK(in.size() == out.size() * static_cast<std::size_t>(bytes_of(from.format)));
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::decode(in.data(), from, out);
+    return;
+  }
   const ElementReader read(Storage{in.data(), from, 0});
   for (std::size_t i = 0; i < out.size(); ++i) {
     out[i] = read(static_cast<std::int64_t>(i));
@@ -137,7 +145,10 @@ void decode(ThreadPool& pool, std::span<const std::byte> in, const StorageFormat
 
 void random_bits16(const RandomStream& stream, std::uint64_t first_element,
                    std::span<std::uint16_t> random, Isa isa) {
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::random_bits16(stream, first_element, random);
+    return;
+  }
   for (std::size_t i = 0; i < random.size(); ++i) {
     random[i] = stream.bits16(first_element + i);
   }
