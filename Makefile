@@ -24,13 +24,13 @@ bench: package ## Paired benchmarks, answers checked first; leaves build/bench/r
 	@$(venv_python) bench/run.py $(ARGS)
 
 ##@ To work on it
-test: package sanitize ## All tests: C++ (fast, slow), Python, C++ under sanitizers
+test: build package sanitize ## All tests: C++ (fast, slow), Python, C++ under sanitizers
 	@scripts/test.sh cpp python sanitize
 
-test-fast: package ## The tests that together take about a minute
+test-fast: build package ## The tests that together take about a minute
 	@scripts/test.sh cpp-fast python-fast
 
-test-cpp: package ## C++ tests alone
+test-cpp: build ## C++ tests alone
 	@scripts/test.sh cpp
 
 test-python: package ## Python tests alone, e.g. ARGS='-k capture'
@@ -89,27 +89,31 @@ build/build.ninja: CMakePresets.json | .venv/.stamp
 
 # ninja knows what is out of date, CMakeLists and globs included, and is quick when nothing is.
 build: build/build.ninja
-	@echo "==> build: build"
+	@echo "==> build: all, in build/"
 	@ninja -C build -j $(JOBS)
+
+build-product: build/build.ninja
+	@echo "==> build: the command and the Python extension, in build/"
+	@ninja -C build -j $(JOBS) product
 
 build/asan/build.ninja: CMakePresets.json | packages
 	@echo "==> configure: build/asan"
 	@cmake --preset sanitize > /dev/null
 
 sanitize: build/asan/build.ninja
-	@echo "==> build: build/asan"
+	@echo "==> build: tests with sanitizers, in build/asan/"
 	@ninja -C build/asan -j $(JOBS)
 
 # The Python sources are used in place, and the extension that build/ made is copied beside them.
-.venv/.stamp-package: pyproject.toml CMakeLists.txt .venv/.stamp | build
+.venv/.stamp-package: pyproject.toml CMakeLists.txt .venv/.stamp | build-product
 	@echo "==> package: opendojo, editable, into .venv"
 	@$(in_venv) pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
 	  --config-settings=wheel.cmake=false -e .
 	@touch $@
 
-package: build .venv/.stamp-package
+package: build-product .venv/.stamp-package
 	@cmake --install build --component python --prefix python > /dev/null
 
 .PHONY: demo bench test test-fast test-cpp test-python test-sanitize format lint lint-quick lock \
-  clean help packages packages-lint build sanitize package
+  clean help packages packages-lint build build-product sanitize package
 .NOTPARALLEL:

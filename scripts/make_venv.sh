@@ -25,7 +25,7 @@ torch=$(grep -E '^torch==' requirements.lock)
 # PyTorch goes first and alone, so that no other package chooses which build of it comes.
 if [[ -n "${TORCH_WHEEL:-}" ]]; then
   echo "==> venv: PyTorch from $TORCH_WHEEL"
-  pip install -q --constraint <(grep -v '^torch==' requirements.lock) "$TORCH_WHEEL"
+  pip install -qq --constraint <(grep -v '^torch==' requirements.lock) "$TORCH_WHEEL"
   installed=$("$venv/bin/python" -c 'from importlib.metadata import version as v; print(v("torch"))')
   if [[ "torch==${installed%%+*}" != "$torch" ]]; then
     echo "error: $TORCH_WHEEL is PyTorch $installed, but this project is made for $torch" >&2
@@ -36,7 +36,7 @@ else
     echo "==> venv: $torch from pip's index. Where that index serves the CUDA build (gigabytes)," \
       "a CPU build is enough: make ... TORCH_WHEEL=<path or URL of its wheel>"
   fi
-  pip install -q --constraint requirements.lock "$torch"
+  pip install -qq --constraint requirements.lock "$torch"
 fi
 echo "==> venv: Python packages of requirements.lock"
-pip install -q -r <(grep -v '^torch==' requirements.lock)
+pip install -qq -r <(grep -v '^torch==' requirements.lock)
