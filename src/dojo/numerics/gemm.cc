@@ -3,29 +3,11 @@
 #include <cmath>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/batch.h"
+#include "dojo/numerics/internal/gemm_avx512.h"
 
 namespace dojo::numerics {
 namespace {
-
-struct BatchOffset {
-  std::int64_t a = 0;
-  std::int64_t b = 0;
-  std::int64_t out = 0;
-};
-
-BatchOffset batch_offset(const GemmShape& shape, const MatrixOperand& a, const MatrixOperand& b,
-                         const MatrixOutput& out, std::int64_t index) {
-  BatchOffset at;
-  for (int loop = 2; loop >= 0; --loop) {
-    const std::size_t i = static_cast<std::size_t>(loop);
-    const std::int64_t digit = index % shape.batch[i];
-    index /= shape.batch[i];
-    at.a += digit * a.batch_stride[i];
-    at.b += digit * b.batch_stride[i];
-    at.out += digit * out.batch_stride[i];
-  }
-  return at;
-}
 
 float finish(const Epilogue& epilogue, float sum, std::int64_t row, std::int64_t column) {
   if (epilogue.row_bias != nullptr) {
@@ -44,22 +26,23 @@ void gemm_plain(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a
   const ElementReader read_a(a.storage);
   const ElementReader read_b(b.storage);
   const std::array<std::int64_t, 1> extent{shape.k};
-  const std::int64_t batches = shape.batch[0] * shape.batch[1] * shape.batch[2];
-  pool.parallel_for(batches * shape.m, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      const std::int64_t row = index % shape.m;
-      const BatchOffset at = batch_offset(shape, a, b, out, index / shape.m);
-      for (std::int64_t column = 0; column < shape.n; ++column) {
-        const float sum =
-            sum_in_order(extent, cuts, [&](float acc, std::span<const std::int64_t> point) {
-              return std::fma(read_a(at.a + row * a.row_stride + point[0] * a.column_stride),
-                              read_b(at.b + point[0] * b.row_stride + column * b.column_stride),
-                              acc);
-            });
-        out.data[at.out + row * out.row_stride + column] = finish(epilogue, sum, row, column);
-      }
-    }
-  });
+  pool.parallel_for(
+      internal::batch_count(shape) * shape.m, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t index = begin; index < end; ++index) {
+          const std::int64_t row = index % shape.m;
+          const internal::BatchOffset at =
+              internal::batch_offset(shape, a, b, out, index / shape.m);
+          for (std::int64_t column = 0; column < shape.n; ++column) {
+            const float sum =
+                sum_in_order(extent, cuts, [&](float acc, std::span<const std::int64_t> point) {
+                  return std::fma(read_a(at.a + row * a.row_stride + point[0] * a.column_stride),
+                                  read_b(at.b + point[0] * b.row_stride + column * b.column_stride),
+                                  acc);
+                });
+            out.data[at.out + row * out.row_stride + column] = finish(epilogue, sum, row, column);
+          }
+        }
+      });
 }
 
 }  // namespace
@@ -68,7 +51,10 @@ void gemm(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a, cons
           const ReduceCuts& cuts, const Epilogue& epilogue, const MatrixOutput& out, Isa isa) {
   DOJO_CHECK(shape.m >= 0 && shape.n >= 0 && shape.k >= 0);
   DOJO_CHECK(cuts.block.size() <= 1);
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::gemm(pool, shape, a, b, cuts, epilogue, out);
+    return;
+  }
   gemm_plain(pool, shape, a, b, cuts, epilogue, out);
 }
 

@@ -102,6 +102,11 @@ struct LoadU8 {
   }
 };
 
+// As relu of gemm.h: +0 where x <= 0, a NaN stays.
+inline __m512 relu(__m512 x) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLE_UQ), x);
+}
+
 constexpr __mmask16 first_lanes(std::int64_t count) {
   return count >= 16 ? __mmask16{0xFFFF} : static_cast<__mmask16>((1u << count) - 1);
 }

@@ -1,0 +1,145 @@
+// Packing: a panel of `lanes` rows of an operand, decoded to FP32 and laid out so that the lanes of
+// one point are adjacent. Used for GEMM panels, channel-last images and reductions alike.
+// Include from files that choose the path at run time; the functions below are AVX-512 code.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <variant>
+
+#include "dojo/base/check.h"
+#include "dojo/numerics/internal/decode_avx512.h"
+#include "dojo/numerics/storage.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")
+
+namespace dojo::numerics::avx512 {
+
+using AnyLoad = std::variant<LoadF32, LoadBf16, LoadCFloat, LoadU8>;
+
+inline AnyLoad load_of(const StorageFormat& type) {
+  switch (type.format) {
+    case Format::F32:
+      return LoadF32(type);
+    case Format::Bf16:
+      return LoadBf16(type);
+    case Format::U8:
+      return LoadU8(type);
+    default:
+      DOJO_CHECK(has_bias(type.format));
+      return LoadCFloat(type);
+  }
+}
+
+// body(load) with the load's own type.
+template <class Body>
+void with_load(const AnyLoad& load, const Body& body) {
+  switch (load.index()) {
+    case 0:
+      return body(*std::get_if<0>(&load));
+    case 1:
+      return body(*std::get_if<1>(&load));
+    case 2:
+      return body(*std::get_if<2>(&load));
+    default:
+      return body(*std::get_if<3>(&load));
+  }
+}
+
+inline void transpose_16x16(__m512 (&r)[16]) {
+  __m512 t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512d a = _mm512_castps_pd(t[4 * i]);
+    const __m512d b = _mm512_castps_pd(t[4 * i + 1]);
+    const __m512d c = _mm512_castps_pd(t[4 * i + 2]);
+    const __m512d d = _mm512_castps_pd(t[4 * i + 3]);
+    r[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xDD);
+    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xDD);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xDD);
+    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xDD);
+  }
+}
+
+// One element.
+template <class Load>
+float element(const Load& load, const std::byte* at) {
+  return _mm512_cvtss_f32(load(at, __mmask16{1}));
+}
+
+struct Panel {
+  const std::byte* data = nullptr;  // lane 0, point 0
+  std::int64_t lane_stride = 0;     // in elements
+  std::int64_t point_stride = 0;
+  std::int64_t lanes = 0;
+  std::int64_t points = 0;
+};
+
+// to[point * pitch + lane] = element(lane, point); lanes up to the next multiple of 16 are set to 0
+// as far as they are within the pitch.
+template <class Load>
+void pack(const Load& load, const Panel& from, float* to, std::int64_t pitch) {
+  constexpr std::int64_t kBytes = Load::kBytes;
+  for (std::int64_t lane = 0; lane < from.lanes; lane += 16) {
+    const std::byte* data = from.data + lane * from.lane_stride * kBytes;
+    const std::int64_t count = std::min<std::int64_t>(16, from.lanes - lane);
+    const __mmask16 read = first_lanes(count);
+    const __mmask16 write = first_lanes(pitch - lane);
+    float* out = to + lane;
+    if (from.lane_stride == 1) {
+      for (std::int64_t k = 0; k < from.points; ++k) {
+        _mm512_mask_storeu_ps(out + k * pitch, write,
+                              load(data + k * from.point_stride * kBytes, read));
+      }
+    } else if (from.point_stride == 1) {
+      for (std::int64_t k = 0; k < from.points; k += 16) {
+        const std::int64_t points = std::min<std::int64_t>(16, from.points - k);
+        const __mmask16 valid = first_lanes(points);
+        __m512 rows[16];
+        for (std::int64_t r = 0; r < 16; ++r) {
+          rows[r] = r < count ? load(data + (r * from.lane_stride + k) * kBytes, valid)
+                              : _mm512_setzero_ps();
+        }
+        transpose_16x16(rows);
+        for (std::int64_t p = 0; p < points; ++p) {
+          _mm512_mask_storeu_ps(out + (k + p) * pitch, write, rows[p]);
+        }
+      }
+    } else {
+      for (std::int64_t k = 0; k < from.points; ++k) {
+        _mm512_mask_storeu_ps(out + k * pitch, write, _mm512_setzero_ps());
+        for (std::int64_t r = 0; r < count; ++r) {
+          out[k * pitch + r] =
+              element(load, data + (r * from.lane_stride + k * from.point_stride) * kBytes);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace dojo::numerics::avx512
+
+#pragma GCC pop_options
