@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/convolution_avx512.h"
 
 namespace dojo::numerics {
 namespace {
@@ -127,7 +128,10 @@ void convolution(ThreadPool& pool, const ConvolutionShape& shape, const ImageOpe
                  const ImageOperand& weight, const ReduceCuts& cuts, const float* bias,
                  Activation activation, float* out, Isa isa) {
   check_shape(shape);
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::convolution(pool, shape, input, weight, cuts, bias, activation, out);
+    return;
+  }
   forward_plain(pool, shape, input, weight, cuts, bias, activation, out);
 }
 
@@ -135,7 +139,10 @@ void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                 const ImageOperand& output_gradient, const ImageOperand& weight,
                                 const ReduceCuts& cuts, float* out, Isa isa) {
   check_shape(shape);
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::convolution_input_gradient(pool, shape, output_gradient, weight, cuts, out);
+    return;
+  }
   input_gradient_plain(pool, shape, output_gradient, weight, cuts, out);
 }
 
@@ -143,7 +150,10 @@ void convolution_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape
                                  const ImageOperand& output_gradient, const ImageOperand& input,
                                  const ReduceCuts& cuts, float* out, Isa isa) {
   check_shape(shape);
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::convolution_weight_gradient(pool, shape, output_gradient, input, cuts, out);
+    return;
+  }
   weight_gradient_plain(pool, shape, output_gradient, input, cuts, out);
 }
 
