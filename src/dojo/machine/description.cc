@@ -124,7 +124,11 @@ Result<Description> with_fact(const Description& description, std::string_view p
                                                   quoted(path), suggestion(path, paths))};
   }
   DOJO_TRY_VOID(std::move(*set));
-  DOJO_TRY_VOID(internal::check_facts(facts));
+  if (auto checked = internal::check_facts(facts); !checked.has_value()) {
+    // Names the fact that no longer fits; its place in a file would mislead.
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("with {} = {}: {}", path, value, checked.error().message)};
+  }
   return Description(description.name(), description.title(), std::move(facts));
 }
 

@@ -80,10 +80,30 @@ Site take_nearest(Row& row, Site place) {
   return taken;
 }
 
-// Gives row `short_row` one node near its hole at `column`: from the spare row on, each row hands
+// Takes out of `holes` the one that the rows from the short one to the spare one can fill most
+// directly: whose column has the fewest dead sites there; of equals the most western.
+int take_best_hole(std::vector<int>& holes, const std::vector<Row>& rows, std::size_t short_row,
+                   std::size_t spare) {
+  const auto dead_on_the_way = [&](int column) {
+    const auto first = rows.begin() + static_cast<std::ptrdiff_t>(std::min(short_row, spare));
+    const auto last = rows.begin() + static_cast<std::ptrdiff_t>(std::max(short_row, spare)) + 1;
+    return std::count_if(first, last, [&](const Row& row) {
+      return std::binary_search(row.dead_columns.begin(), row.dead_columns.end(), column);
+    });
+  };
+  const auto best = std::min_element(holes.begin(), holes.end(), [&](int a, int b) {
+    return dead_on_the_way(a) < dead_on_the_way(b);
+  });
+  const int column = *best;
+  holes.erase(best);
+  return column;
+}
+
+// Gives row `short_row` one node near one of its holes: from the spare row on, each row hands
 // the next one a node. A row on the way gets its node before it gives one, so it never runs empty.
-void hand_on(std::vector<Row>& rows, std::size_t short_row, int column) {
+void hand_on(std::vector<Row>& rows, std::size_t short_row, std::vector<int>& holes) {
   const std::size_t spare = nearest_spare(rows, short_row);
+  const int column = take_best_hole(holes, rows, short_row, spare);
   const auto next = [&](std::size_t r) { return r > short_row ? r - 1 : r + 1; };
   for (std::size_t r = spare; r != short_row; r = next(r)) {
     const Site place{.row = static_cast<int>(next(r)), .column = column};
@@ -103,9 +123,9 @@ LogicalMap assign(Shape die, Shape grid, const std::vector<Site>& dead) {
     given_up->quota = 0;
   }
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    for (std::size_t hole = 0; rows[r].missing() > 0; ++hole) {
-      const std::vector<int>& holes = rows[r].dead_columns;
-      hand_on(rows, r, holes[hole % holes.size()]);
+    std::vector<int> holes = rows[r].dead_columns;
+    while (rows[r].missing() > 0) {
+      hand_on(rows, r, holes);
     }
   }
   LogicalMap map{.grid = grid, .sites = {}};
