@@ -55,7 +55,7 @@ struct StageLoop {
   Combine combine = Combine::Sum;  // of a reduce loop
   // Of an indexed loop: the parallel loop whose points its index operand picks. Each of its points
   // goes to one of those, so work counts the indexed loop and not the picked one.
-  std::optional<int> picks;
+  std::optional<int> picks = std::nullopt;
 };
 
 struct Term {
@@ -77,12 +77,12 @@ struct Ratio {
 // reads the operand's pad value.
 struct Affine {
   std::int64_t offset = 0;
-  std::vector<Term> terms;
+  std::vector<Term> terms = {};
   std::int64_t divisor = 1;
-  std::optional<Ratio> ratio;  // only with divisor 1
+  std::optional<Ratio> ratio = std::nullopt;  // only with divisor 1
   // The loop whose points this dimension counts: work takes the tensor's extent instead of the
   // loop's. So the input gradient of a convolution carries exactly the forward's count.
-  std::optional<int> counted_loop;
+  std::optional<int> counted_loop = std::nullopt;
 };
 
 // The index is read from another operand of the stage: gather, embedding.
@@ -135,10 +135,11 @@ struct PointCost {
 struct Stage {
   std::string name;  // "max", "sum", "apply"; empty if there is one stage
   BodyClass body = BodyClass::Vector;
-  std::vector<StageLoop> loops;   // parallel loops first, then the others in order of combination
-  std::vector<Operand> operands;  // a matrix stage: its two factors first
-  PointCost per_point;            // for each point of all loops
-  PointCost per_result;           // for each point of the parallel loops (bias, scale, rounding)
+  std::vector<StageLoop> loops =
+      {};  // parallel loops first, then the others in order of combination
+  std::vector<Operand> operands = {};  // a matrix stage: its two factors first
+  PointCost per_point = {};            // for each point of all loops
+  PointCost per_result = {};  // for each point of the parallel loops (bias, scale, rounding)
 };
 
 struct LoopNest {
