@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/reduce_avx512.h"
 
 namespace dojo::numerics {
 namespace {
@@ -84,7 +85,10 @@ void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const R
             const ReduceCuts& cuts, float* out, const float* center, Isa isa) {
   DOJO_CHECK((reduction == Reduction::SumOfSquaredDeviations) == (center != nullptr));
   DOJO_CHECK(cuts.block.empty() || cuts.block.size() == space.reduce.size());
-  static_cast<void>(isa);
+  if (isa == Isa::Avx512) {
+    avx512::reduce(pool, reduction, input, space, cuts, out, center);
+    return;
+  }
   reduce_plain(pool, reduction, input, space, cuts, out, center);
 }
 
