@@ -1,0 +1,172 @@
+// Program: where and when a lowered Graph runs on a machine. Phases on regions of nodes, slices of
+// loops, transfers as patterns, a memory map, dependencies. It never says how long anything takes
+// (library cost does, from a machine) and holds no choice that changes a value (the Graph does).
+//
+// All replicas do the same on their own samples, so a Program tells what one of them does, on the
+// region of the first; transfers across replicas say so. Work and bytes are those of the busiest
+// node, with totals over the machine beside them. Sizes are per step.
+//
+// Invariants (verify_program): phase i depends only on phases before i; regions stand on the
+// replica's dies; blocks of a split nest and cover the loop; no two memory entries overlap in bytes
+// while both live; a pipelined phase follows the transfer it names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "dojo/base/ids.h"
+#include "dojo/base/result.h"
+#include "dojo/base/units.h"
+#include "dojo/graph/graph.h"
+#include "dojo/machine/machine_model.h"
+#include "dojo/machine/pattern.h"
+#include "dojo/machine/region.h"
+#include "dojo/program/split.h"
+
+namespace dojo::program {
+
+// One matrix product on the busiest node: `batch` products of m x k by k x n.
+struct MatrixWork {
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  std::int64_t batch = 1;
+  std::int64_t panel = 0;  // points of k per panel; the partial is stored and reloaded in between
+  int left_bytes = 0;      // per element, as stored
+  int right_bytes = 0;
+  // FP32 operands run on the vector pipe: one multiply-add per lane and cycle.
+  bool on_vector_pipe = false;
+  friend bool operator==(const MatrixWork&, const MatrixWork&) = default;
+};
+
+// What one phase asks of its busiest node, and the sums over all nodes of all replicas.
+struct NodeWork {
+  std::vector<MatrixWork> matrix{};
+  std::int64_t vector_ops = 0;    // FP32 lane operations
+  std::int64_t special_ops = 0;   // exp, rsqrt, divisions, ...
+  Bytes loaded{};                 // from SRAM, without the matrix unit's operands
+  Bytes stored{};                 // to SRAM
+  Bytes rounded{};                // the part of `stored` that was rounded to a smaller format
+  std::int64_t points = 0;        // of the slice's loops, all stages
+  std::int64_t macs = 0;          // of the slice
+  std::int64_t total_points = 0;  // over the machine, without work done twice
+  std::int64_t total_macs = 0;
+  bool is_whole = false;  // not divisible: one node works, the others wait
+  friend bool operator==(const NodeWork&, const NodeWork&) = default;
+};
+
+// What a phase of the graph part it comes from.
+struct Compute {
+  std::vector<OpId> ops{};  // of the Graph; several if fused
+  std::string kinds{};      // "aten.convolution+aten.relu"
+  std::string module{};     // path of the module of the first op
+  graph::Phase part = graph::Phase::Forward;
+  Split split{};
+  NodeWork work{};
+  // The transfer whose panels this phase consumes as they come.
+  std::optional<PhaseId> pipelined{};
+  bool is_recomputed = false;  // done again to save memory
+  friend bool operator==(const Compute&, const Compute&) = default;
+};
+
+// Which nodes a transfer joins.
+enum class Scope : std::uint8_t {
+  Inside,   // the nodes of a replica, in all replicas at once
+  Across,   // the equal nodes of all replicas: each line goes through the replicas in their order
+  Through,  // each column of node.y, continued through all replicas in their order
+};
+std::string_view name(Scope scope);  // "inside", "across", "through"
+std::optional<Scope> scope_named(std::string_view name);
+
+// One pattern of a transfer. Patterns of one phase run one after the other.
+struct Move {
+  std::string tensor{};  // name of the value, without %
+  Scope scope = Scope::Inside;
+  machine::Region region{};  // of the first replica
+  machine::Pattern pattern{};
+  int reach = 1;  // Halo: the farthest node that a byte comes from, in nodes
+  friend bool operator==(const Move&, const Move&) = default;
+};
+
+struct Transfer {
+  std::vector<Move> moves{};
+  std::int64_t panels = 1;   // equal pieces; a pipelined phase starts after the first
+  bool is_fallback = false;  // no single step of the resharding table fits
+  friend bool operator==(const Transfer&, const Transfer&) = default;
+};
+
+// Bytes that come from outside (host, PCIe, interface processor, tile edge, nodes) for the next
+// step, while this one runs.
+struct Ingest {
+  std::vector<std::string> tensors{};
+  Bytes bytes{};  // of all replicas
+  Bytes bytes_per_replica{};
+  friend bool operator==(const Ingest&, const Ingest&) = default;
+};
+
+using PhaseBody = std::variant<Compute, Transfer, Ingest>;
+
+struct Phase {
+  machine::Region region{};  // of the first replica
+  PhaseBody body{};
+  std::vector<PhaseId> after{};      // ascending
+  std::vector<std::string> reads{};  // values, without %
+  std::vector<std::string> writes{};
+  friend bool operator==(const Phase&, const Phase&) = default;
+};
+
+// Replicas stand in rectangles of dies, row by row over the machine, every second row backwards, so
+// that consecutive ones are neighbours.
+struct Replicas {
+  std::int64_t count = 1;      // that work
+  std::int64_t available = 1;  // that the machine has room for
+  machine::Shape dies{};       // of one replica
+  std::int64_t batch = 1;      // global samples per step
+  std::int64_t block = 1;      // samples of one replica (the last may have fewer)
+  friend bool operator==(const Replicas&, const Replicas&) = default;
+};
+
+// Bytes of one tensor's largest share at one offset, from the first to the last phase that uses it.
+// All nodes of a replica have the same map.
+struct MemoryEntry {
+  std::string tensor{};  // value name, with a suffix for copies: "w0.c:gathered"
+  Bytes offset{};
+  Bytes bytes{};
+  PhaseId first{};
+  PhaseId last{};
+  friend bool operator==(const MemoryEntry&, const MemoryEntry&) = default;
+};
+
+// What was done to make it fit.
+struct Remedy {
+  std::string what{};    // "slice", "recompute", "checkpoint", "panels"
+  std::string tensor{};  // or module
+  Bytes freed{};         // per node
+  friend bool operator==(const Remedy&, const Remedy&) = default;
+};
+
+struct Program {
+  std::string name{};
+  std::string graph_sha256{};
+  std::string machine{};
+  std::string machine_digest{};
+  Replicas replicas{};
+  std::vector<Phase> phases{};  // in order of issue
+  Bytes reserved{};             // per node: code
+  std::vector<MemoryEntry> memory{};
+  std::vector<Remedy> remedies{};
+  friend bool operator==(const Program&, const Program&) = default;
+
+  // Highest byte in use on a node, the reserved part included.
+  Bytes sram_peak() const;
+  std::int64_t fallbacks() const;
+};
+
+// The invariants at the head of this file, for a machine. Errors name the phase.
+Result<void> verify_program(const Program& program, const machine::MachineModel& machine);
+
+}  // namespace dojo::program

@@ -1,0 +1,137 @@
+#include "dojo/program/program_text.h"
+
+#include <gtest/gtest.h>
+
+#include "dojo/machine/description.h"
+
+namespace dojo::program {
+namespace {
+
+constexpr const char* kText = R"(program "steer \"1\"" {
+  graph "ab12"
+  machine "training-tile" "cd34"
+  replicas 16 of 25 dies 1x1 batch 32 block 2
+  reserved 64000
+  phase 0 @die[0..0,0..0].logical[18x19] ingest [%x] bytes 1843200 each 115200 reads [] writes [%x] after []
+  phase 1 @die[0..0,0..0].logical[18x19] transfer panels 2 moves [%w inside reach 1 @die[0..0,0..0].logical[18x19] all_gather both bytes=1800, %w across reach 1 @die[0..0,0..0].logical[18x19] all_reduce both order=chain bytes=64] reads [%w] writes [] after [0]
+  phase 2 @die[0..0,0..0].logical[14x19] compute "aten.convolution+aten.relu" module "trunk.0" fwd ops [3, 4] split {n[128]: replica 16x8, y[28]: node.y 14x2, x[38]: node.x 19x2} matrix [32x24x75 batch 1 panel 75 bytes 1x1] vector 768 special 0 loaded 96 stored 768 rounded 768 macs 57600 of 245145600 points 2400 of 128 pipelined 1 reads [%x, %w] writes [%y] after [1]
+  phase 3 @die[0..0,0..0].logical[18x19] transfer panels 1 fallback moves [%y inside reach 2 @die[0..0,0..0].logical[18x19] halo north=5 east=0 south=5 west=0] reads [%y] writes [] after [1, 2]
+  phase 4 @die[0..0,0..0].logical[18x19] compute "aten.sort" module "" bwd ops [5] split {} matrix [16x16x16 batch 2 panel 16 bytes 4x4 vector] vector 0 special 3 loaded 0 stored 0 rounded 0 macs 0 of 0 points 1 of 1 whole recomputed reads [] writes [] after [3]
+  memory "w:gathered" at 0 bytes 1800 phases 1..2
+  memory "y" at 1856 bytes 768 phases 2..4
+  remedy "recompute" "y" freed 100
+}
+)";
+
+TEST(ProgramText, PrintsWhatItParsed) {
+  const Result<Program> program = parse_program(kText, "a.program");
+  ASSERT_TRUE(program.has_value()) << program.error().to_string();
+  EXPECT_EQ(print_program(*program), kText);
+  const Result<Program> again = parse_program(print_program(*program));
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(*again, *program);
+}
+
+TEST(ProgramText, KeepsEveryField) {
+  const Program program = *parse_program(kText);
+  EXPECT_EQ(program.name, "steer \"1\"");
+  EXPECT_EQ(program.replicas.count, 16);
+  const auto& compute = std::get<Compute>(program.phases[2].body);
+  EXPECT_EQ(compute.pipelined, PhaseId{1});
+  EXPECT_EQ(compute.split.parts(Axis::NodeX), 19);
+  EXPECT_TRUE(std::get<Compute>(program.phases[4].body).work.is_whole);
+  EXPECT_EQ(std::get<Transfer>(program.phases[1].body).moves[1].scope, Scope::Across);
+  EXPECT_EQ(program.fallbacks(), 1);
+  EXPECT_EQ(program.sram_peak(), Bytes(64000 + 1856 + 768));
+}
+
+std::string replaced(std::string text, const std::string& what, const std::string& with) {
+  const auto at = text.find(what);
+  EXPECT_NE(at, std::string::npos) << what;
+  return text.replace(at, what.size(), with);
+}
+
+struct BadText {
+  const char* what;
+  const char* with;
+  const char* message;
+};
+
+TEST(ProgramText, NamesThePlaceOfEveryError) {
+  const std::vector<BadText> cases{
+      {"program \"steer", "graph \"steer", "a.program:1:1: expected \"program\""},
+      {"replicas 16 of", "replicas -16 of", "a.program:4:12: expected a whole number"},
+      {"node.y 14x2", "node.z 14x2", "unknown axis \"node.z\""},
+      {"node.y 14x2", "node.y 0x2", "expected a number above zero"},
+      {"all_gather both", "all_gathr both", "a.program:7:"},
+      {"@die[0..0,0..0].logical[14x19]", "@die[0..0,0..0]", "region"},
+      {"inside reach", "outside reach", "unknown scope \"outside\""},
+      {"phase 4", "phase 7", "phase 7 stands where phase 4 is expected"},
+      {"fwd ops", "sideways ops", "a.program:8:"},
+      {"freed 100\n}", "freed 100\n", "expected phase, memory, remedy or }, found the end"},
+      {"freed 100\n}", "freed 100\n} x", "expected the end of the text"},
+      {"\"ab12\"", "\"ab12", "expected \"\\\"\""},
+  };
+  for (const BadText& each : cases) {
+    const Result<Program> program =
+        parse_program(replaced(kText, each.what, each.with), "a.program");
+    ASSERT_FALSE(program.has_value()) << each.with;
+    EXPECT_NE(program.error().to_string().find(each.message), std::string::npos)
+        << program.error().to_string();
+    EXPECT_NE(program.error().to_string().find("a.program:"), std::string::npos);
+  }
+}
+
+TEST(ProgramText, RefusesTextsBeyondTheLimit) {
+  EXPECT_FALSE(parse_program(std::string(ProgramLimits::kBytes + 1, ' ')).has_value());
+}
+
+TEST(ProgramText, SurvivesTruncationAnywhere) {
+  const std::string text = kText;
+  for (std::size_t size = 0; size + 2 < text.size(); ++size) {
+    EXPECT_FALSE(parse_program(text.substr(0, size)).has_value()) << size;
+  }
+}
+
+Result<void> verify(const std::string& text) {
+  const Result<Program> program = parse_program(text);
+  if (!program) {
+    return program.error();
+  }
+  return verify_program(*program, *machine::load_machine("training-tile"));
+}
+
+TEST(VerifyProgram, AcceptsAWholeOne) {
+  const Result<void> verified = verify(kText);
+  EXPECT_TRUE(verified.has_value()) << verified.error().to_string();
+}
+
+TEST(VerifyProgram, NamesWhatDoesNotHold) {
+  const std::vector<BadText> cases{
+      {"after [1, 2]", "after [3]", "phase 3: it waits for phase 3"},
+      {"pipelined 1", "pipelined 0", "pipelined on phase 0, which is no transfer"},
+      {"node.y 14x2", "node.y 13x2", "13 parts of 2 do not cover 28 points"},
+      {"x[38]: node.x 19x2", "x[38]: node.y 19x2", "axis node.y serves two loops"},
+      {"@die[0..0,0..0].logical[14x19]", "@die[0..0,0..0].logical[20x19]", "phase 2"},
+      {"@die[0..0,0..0].logical[14x19]", "@die[1..1,0..0].logical[14x19]",
+       "leaves the first replica"},
+      {"at 1856", "at 1792", "\"y\" and \"w:gathered\" hold the same bytes"},
+      {"at 1856", "at 1300000", "a node of machine training-tile has 1250000"},
+      {"phases 2..4", "phases 2..9", "are impossible"},
+      {"replicas 16 of 25", "replicas 26 of 26", "do not stand on machine"},
+  };
+  for (const BadText& each : cases) {
+    const Result<void> verified = verify(replaced(kText, each.what, each.with));
+    ASSERT_FALSE(verified.has_value()) << each.with;
+    EXPECT_NE(verified.error().message.find(each.message), std::string::npos)
+        << verified.error().message;
+  }
+}
+
+TEST(VerifyProgram, LetsBytesBeReusedByLaterPhases) {
+  EXPECT_TRUE(verify(replaced(replaced(kText, "at 1856", "at 0"), "phases 2..4", "phases 3..4"))
+                  .has_value());
+}
+
+}  // namespace
+}  // namespace dojo::program

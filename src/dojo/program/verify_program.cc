@@ -1,0 +1,183 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "dojo/base/text.h"
+#include "dojo/program/program.h"
+
+namespace dojo::program {
+namespace {
+
+Error at_phase(std::size_t index, const std::string& what) {
+  return Error{ErrorKind::InvalidInput, fmt::format("program phase {}: {}", index, what)};
+}
+
+Result<void> verify_split(std::size_t index, const Split& split) {
+  std::array<bool, kAxes.size()> is_used{};
+  for (const LoopSplit& entry : split.loops) {
+    std::int64_t extent = entry.extent;
+    if (entry.cuts.empty()) {
+      return at_phase(index, fmt::format("loop {} stands in the split but is not cut", entry.loop));
+    }
+    for (const AxisCut& axis_cut : entry.cuts) {
+      bool& used = is_used[static_cast<std::size_t>(axis_cut.axis)];
+      if (used) {
+        return at_phase(index, fmt::format("axis {} serves two loops", name(axis_cut.axis)));
+      }
+      used = true;
+      if (axis_cut.parts < 1 || axis_cut.block < 1 ||
+          axis_cut.parts !=
+              std::max<std::int64_t>(1, extent / axis_cut.block + (extent % axis_cut.block != 0))) {
+        return at_phase(index, fmt::format("loop {}: {} parts of {} do not cover {} points",
+                                           entry.loop, axis_cut.parts, axis_cut.block, extent));
+      }
+      extent = std::min(extent, axis_cut.block);
+    }
+  }
+  return {};
+}
+
+// `region` inside the first replica of the program.
+Result<void> verify_region(std::size_t index, const machine::Region& region, const Program& program,
+                           const machine::MachineModel& machine) {
+  if (Result<void> on_machine = check_region(region, machine); !on_machine) {
+    return at_phase(index, on_machine.error().message);
+  }
+  if (region.first_die.row + region.dies.rows > program.replicas.dies.rows ||
+      region.first_die.column + region.dies.columns > program.replicas.dies.columns) {
+    return at_phase(index, fmt::format("region {} leaves the first replica of {}x{} dies",
+                                       machine::to_string(region), program.replicas.dies.rows,
+                                       program.replicas.dies.columns));
+  }
+  return {};
+}
+
+Result<void> verify_compute(std::size_t index, const Compute& compute, const Program& program) {
+  DOJO_TRY_VOID(verify_split(index, compute.split));
+  const NodeWork& work = compute.work;
+  if (work.points < 0 || work.macs < 0 || work.total_points < 0 || work.total_macs < 0 ||
+      work.rounded > work.stored) {
+    return at_phase(index, "its work is negative, or rounds more bytes than it stores");
+  }
+  if (!compute.pipelined.has_value()) {
+    return {};
+  }
+  const std::size_t source = compute.pipelined->index;
+  if (source >= index || !std::holds_alternative<Transfer>(program.phases[source].body)) {
+    return at_phase(
+        index, fmt::format("it is pipelined on phase {}, which is no transfer before it", source));
+  }
+  return {};
+}
+
+Result<void> verify_transfer(std::size_t index, const Transfer& transfer, const Program& program,
+                             const machine::MachineModel& machine) {
+  if (transfer.moves.empty() || transfer.panels < 1) {
+    return at_phase(index, "a transfer has at least one move and one panel");
+  }
+  for (const Move& move : transfer.moves) {
+    DOJO_TRY_VOID(verify_region(index, move.region, program, machine));
+    if (Result<void> pattern = check_pattern(move.pattern); !pattern) {
+      return at_phase(index, pattern.error().message);
+    }
+    if (move.reach < 1) {
+      return at_phase(index, "a move reaches at least the neighbour");
+    }
+  }
+  return {};
+}
+
+Result<void> verify_phase(std::size_t index, const Program& program,
+                          const machine::MachineModel& machine) {
+  const Phase& phase = program.phases[index];
+  DOJO_TRY_VOID(verify_region(index, phase.region, program, machine));
+  for (const PhaseId before : phase.after) {
+    if (before.index >= index) {
+      return at_phase(index,
+                      fmt::format("it waits for phase {}, which is not before it", before.index));
+    }
+  }
+  if (const auto* compute = std::get_if<Compute>(&phase.body)) {
+    return verify_compute(index, *compute, program);
+  }
+  if (const auto* transfer = std::get_if<Transfer>(&phase.body)) {
+    return verify_transfer(index, *transfer, program, machine);
+  }
+  return {};
+}
+
+Error overlap_error(const MemoryEntry& a, const MemoryEntry& b) {
+  return Error{ErrorKind::InvalidInput,
+               fmt::format("program memory: {} and {} hold the same bytes in the same phases",
+                           quoted(a.tensor), quoted(b.tensor))};
+}
+
+// Sweeps over phases: what is live, by offset, must be disjoint from its neighbours.
+Result<void> verify_memory(const Program& program, const machine::MachineModel& machine) {
+  std::vector<const MemoryEntry*> by_first;
+  std::multimap<std::uint32_t, const MemoryEntry*> by_last;
+  for (const MemoryEntry& entry : program.memory) {
+    if (entry.bytes < Bytes(0) || entry.offset < Bytes(0) || entry.last < entry.first ||
+        entry.last.index >= program.phases.size()) {
+      return Error{ErrorKind::InvalidInput,
+                   fmt::format("program memory: {}: its phases {}..{} or bytes are impossible",
+                               quoted(entry.tensor), entry.first.index, entry.last.index)};
+    }
+    if (entry.bytes > Bytes(0)) {
+      by_first.push_back(&entry);
+    }
+  }
+  std::stable_sort(by_first.begin(), by_first.end(),
+                   [](const auto* a, const auto* b) { return a->first < b->first; });
+  std::map<std::int64_t, const MemoryEntry*> live;  // by offset
+  for (const MemoryEntry* entry : by_first) {
+    while (!by_last.empty() && by_last.begin()->first < entry->first.index) {
+      live.erase(by_last.begin()->second->offset.count());
+      by_last.erase(by_last.begin());
+    }
+    const auto after = live.lower_bound(entry->offset.count());
+    if (after != live.end() && after->second->offset < entry->offset + entry->bytes) {
+      return overlap_error(*entry, *after->second);
+    }
+    if (after != live.begin()) {
+      const MemoryEntry& before = *std::prev(after)->second;
+      if (before.offset + before.bytes > entry->offset) {
+        return overlap_error(*entry, before);
+      }
+    }
+    live.emplace(entry->offset.count(), entry);
+    by_last.emplace(entry->last.index, entry);
+  }
+  if (program.sram_peak() > machine.node.sram) {
+    return Error{
+        ErrorKind::DoesNotFit,
+        fmt::format("program memory: it uses {} bytes per node, a node of machine {} has {}",
+                    program.sram_peak().count(), machine.name, machine.node.sram.count())};
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> verify_program(const Program& program, const machine::MachineModel& machine) {
+  const Replicas& replicas = program.replicas;
+  const machine::Shape dies = machine.dies();
+  if (replicas.count < 1 || replicas.count > replicas.available || replicas.dies.rows < 1 ||
+      replicas.dies.columns < 1 || replicas.dies.rows > dies.rows ||
+      replicas.dies.columns > dies.columns ||
+      replicas.available >
+          std::int64_t{dies.rows / replicas.dies.rows} * (dies.columns / replicas.dies.columns)) {
+    return Error{ErrorKind::DoesNotFit,
+                 fmt::format("program: {} of {} replicas of {}x{} dies do not stand on machine {} "
+                             "with {}x{} dies",
+                             replicas.count, replicas.available, replicas.dies.rows,
+                             replicas.dies.columns, machine.name, dies.rows, dies.columns)};
+  }
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    DOJO_TRY_VOID(verify_phase(i, program, machine));
+  }
+  return verify_memory(program, machine);
+}
+
+}  // namespace dojo::program
