@@ -1,0 +1,50 @@
+// A line of nodes through a region and the edges it crosses; loads of ports, links and crossings.
+#pragma once
+
+#include <vector>
+
+#include "dojo/cost/pattern_cost.h"
+
+namespace dojo::cost::internal {
+
+// Where a line goes from one die to the next.
+struct Crossing {
+  int before = 0;   // nodes of the line on the near side
+  Cycles extra{};   // latency beyond the one hop that the node-to-node distance counts
+  double rate = 0;  // bytes per cycle that this one line has
+  int lines = 1;    // lines that share the edge
+  machine::LinkClass link = machine::LinkClass::DieEdge;
+};
+
+struct Line {
+  int nodes = 1;
+  std::vector<Crossing> crossings{};
+  std::int64_t extra() const;  // cycles, all crossings
+};
+Line row_of(const machine::Region& region, const machine::MachineModel& machine);
+Line column_of(const machine::Region& region, const machine::MachineModel& machine);
+
+// Collects loads in packets, then finds the busiest resource.
+class Loads {
+ public:
+  explicit Loads(const machine::MachineModel& machine) : machine_(&machine) {}
+  Loads& port(double packets);
+  Loads& link(double packets);
+  // Adds to what ports and links did before: slots run one after the other.
+  Loads& slot(double port_packets, double link_packets);
+  Loads& crossing(const Crossing& at, double packets);
+  double busy() const { return busy_; }
+  TransferCost with_latency(std::int64_t cycles) const;
+
+ private:
+  void add(machine::LinkClass link, double unit_bytes, double cycles);
+  const machine::MachineModel* machine_;
+  LinkBytes bytes_{};
+  double busy_ = 0;
+  machine::LinkClass busiest_ = machine::LinkClass::PortIn;
+};
+
+// Whole packets of a message.
+double packets(Bytes bytes, const machine::MachineModel& machine);
+
+}  // namespace dojo::cost::internal

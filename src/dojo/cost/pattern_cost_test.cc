@@ -1,0 +1,329 @@
+// Hand arithmetic stands beside every expectation: n nodes in a line, V packets, s = 2 + 20 = 22.
+#include "dojo/cost/pattern_cost.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "dojo/cost/replica_cost.h"
+#include "dojo/machine/description.h"
+
+namespace dojo::cost {
+namespace {
+
+using machine::Association;
+using machine::Axis;
+using machine::LinkClass;
+using machine::MachineModel;
+using machine::Pattern;
+using machine::Region;
+
+MachineModel model(const std::string& name) {
+  auto loaded = machine::load_machine(name);
+  EXPECT_TRUE(loaded.has_value());
+  return *loaded;
+}
+
+// The catalogue's numbers leave the vector add of a reduction stage out.
+MachineModel without_adds(const std::string& name) {
+  MachineModel machine = model(name);
+  machine.network.reduce_stage = Cycles{0};
+  return machine;
+}
+
+Region die(const MachineModel& machine) { return machine::whole_die(machine, {}); }
+Region line_of(int nodes) { return {.first_die = {}, .dies = {}, .nodes_of_die = {1, nodes}}; }
+Region tile(const MachineModel& machine) { return machine::whole_machine(machine); }
+Bytes packets(std::int64_t count) { return Bytes(64 * count); }
+
+// Sums like 3 x 22 + 2 stay as they are written in the catalogue.
+constexpr std::int64_t s = 22;
+
+TEST(Multicast, FromAnEndForwardsThroughEveryNodeButTwo) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::multicast(Axis::Rows, packets(100)), die(machine), machine);
+  EXPECT_EQ(cost.latency.count(), 17 * s + 2);  // n = 19
+  EXPECT_DOUBLE_EQ(cost.busy, 100);
+}
+
+TEST(Multicast, FromInsideSendsTwiceThroughTheSourcesPort) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::multicast(Axis::Rows, packets(100), 5), die(machine), machine);
+  EXPECT_EQ(cost.latency.count(), (13 - 1) * s + 2);  // 13 nodes on the longer side
+  EXPECT_DOUBLE_EQ(cost.busy, 200);
+}
+
+TEST(AllGather, LoadsThePortsWithVTimesNPlusOneOverN) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::all_gather(Axis::Columns, packets(180)), die(machine), machine);
+  EXPECT_EQ(cost.latency.count(), 16 * s + 2);           // n = 18
+  EXPECT_DOUBLE_EQ(cost.busy, 180.0 * 19 / 18);          // = 190
+  EXPECT_EQ(cost.total(0.9).count(), 16 * s + 2 + 212);  // 190 / 0.9 = 211.1
+  EXPECT_EQ(cost.busiest, LinkClass::PortIn);
+}
+
+TEST(AllGather, OverARegionGathersColumnsThenRows) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::all_gather(Axis::Both, packets(1900)), die(machine), machine);
+  // Columns bring V / 19 = 100 together, rows the rest.
+  EXPECT_EQ(cost.latency.count(), 16 * s + 2 + 17 * s + 2);
+  EXPECT_DOUBLE_EQ(cost.busy, 100.0 * 19 / 18 + 1900.0 * 20 / 19);
+}
+
+TEST(AllGather, WaitsForTheCrossingsOfATileAndTheirSlowerEdges) {
+  const MachineModel machine = model("training-tile");
+  const TransferCost cost =
+      pattern_cost(machine::all_gather(Axis::Rows, packets(9500)), tile(machine), machine);
+  // 95 columns, 4 crossings of 200 cycles where a hop takes 1.
+  EXPECT_EQ(cost.latency.count(), 93 * s + 2 + 4 * 199);
+  // The last crossing lets V x 76/95 pass at 56 of 64 bytes a cycle: 7600 / 0.875 = 8686; the ports
+  // V x 96/95 = 9600 are busier.
+  EXPECT_DOUBLE_EQ(cost.busy, 9600);
+  EXPECT_DOUBLE_EQ(cost.bytes[static_cast<std::size_t>(LinkClass::DieEdge)],
+                   7600.0 * 64 * 18);  // of all 18 rows through one edge
+}
+
+TEST(Reduce, AddsOneVectorAddPerStage) {
+  MachineModel machine = without_adds("d1");
+  const Pattern pattern = machine::reduce(Axis::Rows, Association::Chain, packets(50));
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).latency.count(), 17 * s + 2);
+  machine.network.reduce_stage = Cycles{8};
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).latency.count(), 17 * s + 2 + 18 * 8);
+}
+
+TEST(ReduceScatter, ChainsEastAndReturnsResultsWest) {
+  const MachineModel machine = without_adds("d1");
+  const TransferCost cost =
+      pattern_cost(machine::reduce_scatter(Axis::Rows, Association::Chain, packets(1900)),
+                   die(machine), machine);
+  EXPECT_EQ(cost.latency.count(), 18 * s + 19);
+  EXPECT_DOUBLE_EQ(cost.busy, 1900.0 * 20 / 19);  // = 2000
+}
+
+TEST(ReduceScatter, SendsSmallPiecesStraightToTheirOwner) {
+  const MachineModel machine = without_adds("d1");
+  const TransferCost cost = pattern_cost(
+      machine::reduce_scatter(Axis::Rows, Association::Chain, packets(3)), die(machine), machine);
+  // One packet per pair: 18 slots of max(2, min(d, 19 - d)) = 2(2 + 2 + 3 + ... + 9) = 92, latency
+  // 19 x 18 / 2 + s. The chain would take 18 s + 19 + 4.
+  EXPECT_EQ(cost.latency.count(), 171 + s);
+  EXPECT_DOUBLE_EQ(cost.busy, 92);
+}
+
+TEST(AllReduce, IsFourStepsWithBarriersBetween) {
+  const MachineModel machine = without_adds("d1");
+  const TransferCost cost =
+      pattern_cost(machine::all_reduce(Axis::Both, Association::Chain, packets(19 * 1800)),
+                   die(machine), machine);
+  // Reduce-scatter rows and columns, all-gather columns and rows.
+  EXPECT_EQ(cost.latency.count(), (18 * s + 19) + (17 * s + 18) + (16 * s + 2) + (17 * s + 2));
+  EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 34200 * 20 / 19 + 2.0 * 1800 * 19 / 18);
+}
+
+TEST(AllReduce, OfOnePacketGoesToTheMiddleAndBackWithoutForwarding) {
+  const MachineModel machine = without_adds("d1");
+  const TransferCost cost = pattern_cost(
+      machine::all_reduce(Axis::Both, Association::Chain, packets(1)), die(machine), machine);
+  // Rows in and out: 9 hops + s each way; columns the same with 9. Ports: 19 + 18 each way.
+  EXPECT_EQ(cost.latency.count(), 4 * (9 + s));
+  EXPECT_DOUBLE_EQ(cost.busy, 2 * (19 + 18));
+}
+
+TEST(SmallAllReduce, OfOneDieTakesTheCentreTree) {
+  const MachineModel machine = without_adds("d1");
+  const Pattern pattern = machine::all_reduce(Axis::Both, Association::Centre, Bytes(4));
+  // 18 x 20 sites: 2 (10 + 9) s - s + 2; the logical 18 x 19: 2 (9 + 9) s - s + 2.
+  const Region sites{.first_die = {}, .dies = {}, .nodes_of_die = {18, 20}};
+  EXPECT_EQ(pattern_cost(pattern, sites, machine).total(0.9).count(), 2 * 19 * s - s + 2);
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).total(0.9).count(), 2 * 18 * s - s + 2);
+}
+
+TEST(SmallAllReduce, OfATileTakes2748CyclesOnSitesAnd2704OnTheLogicalGrid) {
+  const MachineModel machine = without_adds("training-tile");
+  const Pattern pattern = machine::all_reduce(Axis::Both, Association::Centre, Bytes(4));
+  // 2 [(10 + 9) 22 + 2 (19 + 17 + 2 (200 + 20 + 1))] = 2 (418 + 956).
+  const Region sites{.first_die = {}, .dies = {5, 5}, .nodes_of_die = {18, 20}};
+  EXPECT_EQ(pattern_cost(pattern, sites, machine).total(0.9).count(), 2748);
+  const Cycles logical = pattern_cost(pattern, tile(machine), machine).total(0.9);
+  EXPECT_EQ(logical.count(), 2704);
+  EXPECT_NEAR(to_seconds(machine.clock.to_picoseconds(logical)), 1.35e-6, 0.005e-6);
+  // The vector adds, 18 inside the die and 4 over dies, are one assumed fact more.
+  EXPECT_EQ(pattern_cost(pattern, tile(machine), model("training-tile")).latency.count(),
+            2704 + 22 * 8);
+}
+
+TEST(Halo, AddsItsSidesInThePort) {
+  const MachineModel machine = model("d1");
+  // ResNet 3x3: one row of 56 x 64 channels of 1 B per side.
+  const Pattern pattern = machine::halo({.north = Bytes(3584), .south = Bytes(3584)});
+  const TransferCost near = pattern_cost(pattern, die(machine), machine, 1);
+  EXPECT_EQ(near.latency.count(), 2);
+  EXPECT_DOUBLE_EQ(near.busy, 112);  // 2 x 56 packets
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine, 3).latency.count(), 4);
+}
+
+TEST(Shift, TakesTheShorterWayRound) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::shift(Axis::Rows, -16, packets(10)), die(machine), machine);
+  EXPECT_EQ(cost.latency.count(), 17);
+  EXPECT_DOUBLE_EQ(cost.busy, 30);  // min(16, 19 - 16) x 10
+}
+
+TEST(AllToAll, OfALineRunsOneSlotPerDistance) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::all_to_all(Axis::Rows, packets(2)), line_of(6), machine);
+  EXPECT_EQ(cost.latency.count(), 15);                   // 6 x 5 / 2
+  EXPECT_DOUBLE_EQ(cost.busy, 2 * (2 + 2 + 3 + 2 + 2));  // d = 1..5
+}
+
+TEST(AllToAll, OfARegionRunsTwoHalvesTogether) {
+  const MachineModel machine = model("d1");
+  const Region region{.first_die = {}, .dies = {}, .nodes_of_die = {4, 10}};
+  const TransferCost cost =
+      pattern_cost(machine::all_to_all(Axis::Both, packets(1)), region, machine);
+  // a_10 = 9 slots of max(4, min(d, 10 - d)) = 4 x 8 + 5 = 37; a_4 = 12; max(4 x 37, 10 x 12).
+  EXPECT_DOUBLE_EQ(cost.busy, 148);
+  EXPECT_EQ(cost.latency.count(), 90);  // 10 x 9
+}
+
+TEST(RegionMove, IsTheLongerOfBothDirections) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost =
+      pattern_cost(machine::region_move(-3, 25, packets(10)), die(machine), machine);
+  EXPECT_EQ(cost.latency.count(), 28);
+  EXPECT_DOUBLE_EQ(cost.busy, 190);  // 10 x max(min(25, 19), min(3, 18))
+}
+
+TEST(EdgePatterns, FeedEveryLineThroughItsShareOfTheEdge) {
+  const MachineModel machine = model("d1");
+  const TransferCost cost = pattern_cost(
+      machine::scatter_from_edge(machine::Side::West, packets(7)), die(machine), machine);
+  // 19 nodes of a row share 2.016 TB/s / 18 rows = 56 B a cycle: 19 x 7 x 64 / 56 = 152.
+  EXPECT_DOUBLE_EQ(cost.busy, 152);
+  EXPECT_EQ(cost.busiest, LinkClass::DieEdge);
+}
+
+TEST(Patterns, OnOneNodeCostNothing) {
+  const MachineModel machine = model("d1");
+  for (const Pattern& pattern :
+       {machine::all_gather(Axis::Both, packets(9)), machine::multicast(Axis::Both, packets(9)),
+        machine::reduce_scatter(Axis::Both, Association::Chain, packets(9)),
+        machine::all_to_all(Axis::Rows, packets(9))}) {
+    EXPECT_EQ(pattern_cost(pattern, line_of(1), machine).total(0.9).count(), 0);
+  }
+}
+
+std::vector<Pattern> one_of_each(Bytes bytes) {
+  return {machine::multicast(Axis::Rows, bytes),
+          machine::multicast(Axis::Columns, bytes, 3),
+          machine::all_gather(Axis::Rows, bytes),
+          machine::all_gather(Axis::Both, bytes),
+          machine::reduce(Axis::Columns, Association::Chain, bytes),
+          machine::reduce_scatter(Axis::Rows, Association::Chain, bytes),
+          machine::reduce_scatter(Axis::Both, Association::Chain, bytes),
+          machine::all_reduce(Axis::Both, Association::Chain, bytes),
+          machine::all_reduce(Axis::Rows, Association::Chain, bytes),
+          machine::all_reduce(Axis::Both, Association::Centre, bytes),
+          machine::halo({.north = bytes, .east = bytes, .south = bytes, .west = bytes}),
+          machine::shift(Axis::Rows, 4, bytes),
+          machine::all_to_all(Axis::Rows, bytes),
+          machine::all_to_all(Axis::Both, bytes),
+          machine::scatter_from_edge(machine::Side::West, bytes),
+          machine::region_move(3, 4, bytes)};
+}
+
+TEST(Patterns, AreNeverQuickerThanTheirLowerBound) {
+  std::mt19937 random(7);
+  std::uniform_int_distribution<int> rows(1, 18);
+  std::uniform_int_distribution<int> columns(1, 19);
+  std::uniform_int_distribution<int> dies(1, 5);
+  std::uniform_int_distribution<int> size(0, 18);
+  const MachineModel machine = model("training-tile");
+  for (int round = 0; round < 400; ++round) {
+    const Region region{.first_die = {},
+                        .dies = {dies(random), dies(random)},
+                        .nodes_of_die = {rows(random), columns(random)}};
+    const Bytes bytes(std::int64_t{1} << size(random));
+    for (const Pattern& pattern : one_of_each(bytes)) {
+      const double total =
+          static_cast<double>(pattern_cost(pattern, region, machine).total(1).count());
+      EXPECT_GE(total, pattern_lower_bound(pattern, region, machine))
+          << machine::to_string(pattern) << " on " << machine::to_string(region) << ", seed 7";
+    }
+  }
+}
+
+TEST(Patterns, AreNotSlowerOnFasterLinks) {
+  const MachineModel machine = model("training-tile");
+  MachineModel faster = machine;
+  for (auto& link : faster.links) {
+    if (link.has_value()) {
+      link->rate = link->rate * 1.5;
+      link->per_row = link->per_row * 1.5;
+      link->per_column = link->per_column * 1.5;
+    }
+  }
+  for (const std::int64_t size : {1, 64, 5000, 1000000}) {
+    for (const Pattern& pattern : one_of_each(Bytes(size))) {
+      EXPECT_LE(pattern_cost(pattern, tile(machine), faster).total(0.9).count(),
+                pattern_cost(pattern, tile(machine), machine).total(0.9).count())
+          << machine::to_string(pattern);
+    }
+  }
+}
+
+program::Replicas replicas(std::int64_t count) {
+  return {.count = count, .available = 25, .dies = {1, 1}, .batch = 32, .block = 2};
+}
+
+TEST(Replicas, StandInASnakeSoThatNeighboursTouch) {
+  const MachineModel machine = model("training-tile");
+  for (std::int64_t i = 1; i < 25; ++i) {
+    const machine::Site a = replica_site(replicas(25), i - 1, machine);
+    const machine::Site b = replica_site(replicas(25), i, machine);
+    EXPECT_EQ(std::abs(a.row - b.row) + std::abs(a.column - b.column), 1);
+  }
+}
+
+TEST(ReplicaAllReduce, OfLargeShardsRunsAlongTheChain) {
+  const MachineModel machine = without_adds("training-tile");
+  const TransferCost cost =
+      replica_all_reduce(program::Scope::Across, die(machine), packets(400), replicas(3), machine);
+  // Three dies in a row: two steps of 20 sites and 200 - 1 cycles. Two passes (sums, then results)
+  // of 2 (20 + 199) + 2 s, one packet per station and 2 to enter.
+  EXPECT_EQ(cost.latency.count(), 2 * (2 * 219) + 2 * 2 * s + 3 + 2);
+  // 19 nodes of a row share 56 B a cycle: 2 x 400 x 19 x 64 / 56.
+  EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 400 * 19 * 64 / 56);
+}
+
+TEST(ReplicaAllReduce, OfOneReplicaCostsNothing) {
+  const MachineModel machine = model("training-tile");
+  EXPECT_EQ(
+      replica_all_reduce(program::Scope::Across, die(machine), packets(400), replicas(1), machine)
+          .total(0.9)
+          .count(),
+      0);
+}
+
+TEST(ReplicaAllReduce, OfSmallShardsGoesThroughTheMiddle) {
+  const MachineModel machine = without_adds("training-tile");
+  const TransferCost small =
+      replica_all_reduce(program::Scope::Across, line_of(1), packets(1), replicas(25), machine);
+  // From a corner to the middle die: 2 x 20 + 2 x 18 hops, 4 crossings of 199; there and back.
+  EXPECT_EQ(small.latency.count(), 2 * (76 + 4 * 199 + s));
+  EXPECT_LT(small.total(0.9).count(), 24 * (200 + s));
+}
+
+TEST(Barrier, IsTheCentreTree) {
+  const MachineModel machine = without_adds("d1");
+  EXPECT_EQ(barrier_cost(die(machine), machine).count(), 2 * 18 * s - s + 2);
+}
+
+}  // namespace
+}  // namespace dojo::cost

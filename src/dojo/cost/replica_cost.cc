@@ -1,0 +1,208 @@
+#include "dojo/cost/replica_cost.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "dojo/base/check.h"
+#include "dojo/cost/internal/line.h"
+
+namespace dojo::cost {
+
+using internal::Crossing;
+using internal::Loads;
+using internal::packets;
+using machine::LinkClass;
+using machine::MachineModel;
+using machine::Pattern;
+using machine::PatternKind;
+using machine::Region;
+using program::Move;
+using program::Replicas;
+using program::Scope;
+
+namespace {
+
+std::int64_t replicas_per_row(const Replicas& replicas, const MachineModel& machine) {
+  return std::max(1, machine.dies().columns / replicas.dies.columns);
+}
+
+// The way from a node to its equal in another replica.
+struct Way {
+  std::int64_t cycles = 0;  // hops and crossings
+  bool is_along_rows = false;
+  std::vector<Crossing> crossings{};  // with the rate of one row or column
+};
+
+// Straight through routers, x then y; the crossings are those of the way's first stretch that has
+// any, enough to find the slowest class.
+Way way(machine::Site from, machine::Site to, const MachineModel& machine) {
+  Way out;
+  out.is_along_rows = from.column != to.column;
+  const auto cross = [&](LinkClass link, bool along_rows) {
+    const machine::LinkModel& model = machine.link(link);
+    out.cycles += model.latency.count() - 1;
+    out.crossings.push_back({.before = 0,
+                             .extra = model.latency,
+                             .rate = along_rows ? model.per_row.value() : model.per_column.value(),
+                             .lines = along_rows ? machine.sites().rows : machine.sites().columns,
+                             .link = link});
+  };
+  for (int die = std::min(from.column, to.column); die < std::max(from.column, to.column); ++die) {
+    cross(machine.column_boundary(die), true);
+    out.cycles += machine.sites().columns;
+  }
+  for (int die = std::min(from.row, to.row); die < std::max(from.row, to.row); ++die) {
+    cross(machine.row_boundary(die), false);
+    out.cycles += machine.sites().rows;
+  }
+  return out;
+}
+
+// What the chain of replicas adds up to: its whole length and the worst load factor of its edges.
+struct Chain {
+  std::int64_t cycles = 0;
+  bool has_rows = false;  // some step goes west-east
+  bool has_columns = false;
+  std::vector<Crossing> crossings{};  // one of each link class and direction
+};
+
+Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
+  Chain chain;
+  for (std::int64_t i = 1; i < replicas.count; ++i) {
+    const Way step =
+        way(replica_site(replicas, i - 1, machine), replica_site(replicas, i, machine), machine);
+    chain.cycles += step.cycles;
+    chain.has_rows = chain.has_rows || step.is_along_rows;
+    chain.has_columns = chain.has_columns || !step.is_along_rows;
+    for (const Crossing& at : step.crossings) {
+      const bool is_known =
+          std::any_of(chain.crossings.begin(), chain.crossings.end(), [&](const Crossing& known) {
+            return known.link == at.link && known.lines == at.lines && known.rate == at.rate;
+          });
+      if (!is_known) {
+        chain.crossings.push_back(at);
+      }
+    }
+  }
+  return chain;
+}
+
+// Lines of nodes that share one row (or column) of links when every node sends along it.
+struct Sharing {
+  double on_row = 1;
+  double on_column = 1;
+};
+
+Sharing sharing(Scope scope, const Region& region) {
+  // Through: one node of a column sends on to the next replica, so a row carries one flow per
+  // column and a column one.
+  return scope == Scope::Through
+             ? Sharing{static_cast<double>(region.columns()), 1}
+             : Sharing{static_cast<double>(region.columns()), static_cast<double>(region.rows())};
+}
+
+void load_chain(Loads& loads, const Chain& chain, const Sharing& share, double v) {
+  loads.link(v *
+             std::max(chain.has_rows ? share.on_row : 0, chain.has_columns ? share.on_column : 0));
+  for (const Crossing& at : chain.crossings) {
+    loads.crossing(at, v * std::max(share.on_row, share.on_column));
+  }
+}
+
+// Nodes that add, one after the other, and the cycles between them beyond the stages.
+struct Stations {
+  std::int64_t count = 1;
+  std::int64_t cycles = 0;
+};
+
+Stations stations(Scope scope, const Region& region, const Chain& chain, const Replicas& replicas) {
+  if (scope == Scope::Across) {
+    return {replicas.count, chain.cycles};
+  }
+  return {replicas.count * region.rows(), chain.cycles + replicas.count * region.rows()};
+}
+
+TransferCost reduce_and_gather(Scope scope, const Region& region, double v, const Chain& chain,
+                               const Replicas& replicas, const MachineModel& machine) {
+  const Stations at = stations(scope, region, chain, replicas);
+  const double n = static_cast<double>(at.count);
+  const std::int64_t stage = machine.network.stage.count();
+  const std::int64_t add = machine.network.reduce_stage.count();
+  Loads loads(machine);
+  loads.port(2 * v * (n + 1) / n);
+  load_chain(loads, chain, sharing(scope, region), 2 * v);
+  return loads.with_latency(2 * at.cycles + (at.count - 1) * (2 * stage + add) + at.count + 2);
+}
+
+TransferCost through_middle(Scope scope, const Region& region, double v, const Chain& chain,
+                            const Replicas& replicas, const MachineModel& machine) {
+  const Stations at = stations(scope, region, chain, replicas);
+  const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
+  std::int64_t radius = 0;
+  for (std::int64_t i = 0; i < replicas.count; ++i) {
+    radius = std::max(radius, way(replica_site(replicas, i, machine), middle, machine).cycles);
+  }
+  const double n = static_cast<double>(at.count);
+  const Sharing share = sharing(Scope::Across, region);
+  Loads loads(machine);
+  loads.port(2 * v * n);
+  // x then y: half of the senders meet on the links next to the middle replica.
+  load_chain(loads, chain, {share.on_row, scope == Scope::Through ? 1 : share.on_column}, v * n);
+  const std::int64_t inside = scope == Scope::Through ? region.rows() : 0;
+  return loads.with_latency(2 * (radius + inside + machine.network.stage.count()) +
+                            machine.network.reduce_stage.count());
+}
+
+}  // namespace
+
+machine::Site replica_site(const Replicas& replicas, std::int64_t index,
+                           const MachineModel& machine) {
+  const std::int64_t per_row = replicas_per_row(replicas, machine);
+  const std::int64_t row = index / per_row;
+  const std::int64_t along = index % per_row;
+  const std::int64_t column = row % 2 == 0 ? along : per_row - 1 - along;
+  return {.row = static_cast<int>(row * replicas.dies.rows),
+          .column = static_cast<int>(column * replicas.dies.columns)};
+}
+
+TransferCost replica_all_reduce(Scope scope, const Region& region, Bytes bytes,
+                                const Replicas& replicas, const MachineModel& machine) {
+  const double v = packets(bytes, machine);
+  const Chain chain = chain_of(replicas, machine);
+  if (stations(scope, region, chain, replicas).count < 2) {
+    return {};
+  }
+  const TransferCost along = reduce_and_gather(scope, region, v, chain, replicas, machine);
+  const TransferCost middle = through_middle(scope, region, v, chain, replicas, machine);
+  const double pace = machine.network.pace;
+  return middle.total(pace) < along.total(pace) ? middle : along;
+}
+
+TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replicas& replicas,
+                                const MachineModel& machine) {
+  if (replicas.count < 2) {
+    return {};
+  }
+  const double n = static_cast<double>(replicas.count);
+  const double v = packets(bytes, machine) * n;
+  const Chain chain = chain_of(replicas, machine);
+  Loads loads(machine);
+  loads.port(v * (n + 1) / n);
+  load_chain(loads, chain, sharing(Scope::Across, region), v * (n - 1) / n);
+  return loads.with_latency(chain.cycles + (replicas.count - 2) * machine.network.stage.count() +
+                            2);
+}
+
+TransferCost move_cost(const Move& move, const Replicas& replicas, const MachineModel& machine) {
+  if (move.scope == Scope::Inside) {
+    return pattern_cost(move.pattern, move.region, machine, move.reach);
+  }
+  if (move.pattern.kind == PatternKind::AllGather) {
+    return replica_all_gather(move.region, move.pattern.bytes, replicas, machine);
+  }
+  DOJO_CHECK(move.pattern.kind == PatternKind::AllReduce);
+  return replica_all_reduce(move.scope, move.region, move.pattern.bytes, replicas, machine);
+}
+
+}  // namespace dojo::cost
