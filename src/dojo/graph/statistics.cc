@@ -1,6 +1,7 @@
 #include "dojo/graph/statistics.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "dojo/graph/nest.h"
 #include "dojo/graph/op_table.h"
@@ -64,6 +65,36 @@ OpStatistics Statistics::total() const {
     add(sum, phase);
   }
   return sum;
+}
+
+namespace {
+
+nlohmann::ordered_json to_json(const OpStatistics& each) {
+  return {{"matrix_flops", each.matrix_flops.count()},
+          {"macs_inside", each.macs_inside},
+          {"vector_ops", each.vector_ops},
+          {"special_ops", each.special_ops},
+          {"conversions", each.conversions},
+          {"bytes_read", each.bytes_read.count()},
+          {"bytes_written", each.bytes_written.count()}};
+}
+
+}  // namespace
+
+std::string statistics_json(const Statistics& statistics) {
+  const nlohmann::ordered_json json{{"parameters", statistics.parameters},
+                                    {"total", to_json(statistics.total())},
+                                    {"forward", to_json(statistics.by_phase[0])},
+                                    {"backward", to_json(statistics.by_phase[1])},
+                                    {"update", to_json(statistics.by_phase[2])},
+                                    {"weight_bytes", statistics.weight_bytes.count()},
+                                    {"buffer_bytes", statistics.buffer_bytes.count()},
+                                    {"state_bytes", statistics.state_bytes.count()},
+                                    {"input_bytes", statistics.input_bytes.count()},
+                                    {"saved_bytes", statistics.saved_bytes.count()},
+                                    {"saved_bytes_f32", statistics.saved_bytes_f32.count()},
+                                    {"ops", statistics.ops}};
+  return json.dump(2) + "\n";
 }
 
 std::vector<ValueId> saved_values(const Graph& graph) {

@@ -40,6 +40,9 @@ struct Statistics {
 };
 Statistics statistics_of(const Graph& graph);
 
+// One JSON object, keys in a fixed order: what `dojo graph stats --json` prints.
+std::string statistics_json(const Statistics& statistics);
+
 // The values whose storage saved_bytes counts, ascending.
 std::vector<ValueId> saved_values(const Graph& graph);
 
