@@ -1,0 +1,233 @@
+#include "dojo/graph/lower.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "dojo/graph/op_table.h"
+#include "dojo/graph/text.h"
+#include "dojo/graph/verify.h"
+
+namespace dojo::graph {
+namespace {
+
+// A step of three convolutions and a linear head, as capture writes it.
+constexpr const char* kConvolutions = R"(graph "convolutions" {
+  %x = input u8[2,3,8,8] "frames"
+  %t = input f32[2,2] "labels"
+  %lr = input f32[] "lr"
+  %w0 = weight f32[4,3,3,3] "a.weight"
+  %b0 = weight f32[4] "a.bias"
+  %w1 = weight f32[4,4,3,3] "b.weight"
+  %w2 = weight f32[2,256] "head.weight"
+  %xf = aten._to_copy(%x) {dtype="f32"} : f32[2,3,8,8] @"" fwd
+  %y0 = aten.convolution(%xf, %w0, %b0) {dilation=[1,1], groups=1, output_padding=[0,0], padding=[1,1], stride=[1,1], transposed=false} : f32[2,4,8,8] @"a" fwd
+  %a0 = aten.relu(%y0) : f32[2,4,8,8] @"act" fwd
+  %y1 = aten.convolution(%a0, %w1, none) {dilation=[1,1], groups=1, output_padding=[0,0], padding=[1,1], stride=[1,1], transposed=false} : f32[2,4,8,8] @"b" fwd
+  %a1 = aten.relu(%y1) : f32[2,4,8,8] @"act" fwd
+  %f = aten.view(%a1) {size=[2,256]} : f32[2,256] @"" fwd
+  %w2t = aten.t(%w2) : f32[256,2] @"head" fwd
+  %o = aten.mm(%f, %w2t) : f32[2,2] @"head" fwd
+  %loss = aten.mse_loss(%o, %t) : f32[] @"" fwd
+  %one = aten.full() {fill_value=1.0, size=[]} : f32[] @"" bwd
+  %do = aten.mse_loss_backward(%one, %o, %t) {reduction=1} : f32[2,2] @"" bwd
+  %df = aten.mm(%do, %w2) : f32[2,256] @"head" bwd
+  %dot = aten.t(%do) : f32[2,2] @"head" bwd
+  %dw2 = aten.mm(%dot, %f) : f32[2,256] @"head" bwd
+  %da1 = aten.view(%df) {size=[2,4,8,8]} : f32[2,4,8,8] @"" bwd
+  %dy1 = aten.threshold_backward(%da1, %a1) {threshold=0.0} : f32[2,4,8,8] @"act" bwd
+  %da0 = dojo.conv_input_grad(%dy1, %w1) {dilation=[1,1], groups=1, padding=[1,1], input_size=[2,4,8,8], stride=[1,1]} : f32[2,4,8,8] @"b" bwd
+  %dw1 = dojo.conv_weight_grad(%dy1, %a0) {dilation=[1,1], groups=1, padding=[1,1], weight_size=[4,4,3,3], stride=[1,1]} : f32[4,4,3,3] @"b" bwd
+  %dy0 = aten.threshold_backward(%da0, %a0) {threshold=0.0} : f32[2,4,8,8] @"act" bwd
+  %dw0 = dojo.conv_weight_grad(%dy0, %xf) {dilation=[1,1], groups=1, padding=[1,1], weight_size=[4,3,3,3], stride=[1,1]} : f32[4,3,3,3] @"a" bwd
+  %db0 = aten.sum(%dy0) {dim=[0,2,3]} : f32[4] @"a" bwd
+  %w0n, _ = dojo.sgd(%w0, %dw0, none, %lr) : f32[4,3,3,3] @"a" upd
+  %b0n, _ = dojo.sgd(%b0, %db0, none, %lr) : f32[4] @"a" upd
+  %w1n, _ = dojo.sgd(%w1, %dw1, none, %lr) : f32[4,4,3,3] @"b" upd
+  %w2n, _ = dojo.sgd(%w2, %dw2, none, %lr) : f32[2,256] @"head" upd
+  update %w0 = %w0n
+  update %b0 = %b0n
+  update %w1 = %w1n
+  update %w2 = %w2n
+  output %loss "loss"
+}
+)";
+
+Graph parsed(const std::string& text) {
+  Result<Graph> graph = parse_graph(text, "test.graph");
+  EXPECT_TRUE(graph.has_value()) << (graph ? "" : graph.error().to_string());
+  return *std::move(graph);
+}
+
+Graph lowered(const std::string& text, Recipe recipe) {
+  Result<Graph> graph = lower(parsed(text), recipe, "d1");
+  EXPECT_TRUE(graph.has_value()) << (graph ? "" : graph.error().to_string());
+  const Result<void> verified = verify(*graph);
+  EXPECT_TRUE(verified.has_value()) << (verified ? "" : verified.error().to_string());
+  return *std::move(graph);
+}
+
+const Value& named(const Graph& graph, std::string_view name) {
+  const auto found = std::find_if(graph.values.begin(), graph.values.end(),
+                                  [&](const Value& value) { return value.name == name; });
+  EXPECT_NE(found, graph.values.end()) << name;
+  return *found;
+}
+
+const Op& defining(const Graph& graph, std::string_view name) {
+  for (const Op& op : graph.ops) {
+    for (const auto& output : op.outputs) {
+      if (output.has_value() && graph.value(*output).name == name) {
+        return op;
+      }
+    }
+  }
+  ADD_FAILURE() << name;
+  return graph.ops.front();
+}
+
+TEST(Lower, StoresOperandsAndTheirGradientsInTheTwoCFloat8Formats) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8"));
+  EXPECT_EQ(named(graph, "a0").format, Format::Cf8_1_4_3);
+  EXPECT_EQ(named(graph, "a0").role, Role::MatrixOperand);
+  EXPECT_EQ(named(graph, "dy1").format, Format::Cf8_1_5_2);
+  EXPECT_EQ(named(graph, "dy1").role, Role::GradientOperand);
+  const Op& convolution = defining(graph, "y1");
+  EXPECT_EQ(graph.value(*convolution.inputs[1]).format, Format::Cf8_1_4_3);
+  EXPECT_EQ(graph.value(*convolution.inputs[1]).role, Role::WeightOperand);
+}
+
+TEST(Lower, KeepsTheFirstAndTheLastLayerInBf16) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8"));
+  EXPECT_EQ(graph.value(*defining(graph, "y0").inputs[0]).format, Format::Bf16);
+  EXPECT_EQ(graph.value(*defining(graph, "y0").inputs[1]).format, Format::Bf16);
+  EXPECT_EQ(graph.value(*defining(graph, "dw0").inputs[0]).format, Format::Bf16);
+  EXPECT_EQ(graph.value(*defining(graph, "o").inputs[0]).format, Format::Bf16);
+  EXPECT_EQ(graph.value(*defining(graph, "o").inputs[1]).format, Format::Bf16);
+  EXPECT_EQ(graph.value(*defining(graph, "df").inputs[0]).format, Format::Bf16);
+}
+
+TEST(Lower, ConvertsAWeightOnceForAllItsReaders) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8"));
+  EXPECT_EQ(defining(graph, "y1").inputs[1], defining(graph, "da0").inputs[1]);
+  EXPECT_EQ(std::count_if(graph.ops.begin(), graph.ops.end(),
+                          [](const Op& op) { return op.info->name == "dojo.convert"; }),
+            3);
+}
+
+TEST(Lower, FusesWhatOneElementWiseReaderTakesOver) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8"));
+  EXPECT_TRUE(named(graph, "y0").is_fused);   // convolution into relu
+  EXPECT_FALSE(named(graph, "a0").is_fused);  // saved for the backward part
+  EXPECT_TRUE(named(graph, "df").is_fused);   // through a view into threshold_backward
+  EXPECT_TRUE(named(graph, "da1").is_fused);
+}
+
+TEST(Lower, KeepsLossWeightsAndTheirGradientsInFp32) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8"));
+  for (const char* name : {"o", "loss", "w1", "dw1", "db0", "w1n"}) {
+    EXPECT_EQ(named(graph, name).format, Format::F32) << name;
+  }
+  EXPECT_EQ(named(graph, "dw1").role, Role::WeightGradient);
+  EXPECT_EQ(named(graph, "o").role, Role::Loss);
+}
+
+TEST(Lower, InFp32ConvertsNothing) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("fp32"));
+  for (const Op& op : graph.ops) {
+    EXPECT_NE(op.info->name, "dojo.convert");
+  }
+  EXPECT_EQ(graph.lowering->recipe, "fp32");
+}
+
+TEST(Lower, AnOverrideChangesItsModuleAlone) {
+  Recipe recipe = *recipe_named("cfloat8");
+  recipe.overrides.push_back(*parse_override("b=gradient_operand:bf16"));
+  const Graph graph = lowered(kConvolutions, recipe);
+  EXPECT_EQ(graph.value(*defining(graph, "dw1").inputs[0]).format, Format::Bf16);
+  EXPECT_EQ(named(graph, "a0").format, Format::Cf8_1_4_3);
+}
+
+TEST(Lower, RefusesAnOverrideThatMatchesNothing) {
+  Recipe recipe = *recipe_named("cfloat8");
+  recipe.overrides.push_back(*parse_override("trunk.*=weight_operand:bf16"));
+  const Result<Graph> graph = lower(parsed(kConvolutions), recipe, "d1");
+  ASSERT_FALSE(graph.has_value());
+  EXPECT_NE(graph.error().message.find("trunk.*=weight_operand:bf16 matches no tensor"),
+            std::string::npos);
+}
+
+TEST(Lower, RefusesAGraphThatIsLowered) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("bf16"));
+  const Result<Graph> twice = lower(graph, *recipe_named("bf16"), "d1");
+  ASSERT_FALSE(twice.has_value());
+  EXPECT_NE(twice.error().message.find("lowered already"), std::string::npos);
+}
+
+// x + f(x) twice, where f is a matrix product: a residual stream in BF16 whose readers get codes.
+constexpr const char* kResidual = R"(graph "residual" {
+  %x = input f32[8,16] "x"
+  %w0 = weight f32[16,16] "in.weight"
+  %w1 = weight f32[16,16] "f.weight"
+  %w2 = weight f32[16,16] "g.weight"
+  %s0 = aten.mm(%x, %w0) : f32[8,16] @"in" fwd
+  %r = aten.relu(%s0) : f32[8,16] @"in" fwd
+  %f = aten.mm(%r, %w1) : f32[8,16] @"f" fwd
+  %s1 = aten.add(%r, %f) : f32[8,16] @"" fwd
+  %m = dojo.mask() {p=0.5, size=[8,16]} : f32[8,16] @"drop" fwd
+  %d = aten.mul(%s1, %m) : f32[8,16] @"drop" fwd
+  %g = aten.mm(%d, %w2) : f32[8,16] @"g" fwd
+  %loss = aten.sum(%g) {dim=[0,1]} : f32[] @"" fwd
+  %one = aten.full() {fill_value=1.0, size=[8,16]} : f32[8,16] @"" bwd
+  %dd = aten.mm(%one, %w2) : f32[8,16] @"g" bwd
+  %dm = aten.mul(%dd, %m) : f32[8,16] @"drop" bwd
+  %df = aten.mm(%dm, %w1) : f32[8,16] @"f" bwd
+  %dr = aten.add(%dm, %df) : f32[8,16] @"" bwd
+  %ds = aten.threshold_backward(%dr, %r) {threshold=0.0} : f32[8,16] @"in" bwd
+  %dw0 = aten.mm(%ds, %w0) : f32[8,16] @"in" bwd
+  output %loss "loss"
+  output %dw0 "dw0"
+}
+)";
+
+TEST(Lower, KeepsTheResidualStreamInBf16AndGivesMatrixReadersCodes) {
+  const Graph graph = lowered(kResidual, *recipe_named("cfloat8"));
+  EXPECT_EQ(named(graph, "r").role, Role::Residual);
+  EXPECT_EQ(named(graph, "r").format, Format::Bf16);
+  EXPECT_EQ(graph.value(*defining(graph, "f").inputs[0]).format, Format::Cf8_1_4_3);
+  EXPECT_EQ(graph.value(*defining(graph, "s1").inputs[0]).name, "r");
+}
+
+TEST(Lower, LetsTheBackwardPartReadTheCodes) {
+  const Graph graph = lowered(kResidual, *recipe_named("cfloat8"));
+  EXPECT_EQ(defining(graph, "ds").inputs[1], defining(graph, "f").inputs[0]);
+}
+
+TEST(Lower, DrawsADropoutMaskAgainInTheBackwardPart) {
+  const Graph graph = lowered(kResidual, *recipe_named("cfloat8"));
+  const Op& forward = defining(graph, "m");
+  const Op& again = defining(graph, graph.value(*defining(graph, "dm").inputs[1]).name);
+  EXPECT_NE(&forward, &again);
+  EXPECT_EQ(again.phase, Phase::Backward);
+  EXPECT_EQ(int_attr(forward, "site"), int_attr(again, "site"));
+}
+
+TEST(Recipe, UnknownNamesGetTheNearest) {
+  EXPECT_NE(recipe_named("cfloat").error().message.find("nearest: cfloat8"), std::string::npos);
+  EXPECT_NE(parse_override("a=weigth_operand:bf16").error().message.find("weight_operand"),
+            std::string::npos);
+  EXPECT_NE(parse_override("a=weight_operand:u8").error().message.find("unknown float format"),
+            std::string::npos);
+  EXPECT_FALSE(parse_override("weight_operand").has_value());
+}
+
+TEST(Recipe, PatternsMatchWholePaths) {
+  EXPECT_TRUE(matches("trunk.*", "trunk.0.conv"));
+  EXPECT_TRUE(matches("*", ""));
+  EXPECT_TRUE(matches("*.conv", "a.b.conv"));
+  EXPECT_FALSE(matches("trunk", "trunk.0"));
+  EXPECT_FALSE(matches("t*x", "trunk"));
+}
+
+}  // namespace
+}  // namespace dojo::graph
