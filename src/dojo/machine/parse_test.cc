@@ -119,7 +119,8 @@ TEST(MachineFile, ReportsAFactWithoutItsParts) {
             "my.toml:6: node.clock: missing source, expected { value = ..., status = ..., source = "
             "... }");
   EXPECT_EQ(error_of_node("clock = { value = \"2 GHz\", status = \"published\", source = \"\" }"),
-            "my.toml:6: node.clock: source is \"\", expected a text: where the value is from");
+            "my.toml:6: node.clock: source is \"\", expected a text of one line: where the value "
+            "is from");
   EXPECT_EQ(error_of_node("clock = { value = \"2 GHz\", stats = \"published\", source = \"T\" }"),
             "my.toml:6: node.clock: unknown part \"stats\", expected value, status, source, "
             "alternatives, range");
@@ -175,7 +176,12 @@ TEST(MachineFile, ReportsAMissingOrOddName) {
   EXPECT_EQ(error_of("include = \"d1\"\n[machine]\nname = \"a b\"\ntitle = \"t\"\n"),
             "my.toml:3: machine.name: found \"a b\", expected letters, digits, - _ and . only");
   EXPECT_EQ(error_of("include = \"d1\"\n[machine]\nname = 5\ntitle = \"t\"\n"),
-            "my.toml:3: machine.name: found 5, expected a text");
+            "my.toml:3: machine.name: found 5, expected a text of one line");
+}
+
+TEST(MachineFile, ReportsControlCharactersInWhatIsPrinted) {
+  EXPECT_EQ(error_of("include = \"d1\"\n[machine]\nname = \"a\"\ntitle = \"a\\u001b[2J\"\n"),
+            "my.toml:4: machine.title: found \"a\\u001b[2J\", expected a text of one line");
 }
 
 TEST(MachineFile, ReportsZeroAndAbsurdSizes) {

@@ -175,7 +175,7 @@ void visit_facts(FactsType& facts, const Visit& visit) {
   visit(FactKey{"node.t0", Time, "0 cycles", "1000000 cycles",
                 "cycles lost per output tile and panel of a matrix product (drain, loop)"},
         node.t0);
-  visit(FactKey{"node.sfu", Time, "1 cycles", "1000000 cycles",
+  visit(FactKey{"node.sfu", Time, "1 cycle", "1000000 cycles",
                 "cycles per special function (exp, rsqrt) and vector of FP32 lanes"},
         node.sfu);
   visit(FactKey{"node.launch", Time, "0 cycles", "1000000000 cycles",
@@ -194,15 +194,14 @@ void visit_facts(FactsType& facts, const Visit& visit) {
   visit(FactKey{"mesh.die.link", Time, "0.001 B/cycle", "1000000 B/cycle",
                 "link between neighbouring nodes, one direction"},
         mesh.link);
-  visit(FactKey{"mesh.die.hop", Time, "1 cycles", "1000000 cycles", "latency of one hop"},
-        mesh.hop);
+  visit(FactKey{"mesh.die.hop", Time, "1 cycle", "1000000 cycles", "latency of one hop"}, mesh.hop);
   visit(FactKey{"mesh.die.port_in", Time, "0.001 B/cycle", "1000000 B/cycle",
                 "network to a node's SRAM"},
         mesh.port_in);
   visit(FactKey{"mesh.die.port_out", Time, "0.001 B/cycle", "1000000 B/cycle",
                 "a node's SRAM to the network"},
         mesh.port_out);
-  visit(FactKey{"mesh.die.inject", Time, "1 cycles", "1000000 cycles",
+  visit(FactKey{"mesh.die.inject", Time, "1 cycle", "1000000 cycles",
                 "cycles from SRAM into the router, or back"},
         mesh.inject);
   visit(FactKey{"mesh.die.packet", Time, "1 B", "1 MB", "payload of one packet"}, mesh.packet);

@@ -107,9 +107,9 @@ class FileReader {
             fmt::format("machine.{}: unknown key, [machine] has name and title", key.str()));
       }
       const auto* text = node.as_string();
-      if (text == nullptr || text->get().empty()) {
-        return error(place(node), fmt::format("machine.{}: found {}, expected a text", key.str(),
-                                              written(node)));
+      if (text == nullptr || text->get().empty() || !is_printable(text->get())) {
+        return error(place(node), fmt::format("machine.{}: found {}, expected a text of one line",
+                                              key.str(), written(node)));
       }
       if (is_name && !is_plain_name(text->get())) {
         return error(place(node),
@@ -134,6 +134,12 @@ class FileReader {
   }
 
  private:
+  // Names, titles and sources are printed: no control characters.
+  static bool is_printable(std::string_view text) {
+    return std::none_of(text.begin(), text.end(),
+                        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  }
+
   static bool is_plain_name(std::string_view name) {
     return name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
              return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -203,10 +209,11 @@ class FileReader {
       fact.provenance = *provenance;
     } else {
       const auto* text = node.as_string();
-      if (text == nullptr || text->get().empty()) {
-        return error(place(node),
-                     fmt::format("{}: source is {}, expected a text: where the value is from", path,
-                                 written(node)));
+      if (text == nullptr || text->get().empty() || !is_printable(text->get())) {
+        return error(
+            place(node),
+            fmt::format("{}: source is {}, expected a text of one line: where the value is from",
+                        path, written(node)));
       }
       fact.source = text->get();
     }

@@ -180,7 +180,6 @@ DOJO_DEFINE_NUMBER(Clock, kFrequency, parse_whole, Clock, hertz);
 DOJO_DEFINE_NUMBER(Bytes, kSize, parse_whole, Bytes, count);
 DOJO_DEFINE_NUMBER(BytesPerCycle, kRatePerCycle, parse_with_unit, BytesPerCycle, value);
 DOJO_DEFINE_NUMBER(BytesPerSecond, kRatePerSecond, parse_with_unit, BytesPerSecond, value);
-DOJO_DEFINE_NUMBER(Cycles, kCycleCount, parse_whole, Cycles, count);
 DOJO_DEFINE_NUMBER(Picoseconds, kTime, parse_whole, Picoseconds, count);
 DOJO_DEFINE_NUMBER(Watts, kPower, parse_with_unit, Watts, count);
 DOJO_DEFINE_NUMBER(Volts, kVoltage, parse_with_unit, Volts, count);
@@ -189,6 +188,18 @@ DOJO_DEFINE_NUMBER(Picojoules, kEnergy, parse_with_unit, Picojoules, count);
 DOJO_DEFINE_NUMBER(PicojoulesPerByte, kEnergyPerByte, parse_with_unit, PicojoulesPerByte, value);
 
 #undef DOJO_DEFINE_NUMBER
+
+std::string ValueText<Cycles>::expected() { return expected_units(kCycleCount); }
+Result<Cycles> ValueText<Cycles>::parse(std::string_view text) {
+  DOJO_TRY(const std::int64_t count, parse_whole(text, kCycleCount));
+  return Cycles(count);
+}
+std::string ValueText<Cycles>::print(const Cycles& value) {
+  return fmt::format("{} {}", value.count(), value == Cycles{1} ? "cycle" : "cycles");
+}
+bool ValueText<Cycles>::is_within(const Cycles& value, const Cycles& low, const Cycles& high) {
+  return value >= low && value <= high;
+}
 
 std::string ValueText<double>::expected() { return "a number such as 0.9, without a unit"; }
 Result<double> ValueText<double>::parse(std::string_view text) {

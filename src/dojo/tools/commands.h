@@ -1,0 +1,12 @@
+// The commands of `dojo`, one file each. Each adds its subcommand to the parser; its callback does
+// the work when parse() comes to it, prints to stdout, and throws ApiError.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace dojo::tools {
+
+void add_graph_command(CLI::App& app);
+void add_machine_command(CLI::App& app);
+
+}  // namespace dojo::tools
