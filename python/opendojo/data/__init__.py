@@ -1,0 +1,1 @@
+"""Data: driving clips in, windows of frames with labels out (opendojo.data.driving)."""
