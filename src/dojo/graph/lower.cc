@@ -12,59 +12,108 @@
 namespace dojo::graph {
 namespace {
 
-std::string unused_name(const Graph& graph, const std::string& wanted) {
-  std::set<std::string_view> taken;
-  for (const Value& value : graph.values) {
-    taken.insert(value.name);
-  }
+// `wanted`, or with a number behind it if that is taken; the result is taken from now on.
+std::string unused_name(const std::string& wanted, std::set<std::string>& taken) {
   std::string name = wanted;
   for (int i = 1; taken.contains(name); ++i) {
     name = fmt::format("{}.{}", wanted, i);
   }
+  taken.insert(name);
   return name;
 }
 
 }  // namespace
 
-// A mask is a pure function of (seed, step, site, element), so the backward part draws it again
-// instead of reading what the forward part drew.
 void give_masks_a_site(Graph& graph) {
   std::map<std::string, std::int64_t> ordinal;
-  std::vector<Op> ops;
-  std::map<std::uint32_t, ValueId> redrawn;  // forward mask -> the backward part's own
-  std::map<std::uint32_t, Op> masks;         // forward mask -> its op
   for (Op& op : graph.ops) {
     if (is_op(op, "dojo.mask")) {
       const std::string key = fmt::format("mask|{}|{}", op.module, ordinal[op.module]++);
-      op.attributes["site"] =
-          static_cast<std::int64_t>(std::stoll(sha256_hex(key).substr(0, 8), nullptr, 16));
-      masks.emplace(op.outputs[0]->index, op);
+      op.attributes["site"] = std::int64_t{std::stoll(sha256_hex(key).substr(0, 8), nullptr, 16)};
     }
-    if (op.phase == Phase::Backward && !is_op(op, "dojo.mask")) {
-      for (std::optional<ValueId>& input : op.inputs) {
-        if (!input.has_value() || !masks.contains(input->index)) {
-          continue;
+  }
+}
+
+namespace {
+
+// Computes again, for the backward part, what the forward part made of inputs alone.
+class Recomputer {
+ public:
+  explicit Recomputer(Graph& graph) : graph_(graph), definition_(uses_of(graph).definition) {
+    is_cheap_.resize(graph.values.size(), false);
+    for (std::size_t i = 0; i < graph.values.size(); ++i) {
+      const ValueKind kind = graph.values[i].kind;
+      is_cheap_[i] = kind == ValueKind::Input || kind == ValueKind::Buffer;
+      names_.insert(graph.values[i].name);
+    }
+  }
+
+  void run() {
+    std::vector<Op> ops;
+    for (Op& op : graph_.ops) {
+      if (op.phase == Phase::Forward) {
+        note(op);
+      } else if (op.phase == Phase::Backward) {
+        for (std::optional<ValueId>& input : op.inputs) {
+          if (input.has_value()) {
+            input = again(*input, ops);
+          }
         }
-        Op again = masks.at(input->index);
-        if (again.phase != Phase::Forward) {
-          continue;
-        }
-        if (!redrawn.contains(input->index)) {
-          Value copy = graph.value(*input);
-          copy.name = unused_name(graph, copy.name + ".again");
-          const ValueId id = graph.add(std::move(copy));
-          redrawn.emplace(input->index, id);
-          again.outputs = {id};
-          again.phase = Phase::Backward;
-          ops.push_back(std::move(again));
-        }
-        input = redrawn.at(input->index);
+      }
+      ops.push_back(op);
+    }
+    graph_.ops = std::move(ops);
+  }
+
+ private:
+  // One pass over the elements, from cheap operands, and no bias that a second tensor would track.
+  void note(const Op& op) {
+    const bool is_one_pass = is_elementwise(op) || is_move(op) || op.info->group == OpGroup::Make;
+    if (!is_one_pass || op.outputs.size() != 1 || has_bias(graph_.value(*op.outputs[0]).format)) {
+      return;
+    }
+    is_cheap_[op.outputs[0]->index] =
+        std::all_of(op.inputs.begin(), op.inputs.end(), [&](const std::optional<ValueId>& input) {
+          return !input.has_value() || is_cheap_[input->index];
+        });
+  }
+
+  ValueId again(ValueId value, std::vector<Op>& ops) {
+    const bool is_forward = value.index < definition_.size() &&
+                            definition_[value.index].has_value() &&
+                            graph_.ops[definition_[value.index]->index].phase == Phase::Forward;
+    if (!is_forward || !is_cheap_[value.index]) {
+      return value;
+    }
+    if (const auto found = again_.find(value.index); found != again_.end()) {
+      return found->second;
+    }
+    Op op = graph_.ops[definition_[value.index]->index];
+    for (std::optional<ValueId>& input : op.inputs) {
+      if (input.has_value()) {
+        input = again(*input, ops);
       }
     }
+    Value copy = graph_.value(value);
+    copy.name = unused_name(copy.name + ".again", names_);
+    const ValueId id = graph_.add(std::move(copy));
+    op.outputs = {id};
+    op.phase = Phase::Backward;
     ops.push_back(std::move(op));
+    again_.emplace(value.index, id);
+    return id;
   }
-  graph.ops = std::move(ops);
-}
+
+  Graph& graph_;
+  std::vector<std::optional<OpId>> definition_;
+  std::vector<bool> is_cheap_;
+  std::set<std::string> names_;
+  std::map<std::uint32_t, ValueId> again_;
+};
+
+}  // namespace
+
+void recompute_in_backward(Graph& graph) { Recomputer(graph).run(); }
 
 // A float value that a view-like op or its one element-wise reader (or softmax, or conversion)
 // takes over in the same pass is never stored. Decided from the last op backwards, so that a view
@@ -176,6 +225,7 @@ Result<Graph> lower(const Graph& graph, const Recipe& recipe, std::string_view m
   give_masks_a_site(lowered);
   assign_roles(lowered);
   DOJO_TRY_VOID(choose_formats(lowered, recipe));
+  recompute_in_backward(lowered);
   remove_dead_ops(lowered);
   mark_fused(lowered);
   lowered.lowering = Lowering{recipe.name, std::string(machine), recipe.denormals, recipe.bias};

@@ -212,6 +212,14 @@ TEST(Lower, DrawsADropoutMaskAgainInTheBackwardPart) {
   EXPECT_EQ(int_attr(forward, "site"), int_attr(again, "site"));
 }
 
+TEST(Lower, ScalesThePixelsAgainInTheBackwardPartInsteadOfSavingThem) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8"));
+  const Op& gradient = defining(graph, "dw0");
+  const Op& scaled = defining(graph, graph.value(*gradient.inputs[1]).name);
+  EXPECT_EQ(scaled.phase, Phase::Backward);
+  EXPECT_EQ(graph.value(*scaled.inputs[0]).label, "frames");
+}
+
 TEST(Recipe, UnknownNamesGetTheNearest) {
   EXPECT_NE(recipe_named("cfloat").error().message.find("nearest: cfloat8"), std::string::npos);
   EXPECT_NE(parse_override("a=weigth_operand:bf16").error().message.find("weight_operand"),
