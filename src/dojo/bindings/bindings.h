@@ -31,5 +31,6 @@ T value_or_throw(Result<T> result) {
 }
 
 void bind_base(nb::module_& module);
+void bind_graph(nb::module_& module);
 
 }  // namespace dojo::bindings

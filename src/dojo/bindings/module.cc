@@ -20,4 +20,5 @@ NB_MODULE(_core, module) {
   module.attr("__version__") = DOJO_VERSION;
   nb::register_exception_translator(translate);
   bind_base(module);
+  bind_graph(module);
 }
