@@ -209,7 +209,7 @@ void add_arithmetic(Adder& rows) {
            {optional("min", AttributeType::Scalar), optional("max", AttributeType::Scalar)},
            infer_clamp, vector_cost(2), "self kept between min and max; one may be absent");
   rows.unary("aten.neg", infer_promoted, vector_cost(1), "-self");
-  rows.unary("aten.abs", infer_promoted, vector_cost(1), "|self|");
+  rows.unary("aten.abs", infer_promoted, vector_cost(1), "absolute value");
   rows.unary("aten.sign", infer_promoted, vector_cost(2), "-1, 0 or 1");
   rows.unary("aten.floor", infer_promoted, vector_cost(1), "largest integer not above self");
   rows.unary("aten.ceil", infer_promoted, vector_cost(1), "least integer not below self");

@@ -177,12 +177,12 @@ void add_distances(std::vector<OpInfo>& rows) {
   const std::vector<OperandInfo> gradient{{"grad_output"}, {"self"}, {"target"}};
   rows.push_back(loss_row("aten.mse_loss", pair, mean, {}, infer_distance, distance_nest,
                           "(self - target)^2; reduction: 0 none, 1 mean, 2 sum"));
-  rows.push_back(
-      loss_row("aten.l1_loss", pair, mean, {}, infer_distance, distance_nest, "|self - target|"));
-  rows.push_back(loss_row("aten.smooth_l1_loss", pair, mean, {defaulted("beta", 1.0)},
-                          infer_distance, distance_nest,
-                          "d^2 / (2 beta) where d = |self - target| is below beta, else d - beta / "
-                          "2"));
+  rows.push_back(loss_row("aten.l1_loss", pair, mean, {}, infer_distance, distance_nest,
+                          "absolute difference of self and target"));
+  rows.push_back(loss_row(
+      "aten.smooth_l1_loss", pair, mean, {defaulted("beta", 1.0)}, infer_distance, distance_nest,
+      "d^2 / (2 beta) where the absolute difference d is below beta, else d - beta / "
+      "2"));
   rows.push_back(loss_row("aten.binary_cross_entropy_with_logits",
                           {{"self"}, {"target"}, {"weight", true}, {"pos_weight", true}}, mean, {},
                           infer_distance, distance_nest,

@@ -9,7 +9,10 @@ namespace {
 Result<void> expect_update(const OpCall& call, std::size_t tensors) {
   for (std::size_t i = 0; i < call.inputs.size(); ++i) {
     if (call.has_input(i)) {
-      DOJO_TRY_VOID(expect_float(call, i));
+      const bool is_step = call.info->operands[i].name == "step";
+      if (!is_step || call.input(i).format == Format::Bool) {  // a step may be an integer, too
+        DOJO_TRY_VOID(expect_float(call, i));
+      }
       DOJO_TRY_VOID(expect_shape(call, i, i < tensors ? call.shape(0) : Shape{}));
     }
   }
@@ -94,8 +97,8 @@ void add_update_rows(std::vector<OpInfo>& rows) {
       {defaulted("beta1", 0.9), defaulted("beta2", 0.999), defaulted("eps", 1e-8),
        defaulted("weight_decay", 0.0), defaulted("decoupled", true), defaulted("maximize", false)},
       infer_adamw, adamw_nest,
-      "torch.optim.AdamW (Adam unless decoupled): new w, m and v; step is the number of completed "
-      "steps, so the correction is by step + 1"));
+      "torch.optim.AdamW (Adam unless decoupled): new w, m and v; step is the number of this step, "
+      "1 for the first"));
 }
 
 }  // namespace dojo::graph
