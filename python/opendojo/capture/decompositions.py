@@ -8,7 +8,7 @@ on its own. Decomposition happens below autograd only.
 from collections.abc import Callable
 
 import torch
-from torch._decomp import _core_aten_decompositions_post_autograd
+from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
 from torch._ops import OpOverload
 
 aten = torch.ops.aten
@@ -16,9 +16,6 @@ aten = torch.ops.aten
 KEEP = frozenset(
     {
         # normalisations
-        "_fused_rms_norm",
-        "_fused_rms_norm_backward",
-        "_weight_norm_interface",
         "native_batch_norm_backward",
         "native_group_norm_backward",
         "native_layer_norm_backward",
@@ -35,21 +32,14 @@ KEEP = frozenset(
         "hardswish_backward",
         "hardtanh_backward",
         "leaky_relu_backward",
-        "mish",
-        "mish_backward",
         "sigmoid_backward",
         "silu",
         "silu_backward",
         "softplus",
         "softplus_backward",
         "tanh_backward",
-        "threshold",
         "threshold_backward",
         # losses
-        "binary_cross_entropy",
-        "binary_cross_entropy_backward",
-        "huber_loss",
-        "huber_loss_backward",
         "mse_loss",
         "mse_loss_backward",
         "nll_loss2d_backward",
@@ -61,7 +51,6 @@ KEEP = frozenset(
         # pooling, resizing, indexing
         "avg_pool2d_backward",
         "embedding_dense_backward",
-        "index_add",
         "upsample_bilinear2d",
         "upsample_nearest2d_backward",
         # random: imported as dojo.mask
@@ -106,14 +95,26 @@ def packet_name(op: OpOverload) -> str:
     return op.name().split("::")[1].split(".")[0]
 
 
+def index_select(x: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+    indices: list[torch.Tensor | None] = [None] * (dim % x.dim()) + [index]
+    return aten.index(x, indices)
+
+
+def isnan(x: torch.Tensor) -> torch.Tensor:
+    return x != x
+
+
 def decomposition_table() -> dict[OpOverload, Callable]:
     """A fresh table for make_fx. In-place ops are left to functionalisation, so that `silu_` ends
     as the kept `silu`."""
-    table = {
+    table: dict[OpOverload, Callable] = {
         op: rule
         for op, rule in _core_aten_decompositions_post_autograd().items()
         if isinstance(op, OpOverload) and packet_name(op) not in KEEP and not op._schema.is_mutable
     }
+    table |= get_decompositions([aten.linalg_vector_norm])
+    table[aten.index_select.default] = index_select
+    table[aten.isnan.default] = isnan
     table[aten.select_backward.default] = select_backward
     table[aten.slice_backward.default] = slice_backward
     return table

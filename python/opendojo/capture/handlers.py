@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count
 
+from opendojo.capture.constants import uniform_value
 from opendojo.capture.graph_text import Attribute, Value
 from opendojo.capture.importer import (
     DTYPES,
@@ -138,26 +139,29 @@ def where(importer: Importer, node: Node) -> Value:
         if isinstance(branch, Node):
             branches.append(importer.cast(node, importer.value(branch), dtype_at(node, result)))
         else:
-            scalar = torch.full((), branch, dtype=result.dtype)
-            branches.append(importer.full(node, scalar, scalar.item()))
+            branches.append(importer.scalar_tensor(node, branch))
     return importer.emit_one(node, "aten.where", [importer.value(arg(node, 0)), *branches], {})
 
 
-def index_put(importer: Importer, node: Node) -> Any:
-    """x[mask] = number is a where."""
+def index_put(importer: Importer, node: Node) -> Value:
+    """x[mask] = number is a where. Otherwise the values come before the index tensors, of which
+    there may be any number."""
     arguments = arguments_of(node)
     mask, new = arguments["indices"][0], arguments["values"]
     is_masked_fill = (
         len(arguments["indices"]) == 1
+        and mask is not None
         and mask.meta["val"].dtype == torch.bool
         and mask.meta["val"].shape == node.meta["val"].shape
         and new.meta["val"].numel() == 1
         and not arguments["accumulate"]
     )
-    if not is_masked_fill:
-        return NotImplemented
     x = importer.value(arguments["self"])
     filled = importer.cast(node, importer.value(new), x.dtype)
+    if not is_masked_fill:
+        indices = [i and importer.value(i) for i in arguments["indices"]]
+        attributes: dict[str, Attribute] = {"accumulate": True} if arguments["accumulate"] else {}
+        return importer.emit_one(node, "aten.index_put", [x, filled, *indices], attributes)
     return importer.emit_one(node, "aten.where", [importer.value(mask), filled, x], {})
 
 
@@ -271,6 +275,8 @@ def mask(importer: Importer, node: Node, keep: float, shape: Any) -> Value:
     if 1.0 - p != keep:
         p = 1.0 - keep
     like = torch.empty(tuple(shape), device="meta")
+    if p >= 1:
+        return importer.full(node, like, 0.0)
     return importer.emit_one(node, "dojo.mask", [], {"p": p, "size": list(shape)}, like)
 
 
@@ -313,13 +319,18 @@ def undefined(importer: Importer, node: Node) -> Undefined:
 
 def bernoulli(importer: Importer, node: Node) -> Any:
     """Bits; divided by their probability, as dropout of whole channels does, the mask itself."""
-    if len(node.args) < 2 or isinstance(node.args[1], Node):
-        raise error_at(node, "its probabilities are a tensor: give one number")
-    keep = float(arg(node, 1))
+    probability = arg(node, 1) if len(node.args) > 1 else arg(node, 0)
+    if isinstance(probability, Node):
+        known = importer.constants.get(probability)
+        probability = None if known is None else uniform_value(known)
+    if probability is None:
+        raise error_at(node, "its probabilities differ or are computed: give one number")
+    keep = float(probability)
     is_mask = all(
         isinstance(user.target, torch._ops.OpOverload)
         and packet_of(user) is aten.div
-        and user.args == (node, keep)
+        and user.args[0] is node
+        and user.args[1] == keep
         for user in node.users
     )
     return Random(keep) if is_mask else keep_bits(importer, node, keep)
@@ -397,6 +408,8 @@ HANDLERS: dict[Any, Handler] = {
     aten.detach: same,
     aten.div: div,
     aten.empty: undefined,
+    aten.empty_like: undefined,
+    aten.empty_strided: undefined,
     aten.expand: expand,
     aten.floor: floor,
     aten.ge: compare,
@@ -414,6 +427,8 @@ HANDLERS: dict[Any, Handler] = {
     aten.native_dropout_backward: dropout_backward,
     aten.native_group_norm_backward: norm_backward,
     aten.native_layer_norm_backward: norm_backward,
+    aten.new_empty: undefined,
+    aten.new_empty_strided: undefined,
     aten.permute: permute,
     aten.rand: rand,
     aten.rand_like: rand,

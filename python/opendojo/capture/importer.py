@@ -98,6 +98,7 @@ _SCALAR_SECOND = _COMPARISONS | {aten.add, aten.sub, aten.mul, aten.div}
 # Cheap enough to make a constant again each step, over `full` and `arange`.
 _SIMPLE = _COMPARISONS | {
     aten._to_copy,
+    aten.add,
     aten.alias,
     aten.bitwise_not,
     aten.clone,
@@ -105,6 +106,7 @@ _SIMPLE = _COMPARISONS | {
     aten.logical_not,
     aten.permute,
     aten.squeeze,
+    aten.sub,
     aten.unsqueeze,
     aten.view,
     aten.where,
@@ -281,6 +283,8 @@ class Importer:
                 inputs += [None if v is None else self.value(v) for v in value]
             elif value is None:
                 inputs.append(None)
+            elif not isinstance(value, Node) and name == "self":
+                inputs.append(self.scalar_tensor(node, value))
             elif not isinstance(value, Node):
                 attributes[name] = number_at(node, value)
             elif (scalar := self._scalar_operand(node, name, value)) is not None:
@@ -300,6 +304,11 @@ class Importer:
             node_flops(node),
         )
         return outputs if many else outputs[0]
+
+    def scalar_tensor(self, node: Node, value: Any) -> Value:
+        """A number as a tensor without dimensions, of the type of the node."""
+        scalar = torch.full((), value, dtype=node.meta["val"].dtype)
+        return self.full(node, scalar, scalar.item())
 
     def _scalar_operand(self, node: Node, name: str, source: Node) -> Any:
         """The number, if this operand is a constant scalar that an attribute can hold."""
