@@ -22,7 +22,7 @@ std::vector<Site> random_dead(std::mt19937& random, Shape die, int count) {
 }
 
 Site at(const LogicalMap& map, int row, int column) {
-  return map.sites[static_cast<std::size_t>(row * map.grid.columns + column)];
+  return map.sites[static_cast<std::size_t>(std::int64_t{row} * map.grid.columns + column)];
 }
 
 int hops(Site a, Site b) { return std::abs(a.row - b.row) + std::abs(a.column - b.column); }

@@ -19,7 +19,7 @@ class ApiError : public std::runtime_error {
 
 // The value of a result; throws its Error as ApiError.
 template <class T>
-T value_of(Result<T> result) {
+T value_of(Result<T>&& result) {
   if (!result.has_value()) {
     throw ApiError(result.error());
   }

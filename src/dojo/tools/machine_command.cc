@@ -16,13 +16,11 @@ namespace {
 
 using machine::Description;
 using machine::FactLine;
-using machine::Level;
 using machine::LevelModel;
 using machine::LevelTotals;
 using machine::LinkClass;
 using machine::LinkModel;
 using machine::MachineModel;
-using machine::Provenance;
 using machine::Shape;
 using nlohmann::ordered_json;
 

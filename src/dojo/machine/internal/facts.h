@@ -141,12 +141,11 @@ struct FactKey {
   std::string_view meaning;
 };
 
-// Calls visit(const FactKey&, Fact<T>&) for each fact of each section that `facts` has, in the
-// order of the sections.
-template <class FactsType, class Visit>
-void visit_facts(FactsType& facts, const Visit& visit) {
+// The table of keys, section by section; visit_facts below goes through all of it.
+
+template <class Section, class Visit>
+void visit_node(Section& node, const Visit& visit) {
   using enum Affects;
-  auto& node = facts.node;
   visit(FactKey{"node.clock", Time, "1 MHz", "100 GHz",
                 "clock of nodes and mesh; every cycle in a report is one of these"},
         node.clock);
@@ -184,8 +183,11 @@ void visit_facts(FactsType& facts, const Visit& visit) {
   visit(FactKey{"node.kappa", Time, "0", "10",
                 "slow-down of loads per unit of network port use (SRAM bank conflicts)"},
         node.kappa);
+}
 
-  auto& mesh = facts.mesh_die;
+template <class Section, class Visit>
+void visit_die_mesh(Section& mesh, const Visit& visit) {
+  using enum Affects;
   visit(FactKey{"mesh.die.size", Time, "1x1", "1024x1024", "sites of a die, rows x columns"},
         mesh.size);
   visit(FactKey{"mesh.die.dead", Time, "", "",
@@ -214,95 +216,106 @@ void visit_facts(FactsType& facts, const Visit& visit) {
   visit(FactKey{"mesh.die.pace", Time, "0.01", "1",
                 "share of its fair share at which a transfer injects"},
         mesh.pace);
+}
 
+template <class Section, class Visit>
+void visit_die(Section& die, const Visit& visit) {
+  using enum Affects;
   visit(FactKey{"die.edge", Time, "1 KB/s", "1000 TB/s", "one edge of a die, one direction"},
-        facts.die.edge);
-  visit(FactKey{"die.edge_latency", Time, "1 ps", "1 s", "from die to die"},
-        facts.die.edge_latency);
-  visit(FactKey{"die.power", Energy, "0.001 W", "1 MW", "power of a die at full load"},
-        facts.die.power);
+        die.edge);
+  visit(FactKey{"die.edge_latency", Time, "1 ps", "1 s", "from die to die"}, die.edge_latency);
+  visit(FactKey{"die.power", Energy, "0.001 W", "1 MW", "power of a die at full load"}, die.power);
+}
 
-  if (facts.tile) {
-    auto& tile = *facts.tile;
-    visit(FactKey{"tile.dies", Time, "1x1", "1024x1024", "dies of a tile, rows x columns"},
-          tile.dies);
-    visit(FactKey{"tile.edge", Time, "1 KB/s", "1000 TB/s",
-                  "the part of a tile edge that one rim die has, one direction"},
-          tile.edge);
-    visit(FactKey{"tile.edge_latency", Time, "1 ps", "1 s", "from tile to tile"},
-          tile.edge_latency);
-    visit(FactKey{"tile.power", Energy, "0.001 W", "100 MW", "power of a tile at full load"},
-          tile.power);
-    visit(FactKey{"tile.supply_efficiency", Energy, "0.01", "1",
-                  "share of the tile's input power that reaches the dies"},
-          tile.supply_efficiency);
-    visit(FactKey{"tile.supply", Nothing, "0.1 V", "1000000 V", "voltage of a tile's input"},
-          tile.supply);
-    visit(
-        FactKey{"tile.die_current", Nothing, "0.001 A", "1000 kA", "current at the dies of a tile"},
+template <class Section, class Visit>
+void visit_tile(Section& tile, const Visit& visit) {
+  using enum Affects;
+  visit(FactKey{"tile.dies", Time, "1x1", "1024x1024", "dies of a tile, rows x columns"},
+        tile.dies);
+  visit(FactKey{"tile.edge", Time, "1 KB/s", "1000 TB/s",
+                "the part of a tile edge that one rim die has, one direction"},
+        tile.edge);
+  visit(FactKey{"tile.edge_latency", Time, "1 ps", "1 s", "from tile to tile"}, tile.edge_latency);
+  visit(FactKey{"tile.power", Energy, "0.001 W", "100 MW", "power of a tile at full load"},
+        tile.power);
+  visit(FactKey{"tile.supply_efficiency", Energy, "0.01", "1",
+                "share of the tile's input power that reaches the dies"},
+        tile.supply_efficiency);
+  visit(FactKey{"tile.supply", Nothing, "0.1 V", "1000000 V", "voltage of a tile's input"},
+        tile.supply);
+  visit(FactKey{"tile.die_current", Nothing, "0.001 A", "1000 kA", "current at the dies of a tile"},
         tile.die_current);
-  }
-  if (facts.tray) {
-    visit(FactKey{"tray.tiles", Time, "1x1", "1024x1024", "tiles of a tray, rows x columns"},
-          facts.tray->tiles);
-  }
-  if (facts.pod) {
-    auto& pod = *facts.pod;
-    visit(FactKey{"pod.trays", Time, "1x1", "1024x1024", "trays of the pod, rows x columns"},
-          pod.trays);
-    visit(FactKey{"pod.edge", Time, "1 KB/s", "1000 TB/s",
-                  "the part that one rim die has of the joint between trays, one direction"},
-          pod.edge);
-    visit(FactKey{"pod.edge_latency", Time, "1 ps", "1 s", "from tray to tray"}, pod.edge_latency);
-  }
-  if (facts.interface) {
-    auto& interface = *facts.interface;
-    visit(FactKey{"interface.processors", Time, "1", "1000000",
-                  "interface processors per tray, or of a machine without trays"},
-          interface.processors);
-    visit(FactKey{"interface.edges", Time, "", "",
-                  "edges of the tray (or machine) that they are attached to"},
-          interface.edges);
-    visit(FactKey{"interface.link", Time, "1 KB/s", "1000 TB/s",
-                  "one processor to its rim die, one direction"},
-          interface.link);
-    visit(FactKey{"interface.link_latency", Time, "1 ps", "1 s", "of that link"},
-          interface.link_latency);
-    visit(FactKey{"interface.hbm", Time, "1 KB", "1000 TB", "DRAM of one processor"},
-          interface.hbm);
-    visit(FactKey{"interface.hbm_rate", Time, "1 KB/s", "1000 TB/s", "of one processor's DRAM"},
-          interface.hbm_rate);
-    visit(FactKey{"interface.hbm_latency", Time, "1 ps", "1 s", "of the DRAM"},
-          interface.hbm_latency);
-    visit(FactKey{"interface.ethernet", Time, "1 KB/s", "1000 TB/s",
-                  "one processor's network port, one direction"},
-          interface.ethernet);
-    visit(FactKey{"interface.ethernet_latency", Time, "1 ps", "1 s",
-                  "one way through the switch to another processor"},
-          interface.ethernet_latency);
-    visit(FactKey{"interface.pcie", Time, "1 KB/s", "1000 TB/s",
-                  "one processor to its host, one direction"},
-          interface.pcie);
-    visit(FactKey{"interface.pcie_latency", Time, "1 ps", "1 s", "of that link"},
-          interface.pcie_latency);
-    visit(FactKey{"interface.power", Energy, "0.001 W", "1 MW", "power of one processor"},
-          interface.power);
-  }
-  if (facts.host) {
-    auto& host = *facts.host;
-    visit(FactKey{"host.count", Time, "1", "1000000",
-                  "hosts per tray, or of a machine without trays"},
-          host.count);
-    visit(FactKey{"host.cores", Nothing, "1", "1000000", "cores of one host"}, host.cores);
-    visit(FactKey{"host.memory", Nothing, "1 KB", "1000 TB", "memory of one host"}, host.memory);
-    visit(
-        FactKey{"host.decode", Time, "1 KB/s", "1000 TB/s",
+}
+
+template <class Section, class Visit>
+void visit_tray(Section& tray, const Visit& visit) {
+  using enum Affects;
+  visit(FactKey{"tray.tiles", Time, "1x1", "1024x1024", "tiles of a tray, rows x columns"},
+        tray.tiles);
+}
+
+template <class Section, class Visit>
+void visit_pod(Section& pod, const Visit& visit) {
+  using enum Affects;
+  visit(FactKey{"pod.trays", Time, "1x1", "1024x1024", "trays of the pod, rows x columns"},
+        pod.trays);
+  visit(FactKey{"pod.edge", Time, "1 KB/s", "1000 TB/s",
+                "the part that one rim die has of the joint between trays, one direction"},
+        pod.edge);
+  visit(FactKey{"pod.edge_latency", Time, "1 ps", "1 s", "from tray to tray"}, pod.edge_latency);
+}
+
+template <class Section, class Visit>
+void visit_interface(Section& interface, const Visit& visit) {
+  using enum Affects;
+  visit(FactKey{"interface.processors", Time, "1", "1000000",
+                "interface processors per tray, or of a machine without trays"},
+        interface.processors);
+  visit(FactKey{"interface.edges", Time, "", "",
+                "edges of the tray (or machine) that they are attached to"},
+        interface.edges);
+  visit(FactKey{"interface.link", Time, "1 KB/s", "1000 TB/s",
+                "one processor to its rim die, one direction"},
+        interface.link);
+  visit(FactKey{"interface.link_latency", Time, "1 ps", "1 s", "of that link"},
+        interface.link_latency);
+  visit(FactKey{"interface.hbm", Time, "1 KB", "1000 TB", "DRAM of one processor"}, interface.hbm);
+  visit(FactKey{"interface.hbm_rate", Time, "1 KB/s", "1000 TB/s", "of one processor's DRAM"},
+        interface.hbm_rate);
+  visit(FactKey{"interface.hbm_latency", Time, "1 ps", "1 s", "of the DRAM"},
+        interface.hbm_latency);
+  visit(FactKey{"interface.ethernet", Time, "1 KB/s", "1000 TB/s",
+                "one processor's network port, one direction"},
+        interface.ethernet);
+  visit(FactKey{"interface.ethernet_latency", Time, "1 ps", "1 s",
+                "one way through the switch to another processor"},
+        interface.ethernet_latency);
+  visit(FactKey{"interface.pcie", Time, "1 KB/s", "1000 TB/s",
+                "one processor to its host, one direction"},
+        interface.pcie);
+  visit(FactKey{"interface.pcie_latency", Time, "1 ps", "1 s", "of that link"},
+        interface.pcie_latency);
+  visit(FactKey{"interface.power", Energy, "0.001 W", "1 MW", "power of one processor"},
+        interface.power);
+}
+
+template <class Section, class Visit>
+void visit_host(Section& host, const Visit& visit) {
+  using enum Affects;
+  visit(
+      FactKey{"host.count", Time, "1", "1000000", "hosts per tray, or of a machine without trays"},
+      host.count);
+  visit(FactKey{"host.cores", Nothing, "1", "1000000", "cores of one host"}, host.cores);
+  visit(FactKey{"host.memory", Nothing, "1 KB", "1000 TB", "memory of one host"}, host.memory);
+  visit(FactKey{"host.decode", Time, "1 KB/s", "1000 TB/s",
                 "rate at which one host makes input tensors ready (video decoding), in bytes out"},
         host.decode);
-    visit(FactKey{"host.power", Energy, "0.001 W", "1 MW", "power of one host"}, host.power);
-  }
+  visit(FactKey{"host.power", Energy, "0.001 W", "1 MW", "power of one host"}, host.power);
+}
 
-  auto& energy = facts.energy;
+template <class Section, class Visit>
+void visit_energy(Section& energy, const Visit& visit) {
+  using enum Affects;
   visit(FactKey{"energy.mac", Energy, "0 pJ", "1000000 pJ",
                 "BF16 multiply and FP32 add on the matrix unit"},
         energy.mac);
@@ -331,6 +344,31 @@ void visit_facts(FactsType& facts, const Visit& visit) {
         energy.full_load_hops);
   visit(FactKey{"energy.pue", Energy, "1", "10", "power of the building over power of the machine"},
         energy.pue);
+}
+
+// Calls visit(const FactKey&, Fact<T>&) for each fact of each section that `facts` has, in the
+// order of the sections.
+template <class FactsType, class Visit>
+void visit_facts(FactsType& facts, const Visit& visit) {
+  visit_node(facts.node, visit);
+  visit_die_mesh(facts.mesh_die, visit);
+  visit_die(facts.die, visit);
+  if (facts.tile) {
+    visit_tile(*facts.tile, visit);
+  }
+  if (facts.tray) {
+    visit_tray(*facts.tray, visit);
+  }
+  if (facts.pod) {
+    visit_pod(*facts.pod, visit);
+  }
+  if (facts.interface) {
+    visit_interface(*facts.interface, visit);
+  }
+  if (facts.host) {
+    visit_host(*facts.host, visit);
+  }
+  visit_energy(facts.energy, visit);
 }
 
 // Error unless the facts fit together: geometry, budgets, levels, attachments. The error is placed
