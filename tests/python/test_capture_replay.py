@@ -2,18 +2,32 @@
 over several steps, weights, buffers and losses."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from graph_interpreter import Interpreter
+from opendojo import _core
 from opendojo.capture import CapturedStep, capture, capture_forward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 LR = 2.0**-6  # exact in FP32, so that eager's double and the Graph's f32 are the same number
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Eager PyTorch with the kernels that capture traces: no oneDNN, math attention."""
+    onednn = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 def leaves_of(step: CapturedStep, model: nn.Module) -> dict[str, Tensor]:
@@ -49,6 +63,7 @@ def check_replay(
     """Trains a copy of the model in eager mode and the captured text side by side."""
     inputs, targets = batch()
     step = capture(model, loss, make_optimizer(model), (inputs, targets))
+    _core.Graph.parse(step.text, step.name)  # the text is a valid Graph
     eager = copy.deepcopy(model)
     optimizer = make_optimizer(eager)
     replay = Interpreter(step.text, leaves_of(step, model), draw)
@@ -56,7 +71,7 @@ def check_replay(
     for number in range(1, steps + 1):
         inputs, targets = batch()
         data = dict(zip(names, [*inputs, *targets], strict=True))
-        with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+        with plain_kernels():
             got = replay.step(data | hyper_inputs(step, optimizer, number))
             optimizer.zero_grad()
             value = loss(eager(*inputs), *targets)
@@ -422,7 +437,7 @@ def test_a_captured_forward_pass_predicts_as_eager() -> None:
     model = Residual().eval()
     (x,), _ = images()()
     step = capture_forward(model, (x,))
-    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+    with torch.no_grad(), plain_kernels():
         got = Interpreter(step.text, leaves_of(step, model)).step({"x": x})
         assert torch.equal(got["output"], model(x))
     assert step.weights == [] and "update" not in step.text
