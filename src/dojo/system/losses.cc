@@ -1,0 +1,156 @@
+#include "dojo/system/losses.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "dojo/cost/phase_cost.h"
+
+namespace dojo::system {
+namespace {
+
+using program::Compute;
+
+struct Interval {
+  Picoseconds begin;
+  Picoseconds end;
+};
+
+// The times between compute phases, up to the end of the last phase.
+std::vector<Interval> gaps(const Timeline& timeline) {
+  std::vector<Interval> gaps;
+  Picoseconds reached{};
+  for (const PhaseTiming& phase : timeline.phases) {  // compute phases follow one another
+    if (phase.lane == Lane::Compute) {
+      if (phase.begin > reached) {
+        gaps.push_back({reached, phase.begin});
+      }
+      reached = std::max(reached, phase.end);
+    }
+  }
+  if (timeline.computed > reached) {
+    gaps.push_back({reached, timeline.computed});
+  }
+  return gaps;
+}
+
+Picoseconds overlap(const Interval& a, const Interval& b) {
+  return std::max(Picoseconds{}, std::min(a.end, b.end) - std::max(a.begin, b.begin));
+}
+
+// The gap that a time lies in, or the first after it; gaps are in order and do not touch.
+std::vector<Interval>::const_iterator first_gap_after(const std::vector<Interval>& gaps,
+                                                      Picoseconds time) {
+  return std::upper_bound(gaps.begin(), gaps.end(), time,
+                          [](Picoseconds t, const Interval& gap) { return t < gap.end; });
+}
+
+Picoseconds exposed(const std::vector<Interval>& gaps, const Interval& interval) {
+  Picoseconds sum{};
+  for (auto gap = first_gap_after(gaps, interval.begin);
+       gap != gaps.end() && gap->begin < interval.end; ++gap) {
+    sum += overlap(*gap, interval);
+  }
+  return sum;
+}
+
+void add_compute(const Compute& compute, const PhaseTiming& timing,
+                 const machine::MachineModel& machine, Losses& losses) {
+  const double cycle = 1.0 / static_cast<double>(machine.clock.hertz());
+  const cost::NodeCost node = cost::compute_time(compute, machine).cost;
+  const auto live_nodes = static_cast<double>(machine.live_nodes());
+  const program::NodeWork& work = compute.work;
+  const double launch = static_cast<double>(node.launch.count()) * cycle;
+  double left = to_seconds(timing.end - timing.begin);
+  const auto take = [&](double seconds) {
+    const double taken = std::clamp(seconds, 0.0, left);
+    left -= taken;
+    return taken;
+  };
+
+  const double ideal = static_cast<double>(work.total_macs) /
+                       (static_cast<double>(machine.node.macs_per_cycle()) * live_nodes) * cycle;
+  if (node.matrix.total > 0) {
+    losses.ideal_seconds += take(ideal);
+    losses[Cause::IdleNodes] += take(node.matrix.ideal * cycle - ideal);
+    losses[Cause::ShapeRounding] += take((node.matrix.shape - node.matrix.ideal) * cycle);
+    losses[Cause::OperandFeed] += take((node.matrix.operands - node.matrix.shape) * cycle);
+    losses[Cause::PanelLoop] += take((node.matrix.total - node.matrix.operands) * cycle);
+  } else {
+    losses.ideal_seconds += take(ideal);  // FP32 products, which run on the vector pipe
+  }
+  // What the busiest of the other parts adds beyond the matrix unit. Of that, the share that evenly
+  // spread work would not have needed belongs to idle nodes.
+  const double beyond = (node.busiest() - node.matrix.total) * cycle;
+  const double spread = work.points > 0
+                            ? std::min(1.0, static_cast<double>(work.total_points) /
+                                                (static_cast<double>(work.points) * live_nodes))
+                            : 1.0;
+  const Cause cause =
+      node.bound == cost::NodePart::Vector ? Cause::VectorBound : Cause::OperandFeed;
+  losses[Cause::IdleNodes] += take(beyond * (1 - spread));
+  losses[cause] += take(beyond * spread);
+  losses[Cause::FillDrain] += take(launch + cycle);  // the body is rounded up to a whole cycle
+  losses[Cause::Transfer] += left;                   // a pipelined phase that waits for its panels
+}
+
+}  // namespace
+
+std::string_view name(Cause cause) {
+  constexpr std::array<std::string_view, kCauseCount> kNames{
+      "idle_nodes",   "shape_rounding", "panel_loop", "fill_drain",
+      "operand_feed", "vector_bound",   "transfer",   "waiting"};
+  return kNames[static_cast<std::size_t>(cause)];
+}
+
+double Losses::total() const {
+  return std::accumulate(seconds.begin(), seconds.end(), ideal_seconds);
+}
+
+Losses losses_of(const program::Program& program, const Timeline& timeline,
+                 const machine::MachineModel& machine) {
+  Losses losses;
+  const std::vector<Interval> open = gaps(timeline);
+  Picoseconds open_time{};
+  for (const Interval& gap : open) {
+    open_time += gap.end - gap.begin;
+  }
+  Picoseconds under_way{};
+  Picoseconds first_panels{};
+  std::vector<bool> is_counted(timeline.phases.size(), false);  // feeds of pipelined phases
+  for (std::size_t i = 0; i < timeline.phases.size(); ++i) {
+    const PhaseTiming& timing = timeline.phases[i];
+    if (timing.lane == Lane::Transfer) {
+      under_way += exposed(open, {timing.begin, timing.end});
+    } else if (timing.lane == Lane::Compute) {
+      const auto& compute = std::get<Compute>(program.phases[i].body);
+      add_compute(compute, timing, machine, losses);
+      if (compute.pipelined.has_value() && !is_counted[compute.pipelined->index]) {
+        is_counted[compute.pipelined->index] = true;
+        const PhaseTiming& feed = timeline.phases[compute.pipelined->index];
+        first_panels += exposed(open, {feed.begin, std::min(feed.begin + feed.first, feed.end)});
+      }
+    }
+  }
+  losses[Cause::FillDrain] += to_seconds(first_panels);
+  losses[Cause::Transfer] +=
+      to_seconds(under_way - first_panels) + to_seconds(timeline.step - timeline.computed);
+  losses[Cause::Waiting] += to_seconds(open_time - under_way);
+  return losses;
+}
+
+std::vector<Picoseconds> exposed_times(const Timeline& timeline) {
+  const std::vector<Interval> open = gaps(timeline);
+  std::vector<Picoseconds> times;
+  for (const PhaseTiming& timing : timeline.phases) {
+    Picoseconds time{};
+    if (timing.lane == Lane::Compute) {
+      time = timing.end - timing.begin;
+    } else if (timing.lane == Lane::Transfer) {
+      time = exposed(open, {timing.begin, timing.end});
+    }
+    times.push_back(time);
+  }
+  return times;
+}
+
+}  // namespace dojo::system

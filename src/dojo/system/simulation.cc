@@ -1,0 +1,163 @@
+#include "dojo/system/simulation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+
+#include "dojo/base/text.h"
+#include "dojo/graph/op_table.h"
+
+namespace dojo::system {
+namespace {
+
+using program::Compute;
+using program::Program;
+
+Flops matrix_flops(const graph::Graph& graph) {
+  Flops sum{};
+  for (const graph::Op& op : graph.ops) {
+    if (op.info->group == graph::OpGroup::Matrix) {
+      sum += graph::flops(graph::nest_of(graph, op));
+    }
+  }
+  return sum;
+}
+
+// The compute phase that pays for an exposed transfer: the first one that waits for it, else the
+// last one before it.
+std::vector<std::size_t> payers(const Program& program) {
+  std::vector<std::size_t> payer(program.phases.size());
+  std::size_t last_compute = 0;
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    if (std::holds_alternative<Compute>(program.phases[i].body)) {
+      last_compute = i;
+    }
+    payer[i] = last_compute;
+  }
+  for (std::size_t i = program.phases.size(); i-- > 0;) {
+    if (std::holds_alternative<Compute>(program.phases[i].body)) {
+      for (const PhaseId before : program.phases[i].after) {
+        if (!std::holds_alternative<Compute>(program.phases[before.index].body)) {
+          payer[before.index] = i;
+        }
+      }
+    }
+  }
+  return payer;
+}
+
+std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
+                             const machine::MachineModel& machine) {
+  const std::vector<Picoseconds> exposed = exposed_times(timeline);
+  const std::vector<std::size_t> payer = payers(program);
+  std::map<std::tuple<std::string, std::string, graph::Phase>, std::size_t> slot;
+  std::vector<OpTime> ops;
+  std::vector<Picoseconds> longest;
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    const auto* compute = std::get_if<Compute>(&program.phases[payer[i]].body);
+    if (compute == nullptr) {
+      continue;  // a Program without compute phases
+    }
+    const auto [found, is_new] =
+        slot.try_emplace({compute->module, compute->kinds, compute->part}, ops.size());
+    if (is_new) {
+      ops.push_back({.module = compute->module, .op = compute->kinds, .part = compute->part});
+      longest.emplace_back();
+    }
+    OpTime& op = ops[found->second];
+    op.seconds += to_seconds(exposed[i]);
+    if (exposed[i] > longest[found->second]) {
+      longest[found->second] = exposed[i];
+      op.bound_by = timeline.phases[i].bound_by;
+    }
+    if (payer[i] == i && !compute->is_recomputed) {
+      op.flops += Flops(2 * compute->work.total_macs);
+    }
+  }
+  const double peak = machine.peak_matrix().value();
+  for (OpTime& op : ops) {
+    op.utilisation =
+        op.seconds > 0 ? static_cast<double>(op.flops.count()) / (peak * op.seconds) : 0;
+  }
+  return ops;
+}
+
+// The step with one fact changed and the Program as it is; nullopt if it does not hold then.
+std::optional<double> step_with(const Program& program, const machine::Description& machine,
+                                std::string_view path, const std::string& value) {
+  const Result<machine::Description> changed = machine::with_fact(machine, path, value);
+  if (!changed.has_value()) {
+    return std::nullopt;
+  }
+  const machine::MachineModel model = machine::resolve(*changed);
+  if (!program::verify_program(program, model).has_value()) {
+    return std::nullopt;
+  }
+  return to_seconds(time_program(program, model).step);
+}
+
+std::vector<FactEffect> fact_effects(const Program& program, const machine::Description& machine,
+                                     double step_seconds) {
+  std::vector<FactEffect> effects;
+  for (machine::FactLine& fact : machine::assumed_facts(machine)) {
+    if (fact.affects != machine::Affects::Time) {
+      continue;
+    }
+    FactEffect effect{.fact = std::move(fact)};
+    if (effect.fact.range.has_value()) {
+      effect.seconds_low = step_with(program, machine, effect.fact.path, effect.fact.range->low);
+      effect.seconds_high = step_with(program, machine, effect.fact.path, effect.fact.range->high);
+    }
+    effects.push_back(std::move(effect));
+  }
+  std::stable_sort(effects.begin(), effects.end(), [&](const FactEffect& a, const FactEffect& b) {
+    return a.effect(step_seconds) > b.effect(step_seconds);
+  });
+  return effects;
+}
+
+}  // namespace
+
+double FactEffect::effect(double step_seconds) const {
+  const double low = std::abs(seconds_low.value_or(step_seconds) - step_seconds);
+  const double high = std::abs(seconds_high.value_or(step_seconds) - step_seconds);
+  return step_seconds > 0 ? std::max(low, high) / step_seconds : 0;
+}
+
+Result<Simulation> simulate(const graph::Graph& lowered, const Program& program,
+                            const machine::Description& machine) {
+  if (!lowered.is_lowered()) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("graph {} is not lowered", quoted(lowered.name))};
+  }
+  Simulation simulation;
+  simulation.lowered_graph_sha256 = graph::graph_sha256(lowered);
+  if (simulation.lowered_graph_sha256 != program.graph_sha256) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("program {} was placed for another graph than {}",
+                             quoted(program.name), quoted(lowered.name))};
+  }
+  const machine::MachineModel model = machine::resolve(machine);
+  DOJO_TRY_VOID(program::verify_program(program, model));
+  simulation.graph = lowered.name;
+  simulation.recipe = lowered.lowering->recipe;
+  simulation.machine = machine.name();
+  simulation.program = program;
+  simulation.timeline = time_program(program, model);
+  simulation.losses = losses_of(program, simulation.timeline, model);
+  simulation.bounds = bounds_of(program, model);
+  simulation.step_seconds = to_seconds(simulation.timeline.step);
+  simulation.flops = matrix_flops(lowered);
+  simulation.utilisation = static_cast<double>(simulation.flops.count()) /
+                           (model.peak_matrix().value() * simulation.step_seconds);
+  simulation.sram_peak_per_node = program.sram_peak();
+  simulation.sram_per_node = model.node.sram;
+  simulation.ops = op_times(program, simulation.timeline, model);
+  simulation.assumed = fact_effects(program, machine, simulation.step_seconds);
+  return simulation;
+}
+
+}  // namespace dojo::system

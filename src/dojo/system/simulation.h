@@ -1,0 +1,62 @@
+// Simulation: one training step of a lowered Graph, placed as a Program, on a machine: how long it
+// takes, what limits it, and which assumed facts that rests on. Everything that a report shows.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "dojo/base/result.h"
+#include "dojo/graph/graph.h"
+#include "dojo/machine/description.h"
+#include "dojo/program/program.h"
+#include "dojo/system/losses.h"
+#include "dojo/system/timeline.h"
+
+namespace dojo::system {
+
+// Compute phases of one op (or fused chain) with the exposed part of their transfers.
+struct OpTime {
+  std::string module;
+  std::string op;  // "aten.convolution+aten.relu"
+  graph::Phase part = graph::Phase::Forward;
+  double seconds = 0;
+  std::string bound_by{};  // of its longest phase
+  double utilisation = 0;  // of the machine's matrix peak while it runs
+  Flops flops{};
+};
+
+// An assumed fact and what the step would take with it at the ends of its range. The Program stays
+// as it is; a fact that would change the placement is listed without times.
+struct FactEffect {
+  machine::FactLine fact;
+  std::optional<double> seconds_low{};   // step, fact at the low end of its range
+  std::optional<double> seconds_high{};  // and at the high end
+  // The largest change of the step, as a share of it.
+  double effect(double step_seconds) const;
+};
+
+struct Simulation {
+  std::string graph;
+  std::string recipe;
+  std::string machine;
+  std::string lowered_graph_sha256;
+  program::Program program;
+  Timeline timeline;
+  Losses losses;
+  Bounds bounds;
+  double step_seconds = 0;
+  double utilisation = 0;  // matrix FLOPs / (peak of all live nodes x step)
+  Flops flops{};           // of matrix products and convolutions, all replicas
+  Bytes sram_peak_per_node{};
+  Bytes sram_per_node{};
+  std::vector<OpTime> ops;          // in order of their first phase
+  std::vector<FactEffect> assumed;  // by effect, the largest first; then in the order of the table
+};
+
+// The Program must be placed for this Graph and machine (its digests are checked).
+Result<Simulation> simulate(const graph::Graph& lowered, const program::Program& program,
+                            const machine::Description& machine);
+
+}  // namespace dojo::system

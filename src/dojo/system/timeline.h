@@ -1,0 +1,58 @@
+// Timeline: when each phase of a Program begins and ends on a machine, and what bound it.
+//
+// Rules of this version. Three lanes: the nodes' pipes (compute phases), the network (transfers),
+// the way in from the hosts (ingest). A lane runs one phase at a time, in Program order. A phase
+// begins when all it comes after have ended and its lane is free; a pipelined compute phase begins
+// when the first panel of its transfer has arrived, and ends no earlier than one panel's work after
+// the last. Ingest fetches the next step's inputs while this one runs. So each begin is a maximum
+// of ends before it: making any duration shorter makes nothing later (monotone; tested).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dojo/base/ids.h"
+#include "dojo/base/units.h"
+#include "dojo/cost/pattern_cost.h"
+#include "dojo/machine/machine_model.h"
+#include "dojo/program/program.h"
+
+namespace dojo::system {
+
+enum class Lane : std::uint8_t { Compute, Transfer, Ingest };
+std::string_view name(Lane lane);  // "compute", "transfer", "ingest"
+
+struct PhaseTiming {
+  Lane lane = Lane::Compute;
+  Picoseconds begin{};
+  Picoseconds end{};
+  Picoseconds work{};       // its own duration, were nothing in its way
+  Picoseconds first{};      // transfers: until the first panel has arrived
+  std::string bound_by{};   // "matrix", "vector", "load", "store", a link class or "latency"
+  cost::LinkBytes bytes{};  // through the busiest unit of each link class
+};
+
+struct Timeline {
+  std::vector<PhaseTiming> phases{};  // by phase of the Program
+  Picoseconds computed{};             // when the last compute phase or transfer has ended
+  Picoseconds step{};                 // from one step to the next: also no shorter than ingest
+};
+
+// The Program must be verified for the machine.
+Timeline time_program(const program::Program& program, const machine::MachineModel& machine);
+
+// From the first phase to the last that ended: each phase with the one that let it begin (the last
+// of those it came after to end, or the one that held its lane).
+std::vector<PhaseId> critical_path(const program::Program& program, const Timeline& timeline);
+
+// No schedule of the Program is quicker than `lower` (the busiest lane, without latencies and at
+// full pace), nor slower than `serial` (all phases one after the other).
+struct Bounds {
+  Picoseconds lower{};
+  Picoseconds serial{};
+};
+Bounds bounds_of(const program::Program& program, const machine::MachineModel& machine);
+
+}  // namespace dojo::system
