@@ -109,6 +109,15 @@ class TracedStep:
     tied: dict[str, str] = field(default_factory=dict)  # further name -> path of the leaf
 
 
+@dataclass
+class TraceRecord:
+    """What a traced function leaves behind beside its graph."""
+
+    outputs: list[str] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
+    last_sequence_number: int = -1
+
+
 @contextlib.contextmanager
 def deterministic_tracing(fake: FakeTensorMode) -> Iterator[None]:
     """The flags under which a step is captured, and under which its FLOPs must be counted: math
@@ -185,7 +194,7 @@ def trace_step(
     goals, target_spec = tree_flatten(fake_arguments(fake, tuple(targets)))
     in_slots = [i for i, a in enumerate(arguments) if isinstance(a, Tensor)]
     goal_slots = [i for i, a in enumerate(goals) if isinstance(a, Tensor)]
-    record = _Record()
+    record = TraceRecord()
 
     def run(leaves: list[Tensor], ins: list[Tensor], outs: list[Tensor]) -> list[Tensor | None]:
         state = dict(zip(names, leaves, strict=True))
@@ -214,32 +223,11 @@ def trace_step(
         return [loss, *(e.detach() for e in extra.values()), *gradients]
 
     fakes = (leaves, [arguments[i] for i in in_slots], [goals[i] for i in goal_slots])
-    table = decomposition_table()
-    with _plain_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            deterministic_tracing(fake),
-            fx_traceback.preserve_node_meta(),
-            torch.compiler._non_strict_tracing_context(),
-            torch.compiler._patch_engine_backward(),
-            _module_paths(step),
-        ):
-            first = make_fx(run, table, record_stack_traces=False)(*fakes)
-        _spread_modules(first.graph, record)
-
-        def replay(*arguments: Any) -> Any:
-            return torch.fx.Interpreter(first).run(*tree_leaves(arguments))
-
-        pure = torch.func.functionalize(replay, remove="mutations")
-        with (
-            deterministic_tracing(fake),
-            torch.no_grad(),
-            fx_traceback.preserve_node_meta(),
-        ):
-            second = make_fx(pure, table, record_stack_traces=False)(*fakes)
+    with _module_paths(step):
+        graph = trace_pure(run, fakes, fake, record)
 
     return TracedStep(
-        graph=second,
+        graph=graph,
         fake=fake,
         parameters=list(parameters),
         buffers=list(buffers),
@@ -255,6 +243,35 @@ def trace_step(
         outputs=record.outputs,
         tied=_tied_names(step),
     )
+
+
+def trace_pure(
+    run: Callable, fakes: tuple, fake: FakeTensorMode, record: TraceRecord
+) -> torch.fx.GraphModule:
+    """The two passes over `run`, a function of lists of fake tensors that returns the tensors named
+    in `record.outputs` and then the gradients of `record.trained`."""
+    table = decomposition_table()
+    with _plain_errors(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with (
+            deterministic_tracing(fake),
+            fx_traceback.preserve_node_meta(),
+            torch.compiler._non_strict_tracing_context(),
+            torch.compiler._patch_engine_backward(),
+        ):
+            first = make_fx(run, table, record_stack_traces=False)(*fakes)
+        _spread_modules(first.graph, record)
+
+        def replay(*arguments: Any) -> Any:
+            return torch.fx.Interpreter(first).run(*tree_leaves(arguments))
+
+        pure = torch.func.functionalize(replay, remove="mutations")
+        with (
+            deterministic_tracing(fake),
+            torch.no_grad(),
+            fx_traceback.preserve_node_meta(),
+        ):
+            return make_fx(pure, table, record_stack_traces=False)(*fakes)
 
 
 def split_loss(returned: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -327,21 +344,12 @@ def _tied_names(step: StepModule) -> dict[str, str]:
     return tied
 
 
-@dataclass
-class _Record:
-    """What a traced function leaves behind beside its graph."""
-
-    outputs: list[str] = field(default_factory=list)
-    trained: list[str] = field(default_factory=list)
-    last_sequence_number: int = -1
-
-
 def module_of_leaf(path: str) -> str:
     """`trunk.0` of the parameter `trunk.0.weight`."""
     return path.rpartition(".")[0]
 
 
-def _spread_modules(graph: torch.fx.Graph, record: _Record) -> None:
+def _spread_modules(graph: torch.fx.Graph, record: TraceRecord) -> None:
     """Gives every node `meta["custom"]` with module and phase. A backward node has the module of
     the forward node with its autograd sequence number. A sum of gradients belongs to no forward
     node: it has the module of the parameter, or else of the node that reads it."""
