@@ -7,6 +7,7 @@ import opendojo.optim
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from graph_interpreter import Op, ParsedGraph, parse
 from opendojo.capture import capture, capture_forward, counter_excess, eager_flops, flops
 from opendojo.errors import Error
@@ -107,6 +108,13 @@ def test_the_gradient_of_a_parameter_carries_its_module() -> None:
         for target in op.targets:
             if target and target.startswith("d."):
                 assert op.module == target.removeprefix("d.").rpartition(".")[0]
+
+
+def test_recomputed_forward_ops_are_backward_ops() -> None:
+    def function(x: Tensor) -> Tensor:
+        return torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False)
+
+    assert [op.phase for op in wrapped(function).named("aten.tanh")] == ["fwd", "bwd"]
 
 
 # --- leaves ---

@@ -1,9 +1,11 @@
 """ResNet-50, RegNet-Y, ViT-B/16 and GPT-2, made from their configurations: they capture, their
 FLOPs are those of the closed forms and of flop_counter, and small ones replay as eager."""
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +17,8 @@ from opendojo import _core
 from opendojo.capture import capture, counter_excess, eager_flops, flops
 from test_capture_replay import adamw, check_replay, sgd
 from torch import Tensor, nn
+
+ROOT = Path(__file__).parents[2]
 
 
 def image_loss(output: transformers.utils.ModelOutput, target: Tensor) -> Tensor:
@@ -128,7 +132,20 @@ def gpt2_124m(count: int, length: int) -> int:
     return transformer_flops(count, length, 768, 12, 12) + 3 * head
 
 
+def documented_ops(column: str) -> dict[str, int]:
+    """A column of the last table of docs/capture.md."""
+    text = (ROOT / "docs/capture.md").read_text().split("## Ops of five networks")[1]
+    header, _, *rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    at = header.index(column)
+    return {row[0]: int(row[at]) for row in rows if row[at]}
+
+
 class Case(NamedTuple):
+    title: str
     make: Callable[[], nn.Module]
     loss: Callable
     optimizer: Callable
@@ -139,6 +156,7 @@ class Case(NamedTuple):
 
 CASES = {
     "resnet-50": Case(
+        "ResNet-50",
         lambda: resnet(num_labels=1000),
         image_loss,
         sgd(momentum=0.9, weight_decay=1e-4),
@@ -147,6 +165,7 @@ CASES = {
         25_557_032,
     ),
     "regnet-y-4gf": Case(
+        "RegNet-Y",
         lambda: regnet(**REGNET_Y_4GF),
         image_loss,
         sgd(momentum=0.9),
@@ -155,9 +174,17 @@ CASES = {
         20_646_656,
     ),
     "vit-b-16": Case(
-        lambda: vit(num_labels=1000), image_loss, adamw(), images(2), vit_b_16(2), 86_567_656
+        "ViT-B/16",
+        lambda: vit(num_labels=1000),
+        image_loss,
+        adamw(),
+        images(2),
+        vit_b_16(2),
+        86_567_656,
     ),
-    "gpt-2": Case(gpt2, token_loss, adamw(), tokens(1, 1024), gpt2_124m(1, 1024), 124_439_808),
+    "gpt-2": Case(
+        "GPT-2", gpt2, token_loss, adamw(), tokens(1, 1024), gpt2_124m(1, 1024), 124_439_808
+    ),
 }
 
 
@@ -186,9 +213,21 @@ def test_the_whole_step_captures_with_the_flops_of_the_closed_form(
     assert statistics["total"]["matrix_flops"] == total
     assert statistics["parameters"] == case.parameters
     counts = Counter(op.name for op in graph.ops)
-    assert statistics["ops"] == counts
+    assert statistics["ops"] == counts == documented_ops(case.title)
     with capsys.disabled():
         print(f"\n{name}: {len(graph.ops)} ops of {len(counts)} kinds, {total:,} FLOPs")
+
+
+def test_the_steering_network_captures_with_the_ops_documented() -> None:
+    spec = importlib.util.spec_from_file_location("model", ROOT / "examples/drive/model.py")
+    assert spec is not None and spec.loader is not None
+    steering = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(steering)
+    model = steering.SteeringNetwork((0.0, 0.0)).train()
+    example = (torch.empty(32, 4, 3, 60, 80, dtype=torch.uint8),), (torch.empty(32, 2),)
+    step = capture(model, F.mse_loss, adamw()(model), example)
+    assert Counter(op.name for op in step.ops) == documented_ops("steering")
+    assert sum(flops(step).values()) == eager_flops(model, F.mse_loss, example)
 
 
 # --- replays ---

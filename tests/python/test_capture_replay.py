@@ -440,4 +440,5 @@ def test_a_captured_forward_pass_predicts_as_eager() -> None:
     with torch.no_grad(), plain_kernels():
         got = Interpreter(step.text, leaves_of(step, model)).step({"x": x})
         assert torch.equal(got["output"], model(x))
-    assert step.weights == [] and "update" not in step.text
+    assert [w.label for w in step.weights] == [name for name, _ in model.named_parameters()]
+    assert "update" not in step.text

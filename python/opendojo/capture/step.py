@@ -114,7 +114,7 @@ def capture(
     step = StepModule(model, loss)
     groups = _parameter_groups(step, optimizer)
     traced = trace_step(step, inputs, targets, set(groups))
-    text, importer = _import(traced, name or f"{type(model).__name__}.step", groups)
+    text, importer = _import(traced, name or f"{type(model).__name__}.step", set(groups))
     gradients = _gradients(traced, importer)
     captured = CapturedStep(
         graph=text,
@@ -138,7 +138,8 @@ def capture_forward(model: nn.Module, inputs: Any, *, name: str | None = None) -
     step = StepModule(model, None)
     with torch.no_grad():
         traced = trace_step(step, inputs, (), None)
-    text, importer = _import(traced, name or f"{type(model).__name__}.forward", {})
+    weights = {n for n, p in step.parameters_by_path().items() if p.requires_grad}
+    text, importer = _import(traced, name or f"{type(model).__name__}.forward", weights)
     captured = CapturedStep(
         graph=text,
         data_inputs=list(text.leaves[: len(traced.inputs)]),
@@ -182,8 +183,9 @@ def _parameter_groups(step: StepModule, optimizer: torch.optim.Optimizer) -> dic
     return groups
 
 
-def _import(traced: TracedStep, name: str, trained: dict[str, int]) -> tuple[GraphText, Importer]:
-    """Leaves and ops of forward and backward, updates of buffers, outputs. Inputs come first."""
+def _import(traced: TracedStep, name: str, trained: set[str]) -> tuple[GraphText, Importer]:
+    """Leaves and ops of forward and backward, updates of buffers, outputs. Inputs come first, and
+    parameters are weights if `trained`, else buffers."""
     graph = traced.graph.graph
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
     state_count = len(traced.parameters) + len(traced.buffers)
