@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 
 #include "dojo/base/text.h"
@@ -228,28 +227,44 @@ TEST(Documents, ListEveryKeyWithItsValueInTheSmallestMachineThatHasIt) {
       }
     }
   }
-  const std::regex key("\\| `([a-z]+\\.[a-z0-9_.]+)` \\|");
-  for (std::sregex_iterator at(text.begin(), text.end(), key), end; at != end; ++at) {
-    EXPECT_TRUE(paths.contains((*at)[1])) << (*at)[1] << " is documented but no key";
+  const std::string row_start = "\n| `";
+  for (std::size_t at = text.find(row_start); at != std::string::npos;
+       at = text.find(row_start, at + 1)) {
+    const std::size_t begin = at + row_start.size();
+    const std::string path = text.substr(begin, text.find('`', begin) - begin);
+    const bool is_part_of_a_fact = path.find('.') == std::string::npos;
+    EXPECT_TRUE(is_part_of_a_fact || paths.contains(path)) << path << " is documented but no key";
   }
+}
+
+// The keys that a source starts with: "NOTES" and "ROM" of "NOTES, ROM: as the slide has it"; none
+// if it starts otherwise.
+std::vector<std::string> cited_keys(std::string source) {
+  source = source.substr(0, source.find(':')) + ", ";
+  std::vector<std::string> keys;
+  for (std::size_t at = 0; at < source.size();) {
+    const std::size_t end = source.find(", ", at);
+    keys.push_back(source.substr(at, end - at));
+    at = end + 2;
+    const bool is_key = std::all_of(keys.back().begin(), keys.back().end(), [](char c) {
+      return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    });
+    if (!is_key) {
+      return {};
+    }
+  }
+  return keys;
 }
 
 TEST(Documents, ListEverySourceThatAMachineCites) {
   const std::string text = document("sources.md");
-  const std::regex key("[A-Z][A-Z0-9]*");
-  const std::regex leading("^([A-Z][A-Z0-9]*)(, [A-Z][A-Z0-9]*)*(:|$)");
   for (const std::string& name : shipped_machines()) {
     for (const FactLine& line : list_facts(description(name))) {
-      if (line.provenance == Provenance::Published) {
-        EXPECT_TRUE(std::regex_search(line.source, leading)) << line.path << ": " << line.source;
-      }
-      std::smatch match;
-      if (!std::regex_search(line.source, match, leading)) {
-        continue;
-      }
-      const std::string keys = match.str();
-      for (std::sregex_iterator at(keys.begin(), keys.end(), key), end; at != end; ++at) {
-        EXPECT_NE(text.find("| " + at->str() + " |"), std::string::npos) << at->str();
+      const std::vector<std::string> keys = cited_keys(line.source);
+      EXPECT_TRUE(!keys.empty() || line.provenance != Provenance::Published)
+          << line.path << " is published where? " << line.source;
+      for (const std::string& key : keys) {
+        EXPECT_NE(text.find("| " + key + " |"), std::string::npos) << line.path << ": " << key;
       }
     }
   }
