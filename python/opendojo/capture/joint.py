@@ -17,8 +17,15 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from opendojo.capture.graph_text import GraphText, Value
-from opendojo.capture.step import _gradients, _import
-from opendojo.capture.trace import TracedStep, TraceRecord, fake_like, trace_pure
+from opendojo.capture.step import gradients_of, import_traced
+from opendojo.capture.trace import (
+    TracedStep,
+    TraceRecord,
+    deterministic_tracing,
+    fake_like,
+    plain_errors,
+    trace_pure,
+)
 from opendojo.errors import Error
 
 aten = torch.ops.aten
@@ -28,19 +35,20 @@ aten = torch.ops.aten
 class Placeholder:
     """An argument of the graph."""
 
-    kind: Literal["weight", "buffer", "input", "constant"]  # constant: a Python number
+    kind: Literal["weight", "buffer", "input", "number"]
     label: str
-    example: Any  # a tensor, of which shape, strides, dtype and requires_grad count; or the number
+    example: Any  # shape, strides, dtype and requires_grad of the tensor count; or the number
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the contents of a result come from: an output of the Graph, or unchanged from what the
-    caller gave."""
+    """Where a result comes from: an output of the Graph, unchanged from what the caller gave, a
+    constant leaf, or no tensor at all but a number."""
 
-    kind: Literal["output", "argument", "tangent", "constant"]
+    kind: Literal["output", "argument", "tangent", "constant", "number"]
     label: str = ""  # of the output or constant
     index: int = 0  # of the argument or tangent
+    number: Any = None
 
 
 @dataclass
@@ -50,8 +58,8 @@ class CapturedJoint:
     graph: GraphText
     placeholders: list[Placeholder]
     leaves: list[Value | None]  # by placeholder; None: nothing reads it
-    outputs: list[Source | None]  # by output; None: the graph returns None there
-    tangents: list[Value | None]  # by output; None: it has no gradient
+    outputs: list[Source]  # by result
+    tangents: list[Value | None]  # by result; None: it has no gradient
     changed: dict[int, Source]  # placeholder -> its contents after the forward pass
     gradients: list[Source | None]  # by placeholder
     constants: dict[str, Tensor] = field(default_factory=dict)
@@ -61,6 +69,10 @@ class CapturedJoint:
         return self.graph.render()
 
     @property
+    def name(self) -> str:
+        return self.graph.name
+
+    @property
     def has_backward(self) -> bool:
         return any(tangent is not None for tangent in self.tangents)
 
@@ -68,159 +80,170 @@ class CapturedJoint:
 def capture_joint(
     graph: torch.fx.GraphModule,
     placeholders: list[Placeholder],
-    modules: dict[torch.fx.Node, str],
+    modules: dict[str, str],
     *,
     differentiate: bool,
     name: str,
 ) -> CapturedJoint:
-    """The joint Graph of `graph`, a graph of torch-level ops as Dynamo makes it.
+    """The joint Graph of `graph`, whose nodes are torch-level calls as Dynamo makes them.
 
     Args:
-        graph: its placeholders are `placeholders`, in that order; it returns a tuple.
-        modules: the module path of each of its nodes.
+        graph: takes `placeholders`, each with a label of its own, and returns a tuple.
+        modules: the module path of each node, by the node's name.
         differentiate: by all arguments that require a gradient; False: forward only.
 
-    Errors (opendojo.Error): as capture; an argument other than a buffer is changed in place.
+    Errors (opendojo.Error): as capture; an argument other than a buffer that is changed in place.
     """
-    _name_modules(graph, modules)
-    traced, results, tangent_of = _trace(graph, placeholders, differentiate)
-    trained = {p.label: 0 for p in placeholders if p.kind == "weight"} if differentiate else {}
-    text, importer = _import(traced, name, trained)
+    for node in graph.graph.nodes:
+        if node.name in modules:
+            node.meta["custom"] = {"module": modules[node.name]}
+    trace = _JointTrace(graph, placeholders, differentiate)
+    traced = trace.run()
+    weights = [p.label for p in placeholders if p.kind == "weight"]
+    text, importer = import_traced(traced, name, dict.fromkeys(weights, 0) if differentiate else {})
 
     leaf_of = {leaf.label: leaf for leaf in text.leaves if leaf.kind in ("weight", "buffer")}
-    data = iter(leaf for leaf in text.leaves if leaf.kind == "input")
-    inputs = [next(data) for p in placeholders if p.kind == "input"]
-    tangents = [next(data) if at is not None else None for at in tangent_of]
-    given = iter(inputs)
+    data = iter([leaf for leaf in text.leaves if leaf.kind == "input"])
+    inputs = iter([next(data) for p in placeholders if p.kind == "input"])
     leaves = [
-        None if p.kind == "constant" else next(given) if p.kind == "input" else leaf_of[p.label]
+        None if p.kind == "number" else next(inputs) if p.kind == "input" else leaf_of[p.label]
         for p in placeholders
     ]
-    source_of = {
-        id(leaf): Source("argument", index=i) for i, leaf in enumerate(leaves) if leaf is not None
-    } | {
-        id(leaf): Source("tangent", index=i) for i, leaf in enumerate(tangents) if leaf is not None
-    }
+    tangents = [next(data) if i in trace.roots else None for i in range(len(trace.results))]
+    given = {id(v): Source("argument", index=i) for i, v in enumerate(leaves)}
+    given |= {id(v): Source("tangent", index=i) for i, v in enumerate(tangents)}
 
     def source(value: Value, label: str) -> Source:
         if value.kind == "op":
             text.outputs.append((value, label))
             return Source("output", label)
-        return source_of.get(id(value)) or Source("constant", value.label)
+        return given.get(id(value)) or Source("constant", value.label)
 
-    values = dict(zip(traced.outputs, (v for v, _ in text.outputs), strict=True))
-    text.outputs.clear()
-    outputs = [None if r is None else source(values[r], r) for r in results]
-    changed = {}
-    for target, value in text.updates:
-        index = next(i for i, leaf in enumerate(leaves) if leaf is target)
-        changed[index] = source(value, f"new.{target.label}")
-    text.updates.clear()
-    gradients = {label: v for label, v in _gradients(traced, importer).items()}
-    joint = CapturedJoint(
+    values = {label: value for value, label in text.outputs}
+    text.outputs = []
+    outputs = [
+        source(values[f"output.{i}"], f"output.{i}")
+        if isinstance(result, Tensor)
+        else Source("number", number=result)
+        for i, result in enumerate(trace.results)
+    ]
+    changed = {
+        leaves.index(leaf): source(value, f"new.{leaf.label}") for leaf, value in text.updates
+    }
+    text.updates = []
+    gradient_of = gradients_of(traced, importer)
+    gradients = [
+        source(gradient_of[p.label], f"grad.{p.label}") if p.label in gradient_of else None
+        for p in placeholders
+    ]
+    text.drop_unread()
+    kept = {id(leaf) for leaf in text.leaves}
+    return CapturedJoint(
         graph=text,
         placeholders=placeholders,
-        leaves=leaves,
+        leaves=[leaf if id(leaf) in kept else None for leaf in leaves],
         outputs=outputs,
         tangents=tangents,
         changed=changed,
-        gradients=[
-            source(gradients[p.label], f"grad.{p.label}") if p.label in gradients else None
-            for p in placeholders
-        ],
-        constants=importer.data,
+        gradients=gradients,
+        constants={label: t for label, t in importer.data.items() if label in leaf_labels(text)},
     )
-    text.drop_unread()
-    kept = {id(leaf) for leaf in text.leaves}
-    joint.leaves = [leaf if leaf is not None and id(leaf) in kept else None for leaf in leaves]
-    return joint
 
 
-def _name_modules(graph: torch.fx.GraphModule, modules: dict[torch.fx.Node, str]) -> None:
-    for node in graph.graph.nodes:
-        if node.op not in ("placeholder", "output"):
-            node.meta["custom"] = {"module": modules.get(node, "")}
+def leaf_labels(text: GraphText) -> set[str]:
+    return {leaf.label for leaf in text.leaves}
 
 
-def _trace(
-    graph: torch.fx.GraphModule, placeholders: list[Placeholder], differentiate: bool
-) -> tuple[TracedStep, list[str | None], list[int | None]]:
-    """The traced joint graph; the name of each result of `graph` (None where that is no tensor);
-    the number of each result's tangent among the targets (None where it has none)."""
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    groups: dict[str, list[int]] = {"weight": [], "buffer": [], "input": [], "constant": []}
-    for index, placeholder in enumerate(placeholders):
-        groups[placeholder.kind].append(index)
-    tensors = {
-        i: fake_like(
-            fake,
-            placeholders[i].example,
-            requires_grad=differentiate and placeholders[i].example.requires_grad,
-        )
-        for kind in ("weight", "buffer", "input")
-        for i in groups[kind]
-    }
-    wanted = [i for i, tensor in tensors.items() if tensor.requires_grad]
+class _JointTrace:
+    """Traces a graph and, after it, the gradients of what it returns."""
 
-    def call(leaves: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
-        state = dict(zip([*groups["weight"], *groups["buffer"]], leaves, strict=True))
-        state |= dict(zip(groups["input"], inputs, strict=True))
-        arguments = [
-            state[i] if i in state else placeholder.example
+    def __init__(
+        self, graph: torch.fx.GraphModule, placeholders: list[Placeholder], differentiate: bool
+    ) -> None:
+        self.graph = graph
+        self.placeholders = placeholders
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        # Weights, then buffers, then inputs: the order of a TracedStep.
+        self.order = [
+            i
+            for kind in ("weight", "buffer", "input")
             for i, placeholder in enumerate(placeholders)
+            if placeholder.kind == kind
         ]
+        fakes = self._fakes(differentiate)
+        with (
+            plain_errors(),
+            deterministic_tracing(self.fake),
+            torch.set_grad_enabled(differentiate),
+        ):
+            self.results: list[Any] = self._call(fakes)
+        self.roots = [
+            i for i, r in enumerate(self.results) if isinstance(r, Tensor) and r.requires_grad
+        ]
+
+    def run(self) -> TracedStep:
+        labels = [p.label for p in self.placeholders]
+        state = [i for i in self.order if self.placeholders[i].kind != "input"]
+        fakes = self._fakes(bool(self.roots))
+        wanted = [at for at, fake in enumerate(fakes) if fake.requires_grad]
+        record = TraceRecord(
+            outputs=[f"output.{i}" for i, r in enumerate(self.results) if isinstance(r, Tensor)],
+            trained=[labels[self.order[at]] for at in wanted],
+        )
+
+        def joint(arguments: list[Tensor], tangents: list[Tensor]) -> list[Tensor | None]:
+            found = self._call(arguments)
+            # A view is the last op with a gradient: nodes without a forward op carry its number.
+            ends = [found[i].view(found[i].shape) for i in self.roots]
+            record.last_sequence_number = torch.autograd._get_sequence_nr() - 1
+            gradients: tuple = ()
+            if ends:
+                with fx_traceback.annotate({"phase": "bwd"}):
+                    gradients = torch.autograd.grad(
+                        ends, [arguments[at] for at in wanted], tangents, allow_unused=True
+                    )
+            return [*(r.detach() for r in found if isinstance(r, Tensor)), *gradients]
+
+        tangents = [fake_like(self.fake, self.results[i]) for i in self.roots]
+        with torch.set_grad_enabled(bool(self.roots)):
+            graph = trace_pure(joint, (fakes, tangents), self.fake, record)
+        self._refuse_changed_inputs(graph, len(state))
+        return TracedStep(
+            graph=graph,
+            fake=self.fake,
+            parameters=[labels[i] for i in state if self.placeholders[i].kind == "weight"],
+            buffers=[labels[i] for i in state if self.placeholders[i].kind == "buffer"],
+            inputs=[labels[i] for i in self.order[len(state) :]],
+            targets=[f"tangent.{i}" for i in self.roots],
+            trained=record.trained,
+            outputs=record.outputs,
+        )
+
+    def _fakes(self, differentiate: bool) -> list[Tensor]:
+        examples = [self.placeholders[i].example for i in self.order]
+        return [
+            fake_like(self.fake, e, requires_grad=differentiate and e.requires_grad)
+            for e in examples
+        ]
+
+    def _call(self, arguments: list[Tensor]) -> list[Any]:
+        tensors = dict(zip(self.order, arguments, strict=True))
         mode = torch.is_grad_enabled()
         try:
-            return list(torch.fx.Interpreter(graph).run(*arguments))
-        finally:
-            torch.set_grad_enabled(mode)
-
-    leaves = [tensors[i] for i in [*groups["weight"], *groups["buffer"]]]
-    inputs = [tensors[i] for i in groups["input"]]
-    shapes = _results(call, leaves, inputs, fake, differentiate)
-    results = [f"output.{i}" if s is not None else None for i, s in enumerate(shapes)]
-    roots = [i for i, s in enumerate(shapes) if s is not None and s.requires_grad]
-    tangents = [fake_like(fake, shapes[i]) for i in roots]
-    record = TraceRecord()
-
-    def run(
-        leaves: list[Tensor], inputs: list[Tensor], tangents: list[Tensor]
-    ) -> list[Tensor | None]:
-        found = call(leaves, inputs)
-        given = [o for o in found if o is not None]
-        record.outputs = [name for name in results if name is not None]
-        if not roots:
-            return given
-        # A view is the last op with a gradient: nodes without a forward op carry its number.
-        ends = [found[i].view(found[i].shape) for i in roots]  # type: ignore[union-attr]
-        record.trained = [placeholders[i].label for i in wanted]
-        record.last_sequence_number = torch.autograd._get_sequence_nr() - 1
-        with fx_traceback.annotate({"phase": "bwd"}):
-            gradients = torch.autograd.grad(
-                ends, [tensors[i] for i in wanted], tangents, allow_unused=True
+            return list(
+                torch.fx.Interpreter(self.graph).run(
+                    *(tensors.get(i, p.example) for i, p in enumerate(self.placeholders))
+                )
             )
-        return [*(o.detach() for o in given), *gradients]
+        finally:
+            torch.set_grad_enabled(mode)  # the graph may leave it changed
 
-    with torch.set_grad_enabled(bool(roots)):
-        traced = trace_pure(run, (leaves, inputs, tangents), fake, record)
-    _refuse_changed_inputs(traced, len(leaves), [placeholders[i].label for i in groups["input"]])
-    step = TracedStep(
-        graph=traced,
-        fake=fake,
-        parameters=[placeholders[i].label for i in groups["weight"]],
-        buffers=[placeholders[i].label for i in groups["buffer"]],
-        inputs=[placeholders[i].label for i in groups["input"]],
-        targets=[f"tangent.{i}" for i in roots],
-        trained=record.trained,
-        outputs=record.outputs,
-    )
-    return step, results, [roots.index(i) if i in roots else None for i in range(len(results))]
-
-
-def _results(call: Any, leaves: Any, inputs: Any, fake: FakeTensorMode, differentiate: bool) -> Any:
-    """What the graph returns, as fakes."""
-    from opendojo.capture.trace import deterministic_tracing, plain_errors
-
-    with plain_errors(), deterministic_tracing(fake), torch.set_grad_enabled(differentiate):
-        copies = [[t.detach().clone().requires_grad_(t.requires_grad) for t in ts] for ts in (leaves, inputs)]
-        return call(*copies)
+    def _refuse_changed_inputs(self, graph: torch.fx.GraphModule, state_count: int) -> None:
+        placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
+        for node in graph.graph.nodes:
+            if node.target == aten.copy_.default and node.args[0] in placeholders[state_count:]:
+                at = placeholders.index(node.args[0])
+                raise Error(
+                    f"input {self.placeholders[self.order[at]].label!r} is changed in place: only "
+                    "buffers of a module may be; change a clone of it"
+                )

@@ -114,8 +114,8 @@ def capture(
     step = StepModule(model, loss)
     groups = _parameter_groups(step, optimizer)
     traced = trace_step(step, inputs, targets, set(groups))
-    text, importer = _import(traced, name or f"{type(model).__name__}.step", set(groups))
-    gradients = _gradients(traced, importer)
+    text, importer = import_traced(traced, name or f"{type(model).__name__}.step", set(groups))
+    gradients = gradients_of(traced, importer)
     captured = CapturedStep(
         graph=text,
         data_inputs=list(text.leaves[: len(traced.inputs) + len(traced.targets)]),
@@ -139,7 +139,7 @@ def capture_forward(model: nn.Module, inputs: Any, *, name: str | None = None) -
     with torch.no_grad():
         traced = trace_step(step, inputs, (), None)
     weights = {n for n, p in step.parameters_by_path().items() if p.requires_grad}
-    text, importer = _import(traced, name or f"{type(model).__name__}.forward", weights)
+    text, importer = import_traced(traced, name or f"{type(model).__name__}.forward", weights)
     captured = CapturedStep(
         graph=text,
         data_inputs=list(text.leaves[: len(traced.inputs)]),
@@ -183,7 +183,7 @@ def _parameter_groups(step: StepModule, optimizer: torch.optim.Optimizer) -> dic
     return groups
 
 
-def _import(traced: TracedStep, name: str, trained: set[str]) -> tuple[GraphText, Importer]:
+def import_traced(traced: TracedStep, name: str, trained: set[str]) -> tuple[GraphText, Importer]:
     """Leaves and ops of forward and backward, updates of buffers, outputs. Inputs come first, and
     parameters are weights if `trained`, else buffers."""
     graph = traced.graph.graph
@@ -251,7 +251,8 @@ def _unique(names: list[str]) -> list[str]:
     return unique
 
 
-def _gradients(traced: TracedStep, importer: Importer) -> dict[str, Value]:
+def gradients_of(traced: TracedStep, importer: Importer) -> dict[str, Value]:
+    """The gradient of each of `traced.trained` that has one."""
     results = next(n for n in traced.graph.graph.nodes if n.op == "output").args[0]
     nodes = results[len(traced.outputs) :]
     gradients: dict[str, Value] = {}

@@ -251,7 +251,7 @@ def trace_pure(
     """The two passes over `run`, a function of lists of fake tensors that returns the tensors named
     in `record.outputs` and then the gradients of `record.trained`."""
     table = decomposition_table()
-    with _plain_errors(), warnings.catch_warnings():
+    with plain_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with (
             deterministic_tracing(fake),
@@ -382,7 +382,8 @@ def _spread_modules(graph: torch.fx.Graph, record: TraceRecord) -> None:
 
 
 @contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
+    """What cannot be traced because it depends on data, as an Error."""
     try:
         yield
     except DataDependentOutputException as error:
