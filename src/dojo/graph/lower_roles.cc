@@ -142,15 +142,15 @@ class RoleAssigner {
     }
   }
 
-  // Readers come later in the op list, so their roles are known: this runs from the last op.
+  // What the backward part makes for updates alone, or for nobody: then it is handed out. Readers
+  // come later in the op list, so their roles are known: this runs from the last op.
   bool is_weight_gradient(ValueId root) const {
-    return !reads(root).empty() &&
-           std::all_of(reads(root).begin(), reads(root).end(), [&](const Read& read) {
-             const Op& reader = op(read);
-             return reader.phase == Phase::Update ||
-                    (is_op(reader, "aten.add") &&
-                     graph_.value(*reader.outputs[0]).role == Role::WeightGradient);
-           });
+    return std::all_of(reads(root).begin(), reads(root).end(), [&](const Read& read) {
+      const Op& reader = op(read);
+      return reader.phase == Phase::Update ||
+             (is_op(reader, "aten.add") &&
+              graph_.value(*reader.outputs[0]).role == Role::WeightGradient);
+    });
   }
 
   bool is_norm_input(ValueId root) const {

@@ -132,6 +132,23 @@ TEST(Lower, KeepsLossWeightsAndTheirGradientsInFp32) {
   EXPECT_EQ(named(graph, "o").role, Role::Loss);
 }
 
+// Without update ops, gradients leave the Graph as outputs; that changes no format.
+TEST(Lower, KeepsGradientsThatAreHandedOutInFp32) {
+  std::string text = kConvolutions;
+  const std::size_t first = text.find("  %w0n");
+  text.replace(first, text.find("  output %loss") - first,
+               "  output %dw0 \"grad.a.weight\"\n  output %dw1 \"grad.b.weight\"\n"
+               "  output %dw2 \"grad.head.weight\"\n  output %db0 \"grad.a.bias\"\n");
+  const Graph graph = lowered(text, *recipe_named("cfloat8"));
+  const Graph with_updates = lowered(kConvolutions, *recipe_named("cfloat8"));
+  for (const Value& value : graph.values) {
+    EXPECT_EQ(value.role, named(with_updates, value.name).role) << value.name;
+    EXPECT_EQ(value.format, named(with_updates, value.name).format) << value.name;
+  }
+  EXPECT_EQ(named(graph, "dw1").role, Role::WeightGradient);
+  EXPECT_EQ(named(graph, "dw1").format, Format::F32);
+}
+
 TEST(Lower, InFp32ConvertsNothing) {
   const Graph graph = lowered(kConvolutions, *recipe_named("fp32"));
   for (const Op& op : graph.ops) {
