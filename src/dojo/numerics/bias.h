@@ -16,8 +16,8 @@ int bias_from_amax(Format format, float amax, int margin);
 // Delayed bias: the largest of the last `length` amax. Plain data: saved and restored as it is.
 struct BiasWindow {
   int length = 16;
-  std::vector<float> history;  // at most `length` values, a ring
-  std::int64_t position = 0;   // of the next value to write
+  std::vector<float> history{};  // at most `length` values, a ring
+  std::int64_t position = 0;     // of the next value to write
 
   // Notes the amax of a step; one that is not finite is left out.
   void push(float amax);

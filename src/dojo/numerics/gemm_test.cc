@@ -1,0 +1,255 @@
+#include "dojo/numerics/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "dojo/numerics/testing.h"
+
+namespace dojo::numerics {
+namespace {
+
+using testing::are_same;
+using testing::Elements;
+using testing::isas;
+using testing::kNoAvx512;
+using testing::Random;
+
+Elements floats(const std::vector<float>& x) {
+  Elements out{{Format::F32}, std::vector<std::byte>(x.size() * 4)};
+  std::memcpy(out.bytes.data(), x.data(), out.bytes.size());
+  return out;
+}
+
+// One row times one column.
+float dot(const std::vector<float>& a, const std::vector<float>& b, const ReduceCuts& cuts,
+          Isa isa) {
+  const Elements left = floats(a);
+  const Elements right = floats(b);
+  ThreadPool pool(1);
+  float out = NAN;
+  gemm(pool, {1, 1, static_cast<std::int64_t>(a.size())}, {left.storage(), 0, 1, {}},
+       {right.storage(), 1, 0, {}}, cuts, {}, {&out, 1, {}}, isa);
+  return out;
+}
+
+TEST(Gemm, SumsInTheStatedOrderByHand) {
+  constexpr float kBig = 16777216.0F;  // swallows a lone 1
+  const std::vector<float> a{kBig, 1, 1, 1, 1, 1, -kBig};
+  const std::vector<float> ones(7, 1.0F);
+  for (const Isa isa : isas()) {
+    EXPECT_EQ(dot(a, ones, {}, isa), 0.0F);
+    EXPECT_EQ(dot(a, ones, {{2}}, isa), 4.0F);  // (B + 1), (1 + 1), (1 + 1), -B
+    EXPECT_EQ(dot(a, ones, {{3}}, isa), 4.0F);  // (B + 1 + 1), (1 + 1 + 1): B + 3 is a tie, -B
+    EXPECT_EQ(dot(a, ones, {{4}}, isa), 2.0F);  // B, (1 + 1 - B): 2 - B is exact
+    EXPECT_EQ(dot(a, ones, {{5}}, isa), 1.0F);  // B, (1 - B)
+    EXPECT_EQ(dot(a, ones, {{7}}, isa), 0.0F);
+  }
+}
+
+TEST(Gemm, RoundsOncePerStep) {
+  // (1 + e)^2 = 1 + 2e + e^2; a rounded product would lose e^2, the fma keeps it.
+  const float x = 1.0F + 0x1p-23F;
+  for (const Isa isa : isas()) {
+    EXPECT_EQ(dot({-1.0F - 0x1p-22F, x}, {1.0F, x}, {}, isa), 0x1p-46F);
+  }
+}
+
+TEST(Gemm, KeepsDenormals) {
+  ASSERT_TRUE(float_environment_is_default());
+  for (const Isa isa : isas()) {
+    EXPECT_EQ(dot({0x1p-80F, 0x1p-140F}, {0x1p-60F, 1.0F}, {}, isa), 0x1p-139F);
+    EXPECT_TRUE(std::signbit(dot({-0x1p-80F}, {0x1p-80F}, {}, isa)));  // -2^-160 rounds to -0
+  }
+}
+
+struct Case {
+  GemmShape shape;
+  Elements a;
+  Elements b;
+  MatrixOperand left;
+  MatrixOperand right;
+  ReduceCuts cuts;
+  std::vector<float> row_bias;
+  std::vector<float> column_bias;
+  Epilogue epilogue;
+};
+
+// Row-major, column-major, broadcast and interleaved operands in turn.
+MatrixOperand any_layout(Random& random, std::int64_t rows, std::int64_t columns,
+                         std::int64_t matrices, Format format, Elements& elements) {
+  const std::int64_t offset = random.between(0, 5);
+  elements = testing::hard_elements(random, format, offset + 2 * rows * columns * matrices + 3);
+  MatrixOperand out{elements.storage(offset), columns, 1, {0, 0, 0}};
+  switch (random.between(0, 5)) {
+    case 0:
+    case 1:
+      out.row_stride = 1;
+      out.column_stride = rows;
+      break;
+    case 2:
+      out.row_stride = 2 * columns;
+      out.column_stride = 2;
+      break;
+    case 3:
+      (random.one_in(2) ? out.row_stride : out.column_stride) = 0;
+      break;
+    default:
+      break;
+  }
+  return out;
+}
+
+void make(Random& random, std::int64_t limit_k, Case& c) {
+  c.shape = {random.between(1, 50), random.between(1, 80), random.between(0, limit_k)};
+  c.shape.batch = {random.between(1, 2), random.between(1, 2), random.between(1, 2)};
+  const std::int64_t matrices = c.shape.batch[0] * c.shape.batch[1] * c.shape.batch[2];
+  c.left = any_layout(random, c.shape.m, c.shape.k, matrices, testing::any_format(random), c.a);
+  c.right = any_layout(random, c.shape.k, c.shape.n, matrices, testing::any_format(random), c.b);
+  c.left.batch_stride = {0, c.shape.m * c.shape.k, random.one_in(2) ? 0 : c.shape.m * c.shape.k};
+  c.right.batch_stride = {c.shape.k * c.shape.n, 0, random.one_in(2) ? 0 : c.shape.k * c.shape.n};
+  const std::array<std::int64_t, 1> extent{c.shape.k};
+  c.cuts = testing::any_cuts(random, extent);
+  for (std::int64_t i = 0; i < c.shape.m; ++i) {
+    c.row_bias.push_back(testing::hard_value(random, 0));
+  }
+  for (std::int64_t i = 0; i < c.shape.n; ++i) {
+    c.column_bias.push_back(testing::hard_value(random, 0));
+  }
+  c.epilogue.row_bias = random.one_in(2) ? c.row_bias.data() : nullptr;
+  c.epilogue.column_bias = random.one_in(2) ? c.column_bias.data() : nullptr;
+  c.epilogue.activation = random.one_in(2) ? Activation::Relu : Activation::None;
+}
+
+// Contiguous [batch..., m, n].
+std::vector<float> product(const Case& c, int threads, Isa isa) {
+  const GemmShape& s = c.shape;
+  const std::int64_t matrix = s.m * s.n;
+  const std::int64_t matrices = s.batch[0] * s.batch[1] * s.batch[2];
+  std::vector<float> out(static_cast<std::size_t>(matrix * matrices), -7.0F);
+  ThreadPool pool(threads);
+  gemm(pool, s, c.left, c.right, c.cuts, c.epilogue,
+       {out.data(), s.n, {matrix * s.batch[1] * s.batch[2], matrix * s.batch[2], matrix}}, isa);
+  return out;
+}
+
+float at(const MatrixOperand& operand, std::int64_t batch0, std::int64_t batch1,
+         std::int64_t batch2, std::int64_t row, std::int64_t column) {
+  return ElementReader(operand.storage)(
+      batch0 * operand.batch_stride[0] + batch1 * operand.batch_stride[1] +
+      batch2 * operand.batch_stride[2] + row * operand.row_stride + column * operand.column_stride);
+}
+
+std::vector<float> product_long_hand(const Case& c) {
+  const GemmShape& s = c.shape;
+  std::vector<float> out;
+  for (std::int64_t u = 0; u < s.batch[0]; ++u) {
+    for (std::int64_t v = 0; v < s.batch[1]; ++v) {
+      for (std::int64_t w = 0; w < s.batch[2]; ++w) {
+        for (std::int64_t i = 0; i < s.m; ++i) {
+          for (std::int64_t j = 0; j < s.n; ++j) {
+            float sum = testing::sum_long_hand(
+                {s.k}, c.cuts, [&](float acc, const std::vector<std::int64_t>& k) {
+                  return std::fma(at(c.left, u, v, w, i, k[0]), at(c.right, u, v, w, k[0], j), acc);
+                });
+            if (c.epilogue.row_bias != nullptr) {
+              sum = sum + c.row_bias[static_cast<std::size_t>(i)];
+            }
+            if (c.epilogue.column_bias != nullptr) {
+              sum = sum + c.column_bias[static_cast<std::size_t>(j)];
+            }
+            if (c.epilogue.activation == Activation::Relu && !(sum > 0)) {
+              sum = 0.0F;
+            }
+            out.push_back(sum);
+          }
+        }
+      }
+    }
+  }
+  return out;
+}
+
+TEST(Gemm, EqualsTheLongHandSum) {
+  Random random(41);
+  for (int i = 0; i < 30; ++i) {
+    Case c;
+    make(random, 12, c);
+    c.shape.m = std::min<std::int64_t>(c.shape.m, 9);
+    c.shape.n = std::min<std::int64_t>(c.shape.n, 9);
+    const std::vector<float> wanted = product_long_hand(c);
+    for (const Isa isa : isas()) {
+      EXPECT_TRUE(are_same(product(c, 1, isa), wanted)) << "case " << i << " " << name_of(isa);
+    }
+  }
+}
+
+TEST(Gemm, PathsAndThreadsAgreeOnHardOperands) {
+  if (best_isa() != Isa::Avx512) {
+    GTEST_SKIP() << kNoAvx512;
+  }
+  Random random(42);
+  for (int i = 0; i < 150; ++i) {
+    Case c;
+    make(random, i % 10 == 0 ? 900 : 60, c);
+    const std::vector<float> wanted = product(c, 1, Isa::Plain);
+    EXPECT_TRUE(are_same(product(c, 1, Isa::Avx512), wanted)) << "case " << i;
+    EXPECT_TRUE(are_same(product(c, 2, Isa::Avx512), wanted)) << "case " << i;
+  }
+}
+
+TEST(Gemm, BlocksLargerThanOneTaskAgreeToo) {
+  if (best_isa() != Isa::Avx512) {
+    GTEST_SKIP() << kNoAvx512;
+  }
+  Random random(43);
+  for (const ReduceCuts& cuts : {ReduceCuts{}, ReduceCuts{{100}}, ReduceCuts{{7}}}) {
+    Case c;
+    c.shape = {470, 1100, 530};
+    c.left = {{}, c.shape.k, 1, {}};
+    c.right = {{}, c.shape.n, 1, {}};
+    c.a = testing::hard_elements(random, Format::Cf8_1_4_3, c.shape.m * c.shape.k);
+    c.b = testing::hard_elements(random, Format::Cf8_1_5_2, c.shape.k * c.shape.n);
+    c.left.storage = c.a.storage();
+    c.right.storage = c.b.storage();
+    c.cuts = cuts;
+    const std::vector<float> one = product(c, 1, Isa::Avx512);
+    EXPECT_TRUE(are_same(product(c, 2, Isa::Avx512), one));
+    EXPECT_TRUE(are_same(product(c, 5, Isa::Avx512), one));
+    // A sample of rows and columns against the plain path.
+    Case part = c;
+    part.shape.m = 3;
+    part.shape.n = 4;
+    part.left.row_stride *= 200;
+    part.right.column_stride *= 300;
+    const std::vector<float> wanted = product(part, 1, Isa::Plain);
+    for (std::int64_t i = 0; i < 3; ++i) {
+      for (std::int64_t j = 0; j < 4; ++j) {
+        EXPECT_TRUE(testing::is_same(one[static_cast<std::size_t>(i * 200 * c.shape.n + j * 300)],
+                                     wanted[static_cast<std::size_t>(i * 4 + j)]));
+      }
+    }
+  }
+}
+
+TEST(Gemm, WithoutPointsIsTheBias) {
+  for (const Isa isa : isas()) {
+    ThreadPool pool(1);
+    const std::vector<float> bias{1.0F, -2.0F};
+    std::vector<float> out(6, NAN);
+    gemm(pool, {2, 3, 0}, {{bias.data(), {}}, 0, 0, {}}, {{bias.data(), {}}, 0, 0, {}}, {},
+         {.row_bias = bias.data()}, {out.data(), 3, {}}, isa);
+    EXPECT_TRUE(are_same(out, std::vector<float>{1, 1, 1, -2, -2, -2}));
+  }
+}
+
+TEST(Relu, KeepsNotANumberAndLosesTheSignOfZero) {
+  EXPECT_EQ(testing::bits_of(relu(-0.0F)), 0U);
+  EXPECT_EQ(relu(-3.0F), 0.0F);
+  EXPECT_EQ(relu(3.0F), 3.0F);
+  EXPECT_TRUE(std::isnan(relu(NAN)));
+}
+
+}  // namespace
+}  // namespace dojo::numerics

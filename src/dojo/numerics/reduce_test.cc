@@ -1,0 +1,183 @@
+#include "dojo/numerics/reduce.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "dojo/numerics/testing.h"
+
+namespace dojo::numerics {
+namespace {
+
+using testing::are_same;
+using testing::Elements;
+using testing::isas;
+using testing::kNoAvx512;
+using testing::Random;
+
+constexpr std::array kReductions{Reduction::Sum, Reduction::Mean, Reduction::Max,
+                                 Reduction::SumOfSquares, Reduction::SumOfSquaredDeviations};
+
+std::int64_t volume(const std::vector<StridedLoop>& loops) {
+  std::int64_t count = 1;
+  for (const StridedLoop& loop : loops) {
+    count *= loop.extent;
+  }
+  return count;
+}
+
+std::vector<std::int64_t> extents(const std::vector<StridedLoop>& loops) {
+  std::vector<std::int64_t> out;
+  for (const StridedLoop& loop : loops) {
+    out.push_back(loop.extent);
+  }
+  return out;
+}
+
+struct Case {
+  Reduction reduction = Reduction::Sum;
+  Elements input;
+  ReduceSpace space;
+  ReduceCuts cuts;
+  std::vector<float> center;
+};
+
+// A contiguous tensor of up to 4 dimensions, each parallel or reduced, in any order.
+void make(Random& random, std::int64_t longest, Case& c) {
+  std::int64_t stride = 1;
+  for (std::int64_t loop = random.between(1, 4); loop > 0; --loop) {
+    const StridedLoop strided{random.between(1, loop == 1 ? longest : 7),
+                              random.one_in(9) ? 0 : stride};
+    stride *= strided.extent;
+    std::vector<StridedLoop>& loops = random.one_in(2) ? c.space.reduce : c.space.parallel;
+    loops.insert(random.one_in(4) ? loops.end() : loops.begin(), strided);
+  }
+  c.reduction = kReductions[static_cast<std::size_t>(random.between(0, 4))];
+  c.input = testing::hard_elements(random, testing::any_format(random), stride + 2);
+  c.cuts = testing::any_cuts(random, extents(c.space.reduce));
+  if (c.reduction == Reduction::SumOfSquaredDeviations) {
+    for (std::int64_t i = 0; i < volume(c.space.parallel); ++i) {
+      c.center.push_back(testing::hard_value(random, 0));
+    }
+  }
+}
+
+std::vector<float> reduced(const Case& c, int threads, Isa isa) {
+  std::vector<float> out(static_cast<std::size_t>(volume(c.space.parallel)), -7.0F);
+  ThreadPool pool(threads);
+  reduce(pool, c.reduction, c.input.storage(2), c.space, c.cuts, out.data(),
+         c.center.empty() ? nullptr : c.center.data(), isa);
+  return out;
+}
+
+float add(float a, float b) { return a + b; }
+float max_of(float a, float b) { return std::isnan(a) || a >= b ? a : b; }
+
+std::vector<float> reduced_long_hand(const Case& c) {
+  const ElementReader read(c.input.storage(2));
+  std::vector<float> out;
+  for (std::int64_t index = 0; index < volume(c.space.parallel); ++index) {
+    std::int64_t base = 0;
+    std::int64_t rest = index;
+    for (std::size_t i = c.space.parallel.size(); i-- > 0;) {
+      base += rest % c.space.parallel[i].extent * c.space.parallel[i].stride;
+      rest /= c.space.parallel[i].extent;
+    }
+    const bool is_max = c.reduction == Reduction::Max;
+    float value = testing::fold_long_hand(
+        extents(c.space.reduce), c.cuts, is_max ? -INFINITY : 0.0F,
+        [&](float acc, const std::vector<std::int64_t>& at) {
+          std::int64_t offset = base;
+          for (std::size_t i = 0; i < at.size(); ++i) {
+            offset += at[i] * c.space.reduce[i].stride;
+          }
+          const float x = read(offset);
+          const float d = c.center.empty() ? x : x - c.center[static_cast<std::size_t>(index)];
+          switch (c.reduction) {
+            case Reduction::Max:
+              return max_of(acc, x);
+            case Reduction::SumOfSquares:
+            case Reduction::SumOfSquaredDeviations:
+              return std::fma(d, d, acc);
+            default:
+              return acc + x;
+          }
+        },
+        is_max ? &max_of : &add);
+    if (c.reduction == Reduction::Mean) {
+      value = value / static_cast<float>(volume(c.space.reduce));
+    }
+    out.push_back(value);
+  }
+  return out;
+}
+
+TEST(Reduce, EqualsTheLongHandFold) {
+  Random random(61);
+  for (int i = 0; i < 500; ++i) {
+    Case c;
+    make(random, 40, c);
+    const std::vector<float> wanted = reduced_long_hand(c);
+    for (const Isa isa : isas()) {
+      EXPECT_TRUE(are_same(reduced(c, 1, isa), wanted)) << "case " << i << " " << name_of(isa);
+    }
+  }
+}
+
+TEST(Reduce, PathsAndThreadsAgreeOnLongLoops) {
+  if (best_isa() != Isa::Avx512) {
+    GTEST_SKIP() << kNoAvx512;
+  }
+  Random random(62);
+  for (int i = 0; i < 200; ++i) {
+    Case c;
+    make(random, 600, c);
+    const std::vector<float> wanted = reduced(c, 1, Isa::Plain);
+    EXPECT_TRUE(are_same(reduced(c, 1, Isa::Avx512), wanted)) << "case " << i;
+    EXPECT_TRUE(are_same(reduced(c, 2, Isa::Avx512), wanted)) << "case " << i;
+  }
+}
+
+std::vector<float> of(Reduction reduction, const std::vector<float>& x, const ReduceCuts& cuts,
+                      Isa isa) {
+  Case c;
+  c.reduction = reduction;
+  c.input.bytes.resize(4 * (x.size() + 2));
+  std::memcpy(c.input.bytes.data() + 8, x.data(), 4 * x.size());
+  c.space.reduce = {{static_cast<std::int64_t>(x.size()), 1}};
+  c.cuts = cuts;
+  return reduced(c, 1, isa);
+}
+
+TEST(Reduce, SumsInTheStatedOrderByHand) {
+  constexpr float kBig = 16777216.0F;
+  for (const Isa isa : isas()) {
+    EXPECT_EQ(of(Reduction::Sum, {kBig, 1, 1, 1, -kBig}, {}, isa)[0], 0.0F);
+    EXPECT_EQ(of(Reduction::Sum, {kBig, 1, 1, 1, -kBig}, {{2}}, isa)[0], 2.0F);
+    EXPECT_EQ(of(Reduction::Mean, {kBig, 1, 1, 1, -kBig}, {{2}}, isa)[0], 2.0F / 5.0F);
+    EXPECT_EQ(of(Reduction::SumOfSquares, {4096, 1, 1, 3}, {}, isa)[0], kBig + 8.0F);
+  }
+}
+
+TEST(Reduce, MaxTakesTheFirstNotANumberAndTheFirstOfEquals) {
+  for (const Isa isa : isas()) {
+    EXPECT_EQ(of(Reduction::Max, {-3, 5, 2}, {}, isa)[0], 5.0F);
+    EXPECT_EQ(of(Reduction::Max, {-3, -INFINITY}, {{1}}, isa)[0], -3.0F);
+    EXPECT_TRUE(std::isnan(of(Reduction::Max, {1, NAN, INFINITY}, {}, isa)[0]));
+    EXPECT_TRUE(std::isnan(of(Reduction::Max, {1, INFINITY, 3, NAN}, {{2}}, isa)[0]));
+    EXPECT_TRUE(std::signbit(of(Reduction::Max, {-0.0F, 0.0F}, {}, isa)[0]));
+    EXPECT_FALSE(std::signbit(of(Reduction::Max, {0.0F, -0.0F}, {{1}}, isa)[0]));
+  }
+}
+
+TEST(Reduce, WithoutPointsIsTheStart) {
+  for (const Isa isa : isas()) {
+    EXPECT_EQ(of(Reduction::Sum, {}, {}, isa)[0], 0.0F);
+    EXPECT_EQ(of(Reduction::Max, {}, {}, isa)[0], -INFINITY);
+  }
+}
+
+}  // namespace
+}  // namespace dojo::numerics

@@ -1,0 +1,188 @@
+// For tests of numerics: operands that are hard to sum, and the definition of an associated
+// reduction written a second time, by other means than association.h.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dojo/numerics/association.h"
+#include "dojo/numerics/isa.h"
+#include "dojo/numerics/storage.h"
+
+namespace dojo::numerics::testing {
+
+inline constexpr const char* kNoAvx512 =
+    "THIS CPU HAS NO AVX-512: the vector paths stay untested here";
+
+// The paths this CPU can run.
+inline std::vector<Isa> isas() {
+  return best_isa() == Isa::Avx512 ? std::vector{Isa::Plain, Isa::Avx512} : std::vector{Isa::Plain};
+}
+
+inline std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
+
+// Same bits, or both NaN (the payload of a NaN is not part of the contract).
+inline bool is_same(float a, float b) {
+  return bits_of(a) == bits_of(b) || (std::isnan(a) && std::isnan(b));
+}
+
+inline ::testing::AssertionResult are_same(std::span<const float> got,
+                                           std::span<const float> wanted) {
+  if (got.size() != wanted.size()) {
+    return ::testing::AssertionFailure() << "sizes " << got.size() << " and " << wanted.size();
+  }
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!is_same(got[i], wanted[i])) {
+      return ::testing::AssertionFailure()
+             << "element " << i << " of " << got.size() << ": " << got[i] << " (bits " << std::hex
+             << bits_of(got[i]) << "), wanted " << wanted[i] << " (bits " << bits_of(wanted[i])
+             << ")";
+    }
+  }
+  return ::testing::AssertionSuccess();
+}
+
+class Random {
+ public:
+  explicit Random(std::uint32_t seed) : engine_(seed) {}
+  std::int64_t between(std::int64_t low, std::int64_t high) {  // both included
+    return low + static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(high - low + 1));
+  }
+  bool one_in(std::int64_t n) { return between(1, n) == 1; }
+  std::uint32_t bits() { return static_cast<std::uint32_t>(engine_()); }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// Elements of a format in storage. Kinds of data in turn: cancellation of large against small,
+// zero heavy, the extremes of the format (its denormals and its largest values), any code.
+struct Elements {
+  StorageFormat type;
+  std::vector<std::byte> bytes;
+
+  Storage storage(std::int64_t offset = 0) const { return {bytes.data(), type, offset}; }
+};
+
+inline float hard_value(Random& random, std::int64_t kind) {
+  const float sign = random.one_in(2) ? -1.0F : 1.0F;
+  const float fraction = 1.0F + static_cast<float>(random.between(0, 0x7FFFFF)) * 0x1p-23F;
+  const auto scaled = [&](std::int64_t low, std::int64_t high) {
+    return sign * std::ldexp(fraction, static_cast<int>(random.between(low, high)));
+  };
+  switch (kind) {
+    case 0:
+      return scaled(-12, 12);
+    case 1:
+      return random.one_in(3) ? scaled(-2, 2) : sign * 0.0F;
+    case 2:
+      return random.one_in(2) ? scaled(-75, -60) : scaled(30, 40);
+    default:
+      return scaled(-149, -120);  // products and operands are FP32 denormals
+  }
+}
+
+inline Elements hard_elements(Random& random, Format format, std::int64_t count) {
+  Elements out;
+  out.type = {format, static_cast<int>(random.between(0, kMaxBias)),
+              random.one_in(2) ? DenormalScale::Paper : DenormalScale::Gradual};
+  out.bytes.resize(static_cast<std::size_t>(count * bytes_of(format)));
+  const std::int64_t kind = random.between(0, 3);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::byte* at = out.bytes.data() + i * bytes_of(format);
+    if (format == Format::F32) {
+      const float x = hard_value(random, kind);
+      std::memcpy(at, &x, 4);
+    } else if (format == Format::Bf16) {
+      const std::uint16_t code = encode_bf16_nearest(hard_value(random, kind));
+      std::memcpy(at, &code, 2);
+    } else {
+      const std::uint32_t any = random.bits() & 0xFFu;
+      const std::uint32_t edge = random.one_in(2) ? any & 0x83u : any | 0x7Eu;
+      const std::uint32_t code =
+          kind == 0 ? any : (kind == 1 && !random.one_in(3) ? any & 0x80u : edge);
+      *at = static_cast<std::byte>(code);
+    }
+  }
+  return out;
+}
+
+inline Format any_format(Random& random) {
+  constexpr std::array kAll{Format::F32, Format::Bf16, Format::Cf8_1_4_3, Format::Cf8_1_5_2,
+                            Format::U8};
+  return kAll[static_cast<std::size_t>(random.between(0, 4))];
+}
+
+// Mostly none, else any blocks, longer than the loop too.
+inline ReduceCuts any_cuts(Random& random, std::span<const std::int64_t> extent) {
+  ReduceCuts cuts;
+  if (random.one_in(3)) {
+    return cuts;
+  }
+  for (const std::int64_t e : extent) {
+    cuts.block.push_back(random.between(1, e + 1));
+  }
+  return cuts;
+}
+
+// The definition in association.h by other means: every point in lexicographic order is folded
+// into the accumulator of its part; then the array of parts is chained away axis by axis, the last
+// axis first. fold(acc, point) returns the new accumulator.
+template <class Fold>
+float fold_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts, float start,
+                     const Fold& fold, float (*combine)(float, float)) {
+  std::vector<std::int64_t> block;
+  std::vector<std::int64_t> blocks;
+  std::int64_t points = 1;
+  std::int64_t parts = 1;
+  for (std::size_t i = 0; i < extent.size(); ++i) {
+    block.push_back(cuts.block.empty() ? extent[i] : cuts.block[i]);
+    blocks.push_back(extent[i] == 0 ? 1 : (extent[i] + block[i] - 1) / block[i]);
+    points *= extent[i];
+    parts *= blocks[i];
+  }
+  std::vector<float> value(static_cast<std::size_t>(parts), start);
+  std::vector<std::int64_t> at(extent.size());
+  for (std::int64_t point = 0; point < points; ++point) {
+    std::int64_t rest = point;
+    for (std::size_t i = extent.size(); i-- > 0;) {
+      at[i] = rest % extent[i];
+      rest /= extent[i];
+    }
+    std::int64_t part = 0;
+    for (std::size_t i = 0; i < extent.size(); ++i) {
+      part = part * blocks[i] + at[i] / block[i];
+    }
+    float& acc = value[static_cast<std::size_t>(part)];
+    acc = fold(acc, at);
+  }
+  for (std::size_t axis = extent.size(); axis-- > 0;) {
+    std::vector<float> chained;
+    for (std::size_t i = 0; i < value.size(); i += static_cast<std::size_t>(blocks[axis])) {
+      float total = value[i];
+      for (std::int64_t j = 1; j < blocks[axis]; ++j) {
+        total = combine(total, value[i + static_cast<std::size_t>(j)]);
+      }
+      chained.push_back(total);
+    }
+    value = chained;
+  }
+  return value.front();
+}
+
+template <class Fold>
+float sum_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts,
+                    const Fold& fold) {
+  return fold_long_hand(extent, cuts, 0.0F, fold, +[](float a, float b) { return a + b; });
+}
+
+}  // namespace dojo::numerics::testing
