@@ -293,8 +293,8 @@ TEST(Replicas, StandInASnakeSoThatNeighboursTouch) {
 
 TEST(ReplicaAllReduce, OfLargeShardsRunsAlongTheChain) {
   const MachineModel machine = without_adds("training-tile");
-  const TransferCost cost =
-      replica_all_reduce(program::Scope::Across, die(machine), packets(400), replicas(3), machine);
+  const TransferCost cost = replica_all_reduce(program::Scope::Across, Axis::Both, die(machine),
+                                               packets(400), replicas(3), machine);
   // Three dies in a row: two steps of 20 sites and 200 - 1 cycles. Two passes (sums, then results)
   // of 2 (20 + 199) + 2 s, one packet per station and 2 to enter.
   EXPECT_EQ(cost.latency.count(), 2 * (2 * 219) + 2 * 2 * s + 3 + 2);
@@ -304,20 +304,30 @@ TEST(ReplicaAllReduce, OfLargeShardsRunsAlongTheChain) {
 
 TEST(ReplicaAllReduce, OfOneReplicaCostsNothing) {
   const MachineModel machine = model("training-tile");
-  EXPECT_EQ(
-      replica_all_reduce(program::Scope::Across, die(machine), packets(400), replicas(1), machine)
-          .total(0.9)
-          .count(),
-      0);
+  EXPECT_EQ(replica_all_reduce(program::Scope::Across, Axis::Both, die(machine), packets(400),
+                               replicas(1), machine)
+                .total(0.9)
+                .count(),
+            0);
 }
 
 TEST(ReplicaAllReduce, OfSmallShardsGoesThroughTheMiddle) {
   const MachineModel machine = without_adds("training-tile");
-  const TransferCost small =
-      replica_all_reduce(program::Scope::Across, line_of(1), packets(1), replicas(25), machine);
+  const TransferCost small = replica_all_reduce(program::Scope::Across, Axis::Both, line_of(1),
+                                                packets(1), replicas(25), machine);
   // From a corner to the middle die: 2 x 20 + 2 x 18 hops, 4 crossings of 199; there and back.
   EXPECT_EQ(small.latency.count(), 2 * (76 + 4 * 199 + s));
   EXPECT_LT(small.total(0.9).count(), 24 * (200 + s));
+}
+
+TEST(ReplicaAllReduce, ThroughLinesVisitsEveryNodeOfThemInEveryReplica) {
+  const MachineModel machine = without_adds("training-tile");
+  // Large enough for the chain: 2 replicas of 18 rows, 36 stations; 219 cycles between the dies.
+  const TransferCost cost = replica_all_reduce(program::Scope::Through, Axis::Columns, die(machine),
+                                               packets(5000), replicas(2), machine);
+  EXPECT_EQ(cost.latency.count(), 2 * (219 + 36) + 35 * 2 * s + 36 + 2);
+  // One flow per column: 19 share a row of 56 B a cycle.
+  EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 5000 * 19 * 64 / 56);
 }
 
 TEST(Barrier, IsTheCentreTree) {

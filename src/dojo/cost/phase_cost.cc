@@ -14,7 +14,7 @@ using program::Replicas;
 
 ComputeTime compute_time(const program::Compute& compute, const MachineModel& machine) {
   ComputeTime time;
-  const double network_share = compute.pipelined.has_value() ? machine.network.pace : 0;
+  const double network_share = compute.pipelined.empty() ? 0 : machine.network.pace;
   time.cost = node_cost(compute.work, machine.node, network_share);
   time.total = machine.clock.to_picoseconds(time.cost.body());
   return time;

@@ -18,7 +18,7 @@ struct ComputeTime {
 ComputeTime compute_time(const program::Compute& compute, const machine::MachineModel& machine);
 
 struct TransferTime {
-  TransferCost cost{};    // of all moves, one after the other
+  TransferCost cost{};  // of all moves, one after the other
   Picoseconds total{};  // A + L / pace
   Picoseconds first{};  // until the first of its panels has arrived: A + L / (pace x panels)
 };

@@ -88,19 +88,32 @@ Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
   return chain;
 }
 
-// Lines of nodes that share one row (or column) of links when every node sends along it.
+// Flows that share one row (or column) of links.
 struct Sharing {
   double on_row = 1;
   double on_column = 1;
 };
 
-Sharing sharing(Scope scope, const Region& region) {
-  // Through: one node of a column sends on to the next replica, so a row carries one flow per
-  // column and a column one.
-  return scope == Scope::Through
-             ? Sharing{static_cast<double>(region.columns()), 1}
-             : Sharing{static_cast<double>(region.columns()), static_cast<double>(region.rows())};
-}
+// Who takes part in a sum over replicas: the equals of each node, or the lines of one axis.
+struct Group {
+  Scope scope = Scope::Across;
+  machine::Axis axis = machine::Axis::Both;
+  const Region& region;
+
+  bool is_through() const { return scope == Scope::Through; }
+  // Nodes of one replica that the chain visits.
+  std::int64_t stops() const {
+    return !is_through() ? 1 : axis == machine::Axis::Columns ? region.rows() : region.columns();
+  }
+  // Lines that go on to the next replica side by side: one per column, or one per row, or (equals)
+  // every node.
+  Sharing sharing() const {
+    const Sharing all{static_cast<double>(region.columns()), static_cast<double>(region.rows())};
+    return !is_through()                    ? all
+           : axis == machine::Axis::Columns ? Sharing{all.on_row, 1}
+                                            : Sharing{1, all.on_column};
+  }
+};
 
 void load_chain(Loads& loads, const Chain& chain, const Sharing& share, double v) {
   loads.link(v *
@@ -110,46 +123,32 @@ void load_chain(Loads& loads, const Chain& chain, const Sharing& share, double v
   }
 }
 
-// Nodes that add, one after the other, and the cycles between them beyond the stages.
-struct Stations {
-  std::int64_t count = 1;
-  std::int64_t cycles = 0;
-};
-
-Stations stations(Scope scope, const Region& region, const Chain& chain, const Replicas& replicas) {
-  if (scope == Scope::Across) {
-    return {replicas.count, chain.cycles};
-  }
-  return {replicas.count * region.rows(), chain.cycles + replicas.count * region.rows()};
-}
-
-TransferCost reduce_and_gather(Scope scope, const Region& region, double v, const Chain& chain,
+TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain,
                                const Replicas& replicas, const MachineModel& machine) {
-  const Stations at = stations(scope, region, chain, replicas);
-  const double n = static_cast<double>(at.count);
+  const std::int64_t stations = replicas.count * group.stops();
+  const double n = static_cast<double>(stations);
+  const std::int64_t hops = chain.cycles + (group.is_through() ? stations : 0);
   const std::int64_t stage = machine.network.stage.count();
   const std::int64_t add = machine.network.reduce_stage.count();
   Loads loads(machine);
   loads.port(2 * v * (n + 1) / n);
-  load_chain(loads, chain, sharing(scope, region), 2 * v);
-  return loads.with_latency(2 * at.cycles + (at.count - 1) * (2 * stage + add) + at.count + 2);
+  load_chain(loads, chain, group.sharing(), 2 * v);
+  return loads.with_latency(2 * hops + (stations - 1) * (2 * stage + add) + stations + 2);
 }
 
-TransferCost through_middle(Scope scope, const Region& region, double v, const Chain& chain,
+TransferCost through_middle(const Group& group, double v, const Chain& chain,
                             const Replicas& replicas, const MachineModel& machine) {
-  const Stations at = stations(scope, region, chain, replicas);
   const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
   std::int64_t radius = 0;
   for (std::int64_t i = 0; i < replicas.count; ++i) {
     radius = std::max(radius, way(replica_site(replicas, i, machine), middle, machine).cycles);
   }
-  const double n = static_cast<double>(at.count);
-  const Sharing share = sharing(Scope::Across, region);
+  const double n = static_cast<double>(replicas.count * group.stops());
   Loads loads(machine);
   loads.port(2 * v * n);
-  // x then y: half of the senders meet on the links next to the middle replica.
-  load_chain(loads, chain, {share.on_row, scope == Scope::Through ? 1 : share.on_column}, v * n);
-  const std::int64_t inside = scope == Scope::Through ? region.rows() : 0;
+  // x then y: half of the senders meet on the links next to the middle replica, there and back.
+  load_chain(loads, chain, group.sharing(), v * n);
+  const std::int64_t inside = group.is_through() ? group.stops() : 0;
   return loads.with_latency(2 * (radius + inside + machine.network.stage.count()) +
                             machine.network.reduce_stage.count());
 }
@@ -166,15 +165,16 @@ machine::Site replica_site(const Replicas& replicas, std::int64_t index,
           .column = static_cast<int>(column * replicas.dies.columns)};
 }
 
-TransferCost replica_all_reduce(Scope scope, const Region& region, Bytes bytes,
+TransferCost replica_all_reduce(Scope scope, machine::Axis axis, const Region& region, Bytes bytes,
                                 const Replicas& replicas, const MachineModel& machine) {
   const double v = packets(bytes, machine);
-  const Chain chain = chain_of(replicas, machine);
-  if (stations(scope, region, chain, replicas).count < 2) {
+  const Group group{scope, axis, region};
+  if (replicas.count * group.stops() < 2) {
     return {};
   }
-  const TransferCost along = reduce_and_gather(scope, region, v, chain, replicas, machine);
-  const TransferCost middle = through_middle(scope, region, v, chain, replicas, machine);
+  const Chain chain = chain_of(replicas, machine);
+  const TransferCost along = reduce_and_gather(group, v, chain, replicas, machine);
+  const TransferCost middle = through_middle(group, v, chain, replicas, machine);
   const double pace = machine.network.pace;
   return middle.total(pace) < along.total(pace) ? middle : along;
 }
@@ -189,7 +189,8 @@ TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replica
   const Chain chain = chain_of(replicas, machine);
   Loads loads(machine);
   loads.port(v * (n + 1) / n);
-  load_chain(loads, chain, sharing(Scope::Across, region), v * (n - 1) / n);
+  load_chain(loads, chain, Group{Scope::Across, machine::Axis::Both, region}.sharing(),
+             v * (n - 1) / n);
   return loads.with_latency(chain.cycles + (replicas.count - 2) * machine.network.stage.count() +
                             2);
 }
@@ -202,7 +203,8 @@ TransferCost move_cost(const Move& move, const Replicas& replicas, const Machine
     return replica_all_gather(move.region, move.pattern.bytes, replicas, machine);
   }
   DOJO_CHECK(move.pattern.kind == PatternKind::AllReduce);
-  return replica_all_reduce(move.scope, move.region, move.pattern.bytes, replicas, machine);
+  return replica_all_reduce(move.scope, move.pattern.axis, move.region, move.pattern.bytes,
+                            replicas, machine);
 }
 
 }  // namespace dojo::cost

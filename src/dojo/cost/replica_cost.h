@@ -13,7 +13,8 @@ machine::Site replica_site(const program::Replicas& replicas, std::int64_t index
 // its equals in the other replicas; Scope::Through: of the partials of all nodes of a column in
 // all replicas). The quicker of: reduce-scatter and all-gather along the chain; everything to the
 // replica in the middle, which adds in ascending order, and back.
-TransferCost replica_all_reduce(program::Scope scope, const machine::Region& region, Bytes bytes,
+TransferCost replica_all_reduce(program::Scope scope, machine::Axis axis,
+                                const machine::Region& region, Bytes bytes,
                                 const program::Replicas& replicas,
                                 const machine::MachineModel& machine);
 

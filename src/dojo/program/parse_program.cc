@@ -335,8 +335,7 @@ Result<Compute> take_compute(Reader& reader) {
   }));
   DOJO_TRY_VOID(take_work(reader, compute.work));
   if (reader.take("pipelined")) {
-    DOJO_TRY(const int source, reader.small_integer());
-    compute.pipelined = PhaseId{static_cast<std::uint32_t>(source)};
+    DOJO_TRY(compute.pipelined, take_ids<PhaseId>(reader));
   }
   compute.is_recomputed = reader.take("recomputed");
   return compute;

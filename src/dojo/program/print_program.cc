@@ -49,8 +49,8 @@ std::string print_body(const Compute& compute) {
   if (work.is_whole) {
     text += " whole";
   }
-  if (compute.pipelined.has_value()) {
-    text += fmt::format(" pipelined {}", compute.pipelined->index);
+  if (!compute.pipelined.empty()) {
+    text += " pipelined " + ids(compute.pipelined);
   }
   if (compute.is_recomputed) {
     text += " recomputed";

@@ -8,7 +8,7 @@
 //
 // Invariants (verify_program): phase i depends only on phases before i; regions stand on the
 // replica's dies; blocks of a split nest and cover the loop; no two memory entries overlap in bytes
-// while both live; a pipelined phase follows the transfer it names.
+// while both live; a pipelined phase follows the transfers it names.
 #pragma once
 
 #include <cstdint>
@@ -67,8 +67,8 @@ struct Compute {
   graph::Phase part = graph::Phase::Forward;
   Split split{};
   NodeWork work{};
-  // The transfer whose panels this phase consumes as they come.
-  std::optional<PhaseId> pipelined{};
+  // Transfers whose panels this phase consumes as they come; ascending.
+  std::vector<PhaseId> pipelined{};
   bool is_recomputed = false;  // done again to save memory
   friend bool operator==(const Compute&, const Compute&) = default;
 };

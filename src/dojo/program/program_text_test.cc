@@ -14,7 +14,7 @@ constexpr const char* kText = R"(program "steer \"1\"" {
   reserved 64000
   phase 0 @die[0..0,0..0].logical[18x19] ingest [%x] bytes 1843200 each 115200 reads [] writes [%x] after []
   phase 1 @die[0..0,0..0].logical[18x19] transfer panels 2 moves [%w inside reach 1 @die[0..0,0..0].logical[18x19] all_gather both bytes=1800, %w across reach 1 @die[0..0,0..0].logical[18x19] all_reduce both order=chain bytes=64] reads [%w] writes [] after [0]
-  phase 2 @die[0..0,0..0].logical[14x19] compute "aten.convolution+aten.relu" module "trunk.0" fwd ops [3, 4] split {n[128]: replica 16x8, y[28]: node.y 14x2, x[38]: node.x 19x2} matrix [32x24x75 batch 1 panel 75 bytes 1x1] vector 768 special 0 loaded 96 stored 768 rounded 768 macs 57600 of 245145600 points 2400 of 128 pipelined 1 reads [%x, %w] writes [%y] after [1]
+  phase 2 @die[0..0,0..0].logical[14x19] compute "aten.convolution+aten.relu" module "trunk.0" fwd ops [3, 4] split {n[128]: replica 16x8, y[28]: node.y 14x2, x[38]: node.x 19x2} matrix [32x24x75 batch 1 panel 75 bytes 1x1] vector 768 special 0 loaded 96 stored 768 rounded 768 macs 57600 of 245145600 points 2400 of 128 pipelined [1] reads [%x, %w] writes [%y] after [1]
   phase 3 @die[0..0,0..0].logical[18x19] transfer panels 1 fallback moves [%y inside reach 2 @die[0..0,0..0].logical[18x19] halo north=5 east=0 south=5 west=0] reads [%y] writes [] after [1, 2]
   phase 4 @die[0..0,0..0].logical[18x19] compute "aten.sort" module "" bwd ops [5] split {} matrix [16x16x16 batch 2 panel 16 bytes 4x4 vector] vector 0 special 3 loaded 0 stored 0 rounded 0 macs 0 of 0 points 1 of 1 whole recomputed reads [] writes [] after [3]
   memory "w:gathered" at 0 bytes 1800 phases 1..2
@@ -37,7 +37,7 @@ TEST(ProgramText, KeepsEveryField) {
   EXPECT_EQ(program.name, "steer \"1\"");
   EXPECT_EQ(program.replicas.count, 16);
   const auto& compute = std::get<Compute>(program.phases[2].body);
-  EXPECT_EQ(compute.pipelined, PhaseId{1});
+  EXPECT_EQ(compute.pipelined, (std::vector<PhaseId>{{1}}));
   EXPECT_EQ(compute.split.parts(Axis::NodeX), 19);
   EXPECT_TRUE(std::get<Compute>(program.phases[4].body).work.is_whole);
   EXPECT_EQ(std::get<Transfer>(program.phases[1].body).moves[1].scope, Scope::Across);
@@ -109,7 +109,7 @@ TEST(VerifyProgram, AcceptsAWholeOne) {
 TEST(VerifyProgram, NamesWhatDoesNotHold) {
   const std::vector<BadText> cases{
       {"after [1, 2]", "after [3]", "phase 3: it waits for phase 3"},
-      {"pipelined 1", "pipelined 0", "pipelined on phase 0, which is no transfer"},
+      {"pipelined [1]", "pipelined [0]", "pipelined on phase 0, which is no transfer"},
       {"node.y 14x2", "node.y 13x2", "13 parts of 2 do not cover 28 points"},
       {"x[38]: node.x 19x2", "x[38]: node.y 19x2", "axis node.y serves two loops"},
       {"@die[0..0,0..0].logical[14x19]", "@die[0..0,0..0].logical[20x19]", "phase 2"},

@@ -60,13 +60,13 @@ Result<void> verify_compute(std::size_t index, const Compute& compute, const Pro
       work.rounded > work.stored) {
     return at_phase(index, "its work is negative, or rounds more bytes than it stores");
   }
-  if (!compute.pipelined.has_value()) {
-    return {};
-  }
-  const std::size_t source = compute.pipelined->index;
-  if (source >= index || !std::holds_alternative<Transfer>(program.phases[source].body)) {
-    return at_phase(
-        index, fmt::format("it is pipelined on phase {}, which is no transfer before it", source));
+  for (const PhaseId source : compute.pipelined) {
+    if (source.index >= index ||
+        !std::holds_alternative<Transfer>(program.phases[source.index].body)) {
+      return at_phase(
+          index, fmt::format("it is pipelined on phase {}, which is no transfer before it",
+                             source.index));
+    }
   }
   return {};
 }

@@ -124,9 +124,12 @@ Losses losses_of(const program::Program& program, const Timeline& timeline,
     } else if (timing.lane == Lane::Compute) {
       const auto& compute = std::get<Compute>(program.phases[i].body);
       add_compute(compute, timing, machine, losses);
-      if (compute.pipelined.has_value() && !is_counted[compute.pipelined->index]) {
-        is_counted[compute.pipelined->index] = true;
-        const PhaseTiming& feed = timeline.phases[compute.pipelined->index];
+      for (const PhaseId source : compute.pipelined) {
+        if (is_counted[source.index]) {
+          continue;
+        }
+        is_counted[source.index] = true;
+        const PhaseTiming& feed = timeline.phases[source.index];
         first_panels += exposed(open, {feed.begin, std::min(feed.begin + feed.first, feed.end)});
       }
     }

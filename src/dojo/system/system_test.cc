@@ -45,7 +45,7 @@ Phase transfer(const machine::MachineModel& machine, std::int64_t bytes, std::ve
 }
 
 Phase pipelined(Phase phase, PhaseId feed) {
-  std::get<Compute>(phase.body).pipelined = feed;
+  std::get<Compute>(phase.body).pipelined = {feed};
   return phase;
 }
 

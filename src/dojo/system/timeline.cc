@@ -58,20 +58,21 @@ Timeline time_program(const Program& program, const machine::MachineModel& machi
   for (const Phase& phase : program.phases) {
     PhaseTiming timing = alone(phase, program, machine);
     const auto* compute = std::get_if<Compute>(&phase.body);
-    const std::optional<PhaseId> feed = compute != nullptr ? compute->pipelined : std::nullopt;
+    const std::vector<PhaseId> feeds =
+        compute != nullptr ? compute->pipelined : std::vector<PhaseId>{};
     Picoseconds& lane = lane_free[static_cast<std::size_t>(timing.lane)];
     timing.begin = lane;
     for (const PhaseId before : phase.after) {
-      if (before != feed) {
+      if (std::find(feeds.begin(), feeds.end(), before) == feeds.end()) {
         timing.begin = std::max(timing.begin, timeline.phases[before.index].end);
       }
     }
     Picoseconds last_panel{};
-    if (feed.has_value()) {
-      const PhaseTiming& transfer = timeline.phases[feed->index];
-      const std::int64_t panels = std::get<Transfer>(program.phases[feed->index].body).panels;
+    for (const PhaseId feed : feeds) {
+      const PhaseTiming& transfer = timeline.phases[feed.index];
+      const std::int64_t panels = std::get<Transfer>(program.phases[feed.index].body).panels;
       timing.begin = std::max(timing.begin, transfer.begin + transfer.first);
-      last_panel = transfer.end + panel_work(timing.work, panels);
+      last_panel = std::max(last_panel, transfer.end + panel_work(timing.work, panels));
     }
     timing.end = std::max(timing.begin + timing.work, last_panel);
     lane = timing.end;
@@ -108,8 +109,10 @@ std::vector<PhaseId> critical_path(const Program& program, const Timeline& timel
       consider(before.index);
     }
     const auto* compute = std::get_if<Compute>(&program.phases[at].body);
-    if (compute != nullptr && compute->pipelined.has_value()) {
-      consider(compute->pipelined->index);
+    if (compute != nullptr) {
+      for (const PhaseId feed : compute->pipelined) {
+        consider(feed.index);
+      }
     }
     for (std::uint32_t i = at; i-- > 0;) {
       if (timeline.phases[i].lane == timing.lane) {

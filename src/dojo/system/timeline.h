@@ -3,9 +3,9 @@
 // Rules of this version. Three lanes: the nodes' pipes (compute phases), the network (transfers),
 // the way in from the hosts (ingest). A lane runs one phase at a time, in Program order. A phase
 // begins when all it comes after have ended and its lane is free; a pipelined compute phase begins
-// when the first panel of its transfer has arrived, and ends no earlier than one panel's work after
-// the last. Ingest fetches the next step's inputs while this one runs. So each begin is a maximum
-// of ends before it: making any duration shorter makes nothing later (monotone; tested).
+// when the first panel of each of its transfers has arrived, and ends no earlier than one panel's
+// work after the last. Ingest fetches the next step's inputs while this one runs. So each begin is
+// a maximum of ends before it: making any duration shorter makes nothing later (monotone; tested).
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ struct PhaseTiming {
   Picoseconds end{};
   Picoseconds work{};       // its own duration, were nothing in its way
   Picoseconds first{};      // transfers: until the first panel has arrived
-  std::string bound_by{};   // "matrix", "vector", "load", "store", a link class or "latency"
+  std::string bound_by{};   // cost::bound_of: "matrix", a link class, "latency", ...
   cost::LinkBytes bytes{};  // through the busiest unit of each link class
 };
 
