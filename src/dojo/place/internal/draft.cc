@@ -1,0 +1,923 @@
+#include "dojo/place/internal/draft.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "dojo/base/check.h"
+#include "dojo/graph/op_table.h"
+#include "dojo/place/internal/fetch.h"
+
+namespace dojo::place::internal {
+
+using graph::BodyClass;
+using graph::Graph;
+using graph::Op;
+using graph::Operand;
+using graph::Stage;
+using graph::TensorKind;
+using graph::Value;
+using graph::ValueKind;
+using program::Axis;
+using program::Compute;
+using program::kAxes;
+using program::Layout;
+using program::MatrixWork;
+using program::NodeWork;
+using program::Phase;
+using program::Sharing;
+using program::Transfer;
+
+namespace {
+
+constexpr std::int64_t kLongestPanel = 512;
+constexpr std::int64_t kShortestPanel = 4;
+
+bool is_small_float(Format format) { return is_float(format) && format != Format::F32; }
+
+std::string block_of(const std::string& module) {
+  const auto digit = module.find_first_of("0123456789");
+  if (digit == std::string::npos) {
+    return {};
+  }
+  const auto end = module.find('.', digit);
+  return module.substr(0, end);
+}
+
+// Ops whose work is one phase: each reads what the one before leaves in registers.
+struct Stream {
+  std::vector<OpId> ops;
+  std::string kinds;
+  std::optional<program::Split> split;
+  NodeWork work;
+  std::int64_t rows = 1;  // of nodes that work
+  std::int64_t columns = 1;
+  std::set<DraftId> after;
+  std::set<DraftId> pipelined;
+  std::set<BufferId> reads;
+  std::set<std::uint32_t> read_values;
+  std::vector<ValueId> stored;        // written when the phase ends
+  std::vector<std::uint32_t> values;  // whose open stream this is
+  std::set<std::uint32_t> unread;     // of these, results in registers that no op has taken yet
+  std::set<BufferId> writes;
+  bool has_matrix = false;
+  bool is_empty() const { return ops.empty(); }
+};
+
+class Drafter {
+ public:
+  Drafter(const Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+          const machine::MachineModel& machine, Bytes panel_budget)
+      : graph_(graph),
+        plan_(plan),
+        mesh_(mesh),
+        machine_(machine),
+        panel_budget_(panel_budget),
+        uses_(graph::uses_of(graph)) {
+    const std::size_t values = graph.values.size();
+    storage_.resize(values);
+    producer_.resize(values);
+    stream_of_.resize(values);
+  }
+
+  Draft run() {
+    place_leaves();
+    for (std::uint32_t i = 0; i < graph_.ops.size(); ++i) {
+      draft_op(OpId{i});
+    }
+    for (std::size_t i = 0; i < streams_.size(); ++i) {
+      flush(i);
+    }
+    copy_updates();
+    for (const graph::Output& output : graph_.outputs) {
+      if (const auto buffer = storage_[root(output.value).index]) {
+        draft_.buffers[*buffer].is_pinned = true;
+      }
+    }
+    for (DraftId i = 0; i < draft_.phases.size(); ++i) {
+      draft_.order.push_back(i);
+    }
+    return std::move(draft_);
+  }
+
+ private:
+  const Value& value(ValueId id) const { return graph_.value(id); }
+  const OpPlan& op_plan(OpId id) const { return plan_.ops[id.index]; }
+  ValueId root(ValueId id) const { return plan_.root[id.index]; }
+
+  BufferId add_buffer(std::string name, Bytes bytes, bool is_pinned = false) {
+    draft_.buffers.push_back({.name = std::move(name), .bytes = bytes, .is_pinned = is_pinned});
+    return draft_.buffers.size() - 1;
+  }
+  BufferId add_storage(ValueId id) {
+    const BufferId buffer = add_buffer(value(id).name, held_bytes(id));
+    const Layout& layout = plan_.held[id.index];
+    const auto copies = [&](Axis axis) {
+      return layout[axis].sharing == Sharing::Replicated ? mesh_.places(axis) : 1;
+    };
+    draft_.buffers[buffer].copies_y = copies(Axis::NodeY);
+    draft_.buffers[buffer].copies_x = copies(Axis::NodeX);
+    return buffer;
+  }
+
+  Bytes held_bytes(ValueId id) const {
+    return program::slice_bytes(plan_.held[id.index], value(id).shape, value(id).format);
+  }
+
+  // --- leaves ---
+  void place_leaves() {
+    program::Ingest ingest;
+    std::vector<BufferId> next;
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
+      const ValueId id{i};
+      const Value& leaf = value(id);
+      if (leaf.kind == ValueKind::Op) {
+        continue;
+      }
+      storage_[i] = add_buffer(leaf.name, held_bytes(id), true);
+      const bool is_data = leaf.kind == ValueKind::Input && !leaf.shape.empty();
+      if (is_data) {  // the next step's data come in while this step reads its own
+        next.push_back(add_buffer(leaf.name + ":next", held_bytes(id), true));
+        ingest.tensors.push_back(leaf.name);
+        const Layout& layout = plan_.held[i];
+        Layout replica;
+        replica[Axis::Replica] = layout[Axis::Replica];
+        ingest.bytes += graph::stored_bytes(leaf);
+        ingest.bytes_per_replica += program::slice_bytes(replica, leaf.shape, leaf.format);
+      }
+    }
+    if (!ingest.tensors.empty()) {
+      DraftPhase phase;
+      phase.phase.region = mesh_.region;
+      phase.phase.writes = ingest.tensors;
+      phase.phase.body = std::move(ingest);
+      phase.writes = std::move(next);
+      draft_.phases.push_back(std::move(phase));
+    }
+  }
+
+  // --- one op ---
+  void draft_op(OpId id) {
+    const Op& op = graph_.ops[id.index];
+    const OpPlan& plan = op_plan(id);
+    if (plan.is_alias) {
+      alias(*op.inputs.front(), *op.outputs.front());
+      return;
+    }
+    make_inputs_ready(id);
+    std::vector<DraftId> transfers;
+    std::vector<BufferId> landings;
+    const Panels panels = fetch_operands(id, transfers, landings);
+    const std::size_t stream = join_streams(id);
+    Stream& begun = streams_[stream];
+    for (std::size_t i = 0; i < transfers.size(); ++i) {
+      begun.after.insert(transfers[i]);
+      begun.reads.insert(landings[i]);
+    }
+    begun.pipelined.insert(panels.transfers.begin(), panels.transfers.end());
+    run_stages(id, stream, panels.block);
+  }
+
+  void alias(ValueId from, ValueId to) {
+    storage_[to.index] = storage_[from.index];
+    producer_[to.index] = producer_[from.index];
+    if (stream_of_[from.index].has_value()) {
+      open(to, *stream_of_[from.index]);
+    }
+  }
+
+  void open(ValueId id, std::size_t stream) {
+    stream_of_[id.index] = stream;
+    streams_[stream].values.push_back(id.index);
+  }
+
+  bool is_in_registers(ValueId id) const {
+    return stream_of_[id.index].has_value() && value(id).is_fused;
+  }
+
+  // Stored operands whose phase is still open are finished; so are fused ones that have to move.
+  void make_inputs_ready(OpId id) {
+    const Op& op = graph_.ops[id.index];
+    for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+      if (!op.inputs[i].has_value() || !stream_of_[op.inputs[i]->index].has_value()) {
+        continue;
+      }
+      const bool has_to_move = !fetch(graph_, id, static_cast<int>(i), plan_, mesh_).is_empty();
+      if (!is_in_registers(*op.inputs[i]) || has_to_move) {
+        flush(*stream_of_[op.inputs[i]->index]);
+      }
+    }
+  }
+
+  struct Panels {
+    std::optional<std::int64_t> block;  // points of k per panel; none: operands arrive whole
+    std::vector<DraftId> transfers;
+  };
+
+  // Emits the transfers of all operands, earliest data first.
+  Panels fetch_operands(OpId id, std::vector<DraftId>& transfers, std::vector<BufferId>& landings) {
+    const Op& op = graph_.ops[id.index];
+    struct Pending {
+      ValueId value;
+      Fetch fetch;
+      DraftId ready = 0;  // the phase that made the data, plus one
+    };
+    std::vector<Pending> pending;
+    std::set<std::uint32_t> seen;
+    for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+      if (!op.inputs[i].has_value() || is_in_registers(*op.inputs[i]) ||
+          !seen.insert(op.inputs[i]->index).second) {
+        continue;
+      }
+      Fetch one = fetch(graph_, id, static_cast<int>(i), plan_, mesh_);
+      if (!one.is_empty()) {
+        const auto producer = producer_[op.inputs[i]->index];
+        pending.push_back(
+            {*op.inputs[i], std::move(one), producer.has_value() ? *producer + 1 : 0});
+      }
+    }
+    std::stable_sort(pending.begin(), pending.end(),
+                     [](const Pending& a, const Pending& b) { return a.ready < b.ready; });
+    Panels panels;
+    Bytes gathered{};
+    for (const Pending& each : pending) {
+      gathered += can_be_panels(each.fetch) ? each.fetch.landing : Bytes(0);
+    }
+    panels.block = panel_block(id, gathered);
+    for (Pending& each : pending) {
+      const bool in_panels = panels.block.has_value() && can_be_panels(each.fetch);
+      const std::int64_t count = in_panels ? panel_count(id, *panels.block) : 1;
+      transfers.push_back(emit_fetch(id, each.value, std::move(each.fetch), count, landings));
+      if (in_panels) {
+        panels.transfers.push_back(transfers.back());
+      }
+    }
+    return panels;
+  }
+
+  static bool can_be_panels(const Fetch& fetch) {
+    return fetch.is_gathered &&
+           std::all_of(fetch.moves.begin(), fetch.moves.end(), [](const program::Move& move) {
+             return move.scope == program::Scope::Inside &&
+                    (move.pattern.kind == machine::PatternKind::AllGather ||
+                     move.pattern.kind == machine::PatternKind::Multicast);
+           });
+  }
+
+  // k of the op's matrix stage on the busiest node; 0 if it has none.
+  std::int64_t reduction(OpId id) const {
+    for (const Stage& stage : op_plan(id).split.nest().stages) {
+      if (stage.body == BodyClass::Matrix) {
+        return product(id, graph::matrix_roles(stage).k);
+      }
+    }
+    return 0;
+  }
+
+  std::int64_t product(OpId id, const std::vector<int>& loops) const {
+    std::int64_t points = 1;
+    for (const int loop : loops) {
+      points *= op_plan(id).split.local_extent(loop);
+    }
+    return points;
+  }
+
+  std::int64_t panel_count(OpId id, std::int64_t block) const {
+    return std::max<std::int64_t>(1, (reduction(id) + block - 1) / block);
+  }
+
+  // Whole operands if they fit beside each other in the buffers; else the longest panel of which
+  // two do.
+  std::optional<std::int64_t> panel_block(OpId id, Bytes gathered) const {
+    const std::int64_t k = reduction(id);
+    if (k == 0 || gathered <= std::min(panel_budget_, machine_.node.buffers)) {
+      return std::nullopt;
+    }
+    for (std::int64_t block = kLongestPanel; block > kShortestPanel; block /= 2) {
+      const double bytes = 2.0 * static_cast<double>(gathered.count()) *
+                           static_cast<double>(std::min(block, k)) / static_cast<double>(k);
+      if (bytes <= static_cast<double>(panel_budget_.count())) {
+        return std::min(block, k);
+      }
+    }
+    return std::min(kShortestPanel, k);
+  }
+
+  DraftId emit_fetch(OpId reader, ValueId id, Fetch fetch, std::int64_t panels,
+                     std::vector<BufferId>& landings) {
+    DraftPhase draft;
+    const Op& op = graph_.ops[reader.index];
+    draft.is_forward = op.phase == graph::Phase::Forward;
+    draft.block = block_of(op.module);
+    Transfer transfer{
+        .moves = std::move(fetch.moves), .panels = panels, .is_fallback = fetch.is_fallback};
+    draft.phase.region = mesh_.region;
+    draft.phase.body = std::move(transfer);
+    draft.phase.reads = {value(id).name};
+    std::set<DraftId> after;
+    if (producer_[id.index].has_value()) {
+      after.insert(*producer_[id.index]);
+    }
+    const auto last = last_compute();
+    if (panels > 1 && last.has_value()) {
+      after.insert(*last);  // its buffers hold two panels: it runs beside its reader alone
+    } else {
+      draft.beside = last;
+    }
+    for (const DraftId one : after) {
+      draft.phase.after.push_back({static_cast<std::uint32_t>(one)});
+    }
+    const std::int64_t bytes = fetch.landing.count();
+    const std::int64_t kept = panels > 1 ? 2 * ((bytes + panels - 1) / panels) : bytes;
+    landings.push_back(add_buffer(value(id).name + ":fetched", Bytes(kept)));
+    draft.reads = {*storage_[id.index]};
+    draft.writes = {landings.back()};
+    return add_phase(std::move(draft));
+  }
+
+  std::optional<DraftId> last_compute() const { return last_compute_; }
+
+  DraftId add_phase(DraftPhase draft) {
+    if (std::holds_alternative<Compute>(draft.phase.body)) {
+      last_compute_ = draft_.phases.size();
+    }
+    draft_.phases.push_back(std::move(draft));
+    return draft_.phases.size() - 1;
+  }
+
+  // --- streams ---
+  // The stream of the op: that of its operands in registers, all of them together.
+  std::size_t join_streams(OpId id) {
+    const Op& op = graph_.ops[id.index];
+    std::optional<std::size_t> first;
+    for (const auto& input : op.inputs) {
+      if (!input.has_value() || !is_in_registers(*input)) {
+        continue;
+      }
+      const std::size_t stream = *stream_of_[input->index];
+      if (!first.has_value()) {
+        first = stream;
+      } else if (*first != stream) {
+        merge(*first, stream);
+      }
+    }
+    if (!first.has_value()) {
+      first = streams_.size();
+      streams_.emplace_back();
+    }
+    begin(*first, id);
+    return *first;
+  }
+
+  void merge(std::size_t into, std::size_t from) {
+    Stream& a = streams_[into];
+    Stream& b = streams_[from];
+    a.ops.insert(a.ops.end(), b.ops.begin(), b.ops.end());
+    a.kinds += "+" + b.kinds;
+    a.split = a.has_matrix || !b.has_matrix ? a.split : b.split;
+    add_work(a.work, b.work);
+    a.rows = std::max(a.rows, b.rows);
+    a.columns = std::max(a.columns, b.columns);
+    a.after.merge(b.after);
+    a.pipelined.merge(b.pipelined);
+    a.reads.merge(b.reads);
+    a.read_values.merge(b.read_values);
+    a.stored.insert(a.stored.end(), b.stored.begin(), b.stored.end());
+    a.writes.merge(b.writes);
+    a.has_matrix = a.has_matrix || b.has_matrix;
+    a.unread.merge(b.unread);
+    for (const std::uint32_t open_value : b.values) {
+      stream_of_[open_value] = into;
+      a.values.push_back(open_value);
+    }
+    b = {};
+  }
+
+  static void add_work(NodeWork& a, const NodeWork& b) {
+    a.matrix.insert(a.matrix.end(), b.matrix.begin(), b.matrix.end());
+    a.vector_ops += b.vector_ops;
+    a.special_ops += b.special_ops;
+    a.loaded += b.loaded;
+    a.stored += b.stored;
+    a.rounded += b.rounded;
+    a.points += b.points;
+    a.macs += b.macs;
+    a.total_points += b.total_points;
+    a.total_macs += b.total_macs;
+    a.is_whole = a.is_whole || b.is_whole;
+  }
+
+  // Parts of the op along a node axis; all places if every one does the same.
+  std::int64_t width(OpId id, Axis axis) const {
+    const SplitNest& split = op_plan(id).split;
+    if (split.on(axis).has_value()) {
+      return split.on(axis)->cut.parts;
+    }
+    if (split.is_flat(axis)) {
+      return split.split().parts(axis);
+    }
+    return mesh_.places(axis);
+  }
+
+  void begin(std::size_t index, OpId id) {
+    Stream& stream = streams_[index];
+    const Op& op = graph_.ops[id.index];
+    stream.ops.push_back(id);
+    stream.kinds += (stream.kinds.empty() ? "" : "+") + std::string(op.info->name);
+    const bool is_matrix = op.info->group == graph::OpGroup::Matrix;
+    if (!stream.split.has_value() || (is_matrix && !stream.has_matrix)) {
+      stream.split = op_plan(id).split.split();
+    }
+    stream.has_matrix = stream.has_matrix || is_matrix;
+    stream.rows = std::max(stream.rows, width(id, Axis::NodeY));
+    stream.columns = std::max(stream.columns, width(id, Axis::NodeX));
+    for (const auto& input : op.inputs) {
+      if (input.has_value() && is_in_registers(*input)) {
+        stream.unread.erase(root(*input).index);
+      }
+      if (!input.has_value() || is_in_registers(*input)) {
+        continue;
+      }
+      stream.read_values.insert(input->index);
+      stream.reads.insert(*storage_[input->index]);
+      if (producer_[input->index].has_value()) {
+        stream.after.insert(*producer_[input->index]);
+      }
+    }
+  }
+
+  // --- work ---
+  Format format_of(OpId id, const graph::TensorRef& tensor) const {
+    const Op& op = graph_.ops[id.index];
+    const auto index = static_cast<std::size_t>(tensor.index);
+    if (tensor.kind == TensorKind::Scratch) {
+      return Format::F32;
+    }
+    const auto& slot = tensor.kind == TensorKind::Input ? op.inputs[index] : op.outputs[index];
+    return slot.has_value() ? value(*slot).format : Format::F32;
+  }
+
+  bool is_register_operand(OpId id, const graph::TensorRef& tensor) const {
+    const Op& op = graph_.ops[id.index];
+    const auto index = static_cast<std::size_t>(tensor.index);
+    return tensor.kind == TensorKind::Input && op.inputs[index].has_value() &&
+           is_in_registers(*op.inputs[index]);
+  }
+
+  void add_stage(OpId id, const Stage& stage, std::optional<std::int64_t> panel, bool has_matrix,
+                 NodeWork& work) const {
+    const SplitNest& split = op_plan(id).split;
+    const graph::Slice slice = split.busiest();
+    const double share = split.flat_share();
+    const auto scaled = [share](std::int64_t count) {
+      return static_cast<std::int64_t>(std::ceil(static_cast<double>(count) * share - 1e-6));
+    };
+    const graph::Work part = graph::work(split.nest(), stage, slice);
+    const graph::Work total = graph::work(split.nest(), stage);
+    work.points += scaled(part.points);
+    work.total_points += total.points;
+    work.macs += part.total.macs;
+    work.total_macs += total.total.macs;
+    work.vector_ops += scaled(part.total.vector_ops);
+    work.special_ops += scaled(part.total.special_ops);
+    work.is_whole = work.is_whole || stage.body == BodyClass::Whole;
+    if (stage.body == BodyClass::Matrix && part.total.macs > 0) {
+      work.matrix.push_back(matrix_work(id, stage, part.total.macs, panel));
+    }
+    for (std::size_t i = 0; i < stage.operands.size(); ++i) {
+      const Operand& operand = stage.operands[i];
+      const bool is_factor = stage.body == BodyClass::Matrix && i < 2;
+      if (is_factor) {
+        continue;
+      }
+      const bool is_partial =
+          operand.use == graph::OperandUse::Write && is_written_in_parts(id, stage, operand);
+      const Format format = is_partial ? Format::F32 : format_of(id, operand.tensor);
+      const Bytes bytes(scaled(graph::bytes(stage, operand, slice, format).count()));
+      if (operand.use == graph::OperandUse::Read) {
+        // What the matrix unit left in its accumulators is read from there, through the load port.
+        const bool is_free = is_register_operand(id, operand.tensor) && !has_matrix;
+        work.loaded += is_free ? Bytes(0) : bytes;
+      } else if (is_partial) {
+        work.stored += bytes;
+      } else {
+        add_result(id, stage, operand, bytes, work);
+      }
+    }
+  }
+
+  bool is_written_in_parts(OpId id, const Stage& stage, const Operand& operand) const {
+    return !op_plan(id).masked.empty() ||
+           op_plan(id).split.written(stage, operand).has(Sharing::Partial);
+  }
+
+  void add_result(OpId id, const Stage& stage, const Operand& operand, Bytes bytes,
+                  NodeWork& work) const {
+    if (operand.tensor.kind == TensorKind::Output) {
+      const auto& slot =
+          graph_.ops[id.index].outputs[static_cast<std::size_t>(operand.tensor.index)];
+      if (!slot.has_value() || value(*slot).is_fused) {
+        return;
+      }
+      const Format format = value(*slot).format;
+      if (is_small_float(format)) {
+        work.rounded += bytes;
+      }
+      const bool has_epilogue = is_small_float(format) || stage.per_result.vector_ops > 0;
+      if (stage.body == BodyClass::Matrix && has_epilogue) {
+        work.loaded += Bytes(bytes.count() / bytes_of(format) * 4);  // the FP32 tile, to be rounded
+      }
+    }
+    work.stored += bytes;
+  }
+
+  MatrixWork matrix_work(OpId id, const Stage& stage, std::int64_t macs,
+                         std::optional<std::int64_t> panel) const {
+    const graph::MatrixRoles roles = graph::matrix_roles(stage);
+    MatrixWork work;
+    work.m = product(id, roles.m);
+    work.n = product(id, roles.n);
+    work.batch = product(id, roles.batch);
+    // Work may count fewer points than the loops have (maps with a divisor): k takes it up.
+    const std::int64_t outside = std::max<std::int64_t>(1, work.m * work.n * work.batch);
+    work.k = (macs + outside - 1) / outside;
+    work.panel = std::min(work.k, panel.value_or(kLongestPanel));
+    const Format left = format_of(id, stage.operands[0].tensor);
+    const Format right = format_of(id, stage.operands[1].tensor);
+    work.left_bytes = static_cast<int>(bytes_of(left));
+    work.right_bytes = static_cast<int>(bytes_of(right));
+    work.on_vector_pipe = bytes_of(left) > 2 || bytes_of(right) > 2;
+    return work;
+  }
+
+  // --- stages ---
+  static bool reads_any(const Stage& stage, const std::vector<graph::TensorRef>& tensors) {
+    return std::any_of(stage.operands.begin(), stage.operands.end(), [&](const Operand& operand) {
+      return operand.use == graph::OperandUse::Read &&
+             std::find(tensors.begin(), tensors.end(), operand.tensor) != tensors.end();
+    });
+  }
+
+  // Runs the stages of the op; where a later one reads a sum that is still in parts, the phase ends
+  // and the parts are combined first.
+  void run_stages(OpId id, std::size_t stream, std::optional<std::int64_t> panel) {
+    const OpPlan& plan = op_plan(id);
+    partial_.clear();
+    scratch_.clear();
+    for (const Stage& stage : plan.split.nest().stages) {
+      if (reads_any(stage, partial_)) {
+        stream = end_partials(id, stream);
+      }
+      add_stage(id, stage, panel, streams_[stream].has_matrix, streams_[stream].work);
+      touch_scratch(id, stage, stream);
+      for (const Operand& operand : stage.operands) {
+        if (operand.use != graph::OperandUse::Write) {
+          continue;
+        }
+        if (is_written_in_parts(id, stage, operand)) {
+          partial_.push_back(operand.tensor);
+        }
+      }
+    }
+    finish_op(id, stream);
+  }
+
+  void touch_scratch(OpId id, const Stage& stage, std::size_t stream) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.tensor.kind != TensorKind::Scratch) {
+        continue;
+      }
+      if (!scratch_.contains(operand.tensor.index)) {
+        const Bytes bytes = graph::bytes(stage, operand, op_plan(id).split.busiest(), Format::F32);
+        scratch_[operand.tensor.index] = add_buffer(fmt_scratch(id, operand.tensor.index), bytes);
+      }
+      const BufferId buffer = scratch_[operand.tensor.index];
+      (operand.use == graph::OperandUse::Write ? streams_[stream].writes : streams_[stream].reads)
+          .insert(buffer);
+    }
+  }
+
+  std::string fmt_scratch(OpId id, int index) const {
+    const Op& op = graph_.ops[id.index];
+    const std::string name = op.outputs.front().has_value() ? value(*op.outputs.front()).name
+                                                            : std::string(op.info->name);
+    return name + ":scratch" + std::to_string(index);
+  }
+
+  // Ends the phase, combines everything partial, and begins the rest of the op.
+  std::size_t end_partials(OpId id, std::size_t stream) {
+    const Op& op = graph_.ops[id.index];
+    for (const graph::TensorRef& tensor : partial_) {
+      if (tensor.kind == TensorKind::Output) {
+        const auto& slot = op.outputs[static_cast<std::size_t>(tensor.index)];
+        if (slot.has_value()) {
+          begin_storage(*slot);
+          streams_[stream].writes.insert(*storage_[slot->index]);
+          streams_[stream].stored.push_back(*slot);
+        }
+      }
+    }
+    const auto compute = flush(stream);
+    std::set<DraftId> sums;
+    for (const graph::TensorRef& tensor : partial_) {
+      if (const auto sum = emit_combine(id, tensor, compute)) {
+        sums.insert(*sum);
+      }
+    }
+    partial_.clear();
+    const std::size_t next = streams_.size();
+    streams_.emplace_back();
+    begin(next, id);
+    streams_[next].after.insert(sums.begin(), sums.end());
+    if (compute.has_value()) {
+      streams_[next].after.insert(*compute);
+    }
+    return next;
+  }
+
+  void begin_storage(ValueId id) {
+    if (!storage_[id.index].has_value()) {
+      const auto in_place = in_place_of(id);
+      storage_[id.index] = in_place.has_value() ? *in_place : add_storage(id);
+    }
+  }
+
+  // The leaf whose bytes an update overwrites, if nobody reads the old value after this op.
+  std::optional<BufferId> in_place_of(ValueId id) const {
+    for (const graph::Update& update : graph_.updates) {
+      const ValueId target = update.target;
+      if (root(update.value) != id || plan_.held[target.index] != plan_.held[id.index] ||
+          !uses_.definition[id.index].has_value()) {
+        continue;
+      }
+      const auto& readers = uses_.readers[target.index];
+      const bool is_read_later =
+          !readers.empty() && readers.back().index > uses_.definition[id.index]->index;
+      if (!is_read_later && update.value == id) {
+        return storage_[target.index];
+      }
+    }
+    return std::nullopt;
+  }
+
+  std::optional<DraftId> emit_combine(OpId id, const graph::TensorRef& tensor,
+                                      std::optional<DraftId> compute) {
+    const Op& op = graph_.ops[id.index];
+    const OpPlan& plan = op_plan(id);
+    Combine what;
+    std::optional<ValueId> result;
+    if (tensor.kind == TensorKind::Output) {
+      const auto index = static_cast<std::size_t>(tensor.index);
+      result = op.outputs[index];
+      if (!result.has_value()) {
+        return std::nullopt;
+      }
+      what = {.tensor = value(*result).name,
+              .shape = value(*result).shape,
+              .format = plan.masked.empty() ? Format::F32 : value(*result).format,
+              .raw = plan.raw[index],
+              .stored = plan.stored[index]};
+    } else {
+      what = scratch_combine(id, tensor);
+    }
+    DraftPhase draft;
+    draft.is_forward = op.phase == graph::Phase::Forward;
+    draft.block = block_of(op.module);
+    draft.phase.region = mesh_.region;
+    draft.phase.body = Transfer{.moves = combine(what, plan.split, mesh_, machine_)};
+    draft.phase.reads = draft.phase.writes = {what.tensor};
+    if (compute.has_value()) {
+      draft.phase.after = {{static_cast<std::uint32_t>(*compute)}};
+    }
+    Layout partial = what.raw;
+    for (program::AxisState& state : partial.axes) {
+      state = state.sharing == Sharing::Partial ? program::AxisState{} : state;
+    }
+    const BufferId parts = result.has_value()
+                               ? add_buffer(what.tensor + ":parts",
+                                            program::slice_bytes(partial, what.shape, what.format))
+                               : scratch_[tensor.index];
+    draft.reads = {parts};
+    draft.writes = {parts};
+    if (compute.has_value()) {
+      draft_.phases[*compute].writes.push_back(parts);
+    }
+    if (result.has_value()) {
+      draft.writes.push_back(*storage_[result->index]);
+    }
+    const DraftId added = add_phase(std::move(draft));
+    if (result.has_value()) {
+      producer_[result->index] = added;
+    }
+    return added;
+  }
+
+  Combine scratch_combine(OpId id, const graph::TensorRef& tensor) const {
+    const OpPlan& plan = op_plan(id);
+    Combine what;
+    what.tensor = fmt_scratch(id, tensor.index);
+    std::replace(what.tensor.begin(), what.tensor.end(), ':', '.');
+    for (const Stage& stage : plan.split.nest().stages) {
+      for (const Operand& operand : stage.operands) {
+        if (operand.use == graph::OperandUse::Write && operand.tensor == tensor) {
+          what.shape = operand.shape;
+          what.raw = plan.split.written(stage, operand);
+        }
+      }
+    }
+    what.stored = what.raw;
+    for (program::AxisState& state : what.stored.axes) {
+      state = state.sharing == Sharing::Partial ? program::AxisState{} : state;
+    }
+    return what;
+  }
+
+  void finish_op(OpId id, std::size_t stream) {
+    const Op& op = graph_.ops[id.index];
+    if (!partial_.empty()) {
+      // Everything else that the op made is stored with it.
+      store_outputs(id, stream);
+      const auto compute = flush(stream);
+      for (const graph::TensorRef& tensor : partial_) {
+        emit_combine(id, tensor, compute);
+      }
+      partial_.clear();
+      return;
+    }
+    bool has_fused = false;
+    for (const auto& output : op.outputs) {
+      has_fused = has_fused || (output.has_value() && value(*output).is_fused);
+    }
+    store_outputs(id, stream);
+    if (!has_fused) {
+      flush(stream);
+    }
+  }
+
+  void store_outputs(OpId id, std::size_t stream) {
+    for (const auto& output : graph_.ops[id.index].outputs) {
+      if (!output.has_value() || producer_[output->index].has_value()) {
+        continue;
+      }
+      const bool is_partial =
+          std::any_of(partial_.begin(), partial_.end(), [&](const auto& tensor) {
+            return tensor.kind == TensorKind::Output &&
+                   graph_.ops[id.index].outputs[static_cast<std::size_t>(tensor.index)] == output;
+          });
+      if (value(*output).is_fused && !is_partial) {
+        open(*output, stream);
+        streams_[stream].unread.insert(output->index);
+        continue;
+      }
+      begin_storage(*output);
+      if (!is_partial) {
+        streams_[stream].writes.insert(*storage_[output->index]);
+        streams_[stream].stored.push_back(*output);
+        open(*output, stream);
+      }
+    }
+  }
+
+  // Makes a phase of the stream. Values that were only in registers are then stored in FP32.
+  std::optional<DraftId> flush(std::size_t index) {
+    Stream stream = std::move(streams_[index]);
+    streams_[index] = {};
+    if (stream.is_empty()) {
+      return std::nullopt;
+    }
+    for (const std::uint32_t unread : stream.unread) {
+      materialise(ValueId{unread}, stream);
+    }
+    DraftPhase draft;
+    draft.phase.region = mesh_.lines(stream.rows, stream.columns);
+    const Op& op = graph_.ops[stream.ops.front().index];
+    Compute compute{.ops = stream.ops,
+                    .kinds = stream.kinds,
+                    .module = op.module,
+                    .part = op.phase,
+                    .split = stream.split.value_or(program::Split{}),
+                    .work = stream.work};
+    for (const DraftId one : stream.pipelined) {
+      compute.pipelined.push_back({static_cast<std::uint32_t>(one)});
+    }
+    draft.is_forward = op.phase == graph::Phase::Forward;
+    draft.block = block_of(op.module);
+    draft.phase.body = std::move(compute);
+    for (const std::uint32_t read : stream.read_values) {
+      draft.phase.reads.push_back(value(ValueId{read}).name);
+    }
+    for (const ValueId stored : stream.stored) {
+      draft.phase.writes.push_back(value(stored).name);
+    }
+    for (const DraftId one : stream.after) {
+      draft.phase.after.push_back({static_cast<std::uint32_t>(one)});
+    }
+    draft.reads.assign(stream.reads.begin(), stream.reads.end());
+    draft.writes.assign(stream.writes.begin(), stream.writes.end());
+    const DraftId added = add_phase(std::move(draft));
+    close(stream, added);
+    return added;
+  }
+
+  void materialise(ValueId id, Stream& stream) {
+    const Bytes bytes = held_bytes(id);
+    storage_[id.index] = add_storage(id);
+    stream.writes.insert(*storage_[id.index]);
+    stream.stored.push_back(id);
+    stream.work.stored += bytes;
+  }
+
+  void close(const Stream& stream, DraftId added) {
+    for (const std::uint32_t open_value : stream.values) {
+      stream_of_[open_value].reset();
+      producer_[open_value] = added;
+      storage_[open_value] = storage_[root(ValueId{open_value}).index];
+    }
+    for (const ValueId stored : stream.stored) {
+      producer_[stored.index] = added;
+    }
+  }
+
+  // Updates that could not be written where the old value stands are copied at the end of the step.
+  void copy_updates() {
+    for (const graph::Update& update : graph_.updates) {
+      const auto from = storage_[update.value.index];
+      const auto to = storage_[update.target.index];
+      if (from == to || !from.has_value()) {
+        continue;
+      }
+      const auto moved = move_update(update);
+      DraftPhase draft;
+      draft.phase.region = mesh_.region;
+      Compute compute;
+      compute.kinds = "update";
+      compute.part = graph::Phase::Update;
+      compute.work.loaded = held_bytes(update.value);
+      compute.work.stored = held_bytes(update.target);
+      compute.work.points =
+          program::slice_elements(plan_.held[update.target.index], value(update.target).shape);
+      compute.work.total_points = graph::element_count(value(update.target).shape);
+      draft.phase.body = std::move(compute);
+      draft.phase.reads = {value(update.value).name};
+      draft.phase.writes = {value(update.target).name};
+      const auto before = moved.has_value() ? moved : producer_[update.value.index];
+      if (before.has_value()) {
+        draft.phase.after = {{static_cast<std::uint32_t>(*before)}};
+      }
+      draft.reads = {*from};
+      draft.writes = {*to};
+      add_phase(std::move(draft));
+    }
+  }
+
+  // A value that does not lie as the leaf it updates is gathered first.
+  std::optional<DraftId> move_update(const graph::Update& update) {
+    const Layout& from = plan_.held[update.value.index];
+    const Layout& to = plan_.held[update.target.index];
+    Layout whole;
+    whole[Axis::Replica] = from[Axis::Replica];
+    if (from == to || from == whole) {
+      return std::nullopt;
+    }
+    const Bytes bytes =
+        program::slice_bytes(whole, value(update.value).shape, value(update.value).format);
+    DraftPhase draft;
+    draft.phase.region = mesh_.region;
+    draft.phase.body =
+        Transfer{.moves = {{.tensor = value(update.value).name,
+                            .region = mesh_.region,
+                            .pattern = machine::all_gather(machine::Axis::Both, bytes)}},
+                 .is_fallback = true};
+    draft.phase.reads = {value(update.value).name};
+    if (producer_[update.value.index].has_value()) {
+      draft.phase.after = {{static_cast<std::uint32_t>(*producer_[update.value.index])}};
+    }
+    draft.reads = {*storage_[update.value.index]};
+    return add_phase(std::move(draft));
+  }
+
+  const Graph& graph_;
+  const LayoutPlan& plan_;
+  const Mesh& mesh_;
+  const machine::MachineModel& machine_;
+  Bytes panel_budget_;
+  graph::Uses uses_;
+  Draft draft_;
+  std::vector<Stream> streams_;
+  std::vector<std::optional<BufferId>> storage_;       // by value: where its bytes are
+  std::vector<std::optional<DraftId>> producer_;       // by value: the phase that makes it
+  std::vector<std::optional<std::size_t>> stream_of_;  // by value: its open stream
+  std::optional<DraftId> last_compute_;
+  std::vector<graph::TensorRef> partial_;  // of the op at hand: sums still in parts
+  std::map<int, BufferId> scratch_;        // of the op at hand
+};
+
+}  // namespace
+
+Draft draft_phases(const Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+                   const machine::MachineModel& machine, Bytes panel_budget) {
+  return Drafter(graph, plan, mesh, machine, panel_budget).run();
+}
+
+}  // namespace dojo::place::internal

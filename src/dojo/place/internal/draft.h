@@ -1,0 +1,49 @@
+// Draft: the phases of a Program before their order and memory are final. Phases are named by their
+// place in `phases`; `order` says when they run. What a phase keeps in SRAM are buffers, whose
+// lives follow from the phases that touch them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dojo/place/internal/layout_plan.h"
+#include "dojo/place/internal/mesh.h"
+#include "dojo/program/program.h"
+
+namespace dojo::place::internal {
+
+using BufferId = std::size_t;
+using DraftId = std::size_t;
+
+struct Buffer {
+  std::string name{};
+  Bytes bytes{};
+  bool is_pinned = false;  // lives through the whole step
+  // Nodes along each axis that hold the same bytes; 1 if every node has its own.
+  std::int64_t copies_y = 1;
+  std::int64_t copies_x = 1;
+};
+
+struct DraftPhase {
+  program::Phase phase;         // `after` and `pipelined` hold DraftIds until numbered
+  std::vector<BufferId> reads;  // ascending, each once
+  std::vector<BufferId> writes;
+  // The phase after which its target must be free: prefetches start beside the phase before them.
+  std::optional<DraftId> beside;
+  std::string block;  // module path up to its first number, "encoder.layer.3"; empty without one
+  bool is_forward = false;
+};
+
+struct Draft {
+  std::vector<DraftPhase> phases;
+  std::vector<DraftId> order;
+  std::vector<Buffer> buffers;
+};
+
+// `panel_budget`: bytes that the panels of one matrix phase may take on a node, both buffers.
+Draft draft_phases(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+                   const machine::MachineModel& machine, Bytes panel_budget);
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,466 @@
+#include "dojo/place/internal/fetch.h"
+
+#include <algorithm>
+#include <array>
+
+#include "dojo/base/check.h"
+#include "dojo/cost/replica_cost.h"
+
+namespace dojo::place::internal {
+
+using graph::Interval;
+using graph::Operand;
+using graph::Stage;
+using machine::Association;
+using machine::Pattern;
+using program::Axis;
+using program::AxisState;
+using program::kAxes;
+using program::Layout;
+using program::Move;
+using program::Scope;
+using program::Sharing;
+
+namespace {
+
+constexpr std::array kNodeAxes{Axis::NodeY, Axis::NodeX};
+
+Axis other(Axis axis) { return axis == Axis::NodeY ? Axis::NodeX : Axis::NodeY; }
+
+// node.x runs along rows of the region, node.y along columns.
+machine::Axis lines_of(Axis axis) {
+  return axis == Axis::NodeX ? machine::Axis::Rows : machine::Axis::Columns;
+}
+
+bool holds(const Layout& layout, Axis axis, int dimension) {
+  return layout[axis].sharing == Sharing::Sliced && layout[axis].dimension == dimension;
+}
+
+bool is_spread(const AxisState& state) {
+  return state.sharing == Sharing::Sliced || state.sharing == Sharing::Flat;
+}
+
+// One reading of the operand.
+struct Reading {
+  const Stage* stage;
+  const Operand* operand;
+};
+
+class Fetcher {
+ public:
+  Fetcher(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh)
+      : plan_(plan.ops[op.index]),
+        split_(plan_.split),
+        mesh_(mesh),
+        id_(*graph.ops[op.index].inputs[static_cast<std::size_t>(input)]),
+        value_(graph.value(id_)),
+        now_(plan.held[id_.index]),
+        is_scrambled_(plan.is_scrambled[id_.index]) {
+    for (const Stage& stage : split_.nest().stages) {
+      for (const Operand& operand : stage.operands) {
+        if (operand.use == graph::OperandUse::Read &&
+            operand.tensor.kind == graph::TensorKind::Input && operand.tensor.index == input) {
+          readings_.push_back({&stage, &operand});
+        }
+      }
+    }
+  }
+
+  Fetch run() {
+    if (readings_.empty()) {
+      return {};  // only its shape is read
+    }
+    for (const Axis axis : kAxes) {
+      wants_[static_cast<std::size_t>(axis)] = combined_need(axis);
+    }
+    across_replicas();
+    if (clashes()) {
+      fetch_.is_fallback = true;
+      gather(is_spread(now_[Axis::NodeY]), is_spread(now_[Axis::NodeX]));
+    } else {
+      change_axes();
+      step_along_axes();
+    }
+    return std::move(fetch_);
+  }
+
+ private:
+  const Need& want(Axis axis) const { return wants_[static_cast<std::size_t>(axis)]; }
+
+  bool is_masked(Axis axis) const {
+    return std::find(plan_.masked.begin(), plan_.masked.end(), axis) != plan_.masked.end() &&
+           now_[axis].sharing == Sharing::Sliced &&
+           std::holds_alternative<graph::Indexed>(
+               readings_.front().operand->access[static_cast<std::size_t>(now_[axis].dimension)]);
+  }
+
+  // Sliced only if every stage that reads it says so.
+  Need combined_need(Axis axis) const {
+    if (is_masked(axis)) {
+      return {.is_sliced = true, .dimension = now_[axis].dimension};
+    }
+    Need all = split_.need(*readings_.front().stage, *readings_.front().operand, axis);
+    for (const Reading& reading : readings_) {
+      const Need one = split_.need(*reading.stage, *reading.operand, axis);
+      if (!one.is_sliced || one.dimension != all.dimension) {
+        all.is_sliced = false;
+      }
+    }
+    return all;
+  }
+
+  // Bytes of the operand that the busiest node reads.
+  Bytes footprint() const {
+    Bytes most{};
+    const graph::Slice slice = split_.busiest();
+    for (const Reading& reading : readings_) {
+      most = std::max(most, graph::bytes(*reading.stage, *reading.operand, slice, value_.format));
+    }
+    return most;
+  }
+
+  std::int64_t span(Axis axis) const {
+    return split_.on(axis).has_value() ? std::max(split_.on(axis)->cut.parts, now_[axis].parts)
+                                       : mesh_.places(axis);
+  }
+  machine::Region region() const { return mesh_.lines(span(Axis::NodeY), span(Axis::NodeX)); }
+
+  void add(const Pattern& pattern, Scope scope = Scope::Inside, int reach = 1) {
+    fetch_.moves.push_back({value_.name, scope, region(), pattern, reach});
+  }
+
+  Bytes slice_bytes(const Layout& layout) const {
+    return program::slice_bytes(layout, value_.shape, value_.format);
+  }
+
+  // --- replicas ---
+  void across_replicas() {
+    const AxisState& state = now_[Axis::Replica];
+    if (state.sharing != Sharing::Sliced) {
+      return;
+    }
+    const Need& need = want(Axis::Replica);
+    if (need.is_sliced && need.dimension == state.dimension && is_in_place(Axis::Replica)) {
+      return;
+    }
+    add(machine::all_gather(machine::Axis::Both, slice_bytes(now_)), Scope::Across);
+    now_[Axis::Replica] = {};
+    fetch_.landing = slice_bytes(now_);
+    fetch_.is_gathered = true;
+  }
+
+  bool is_in_place(Axis axis) const {
+    const std::array<std::int64_t, 2> sides = shortage(axis).low_high;
+    return sides[0] == 0 && sides[1] == 0;
+  }
+
+  // --- node axes ---
+  // One dimension on both axes, before or after: no step of the table applies.
+  bool clashes() const {
+    const AxisState& y = now_[Axis::NodeY];
+    const AxisState& x = now_[Axis::NodeX];
+    const bool is_held_twice =
+        y.sharing == Sharing::Sliced && x.sharing == Sharing::Sliced && y.dimension == x.dimension;
+    const bool is_wanted_twice = want(Axis::NodeY).is_sliced && want(Axis::NodeX).is_sliced &&
+                                 want(Axis::NodeY).dimension == want(Axis::NodeX).dimension;
+    return is_held_twice || (is_wanted_twice && (is_spread(y) || is_spread(x)));
+  }
+
+  void gather(bool along_y, bool along_x) {
+    if (!along_y && !along_x) {
+      return;
+    }
+    Layout after = now_;
+    if (along_y) {
+      after[Axis::NodeY] = {};
+    }
+    if (along_x) {
+      after[Axis::NodeX] = {};
+    }
+    const Bytes bytes = std::min(slice_bytes(after), std::max(footprint(), slice_bytes(now_)));
+    add(machine::all_gather(along_y && along_x ? machine::Axis::Both
+                            : along_y          ? machine::Axis::Columns
+                                               : machine::Axis::Rows,
+                            bytes));
+    now_ = after;
+    fetch_.landing = bytes;
+    fetch_.is_gathered = true;
+  }
+
+  // A dimension that lies on one node axis and is needed on the other.
+  void change_axes() {
+    for (const Axis to : kNodeAxes) {
+      const Axis from = other(to);
+      if (!want(to).is_sliced || !holds(now_, from, want(to).dimension)) {
+        continue;
+      }
+      if (now_[to].sharing == Sharing::Sliced && want(from).is_sliced &&
+          holds(now_, to, want(from).dimension)) {  // both change places: one permutation
+        const machine::Region all = region();
+        add(machine::region_move(all.rows() - 1, all.columns() - 1, slice_bytes(now_)));
+        now_[to] = now_[from] = {};  // sliced as wanted: nothing more to do
+        fetch_.landing = footprint();
+        return;
+      }
+      const int dimension = want(to).dimension;
+      if (is_spread(now_[to])) {
+        gather(to == Axis::NodeY, to == Axis::NodeX);
+      }
+      // On each line of `from`, the node that has the block of this line sends it to all others.
+      add(machine::multicast(lines_of(from), slice_bytes(now_), static_cast<int>(span(from) / 2)));
+      now_[from] = {};
+      now_[to] = {};  // sliced as wanted: nothing more to do along it
+      fetch_.landing = std::min(footprint(), slice_bytes_on(to, dimension));
+      fetch_.is_gathered = true;
+      return;
+    }
+  }
+
+  Bytes slice_bytes_on(Axis axis, int dimension) const {
+    Layout layout = now_;
+    layout[axis] =
+        program::sliced(dimension, {axis, 1, value_.shape[static_cast<std::size_t>(dimension)]});
+    return slice_bytes(layout);
+  }
+
+  void step_along_axes() {
+    machine::HaloBytes sides;
+    int reach = 1;
+    std::array<bool, 2> gathers{};
+    for (std::size_t i = 0; i < kNodeAxes.size(); ++i) {
+      const Axis axis = kNodeAxes[i];
+      const AxisState state = now_[axis];
+      if (!is_spread(state) || is_masked(axis)) {
+        continue;
+      }
+      if (split_.is_flat(axis) && state.sharing == Sharing::Flat && !is_scrambled_) {
+        continue;
+      }
+      const Need& need = want(axis);
+      if (state.sharing == Sharing::Sliced && need.is_sliced) {
+        if (need.dimension == state.dimension) {
+          collect_halo(axis, sides, reach);
+        } else {
+          to_other_dimension(axis, need.dimension);
+        }
+      } else {
+        gathers[i] = true;
+      }
+    }
+    if (sides != machine::HaloBytes{}) {
+      add(machine::halo(sides), Scope::Inside, reach);
+      fetch_.landing += sides.north + sides.south + sides.east + sides.west;
+    }
+    gather(gathers[0], gathers[1]);
+  }
+
+  void to_other_dimension(Axis axis, int dimension) {
+    Layout whole = now_;
+    whole[axis] = {};
+    const std::int64_t parts = span(axis);
+    const Bytes pair(std::max<std::int64_t>(1, slice_bytes(whole).count() / (parts * parts)));
+    add(machine::all_to_all(lines_of(axis), pair));
+    now_[axis] = program::sliced(
+        dimension, program::cut(axis, value_.shape[static_cast<std::size_t>(dimension)], parts, 1));
+    fetch_.landing = footprint();
+  }
+
+  // What the worst-off node lacks of its interval, by side, and from how far it comes.
+  struct Shortage {
+    std::array<std::int64_t, 2> low_high{};
+    std::int64_t reach = 1;
+    std::int64_t longest = 1;  // of the intervals needed
+  };
+
+  Shortage shortage(Axis axis) const {
+    Shortage worst;
+    const AxisState& state = now_[axis];
+    const auto dim = static_cast<std::size_t>(state.dimension);
+    SplitNest::Place place = split_.busiest_place();
+    Interval within{0, value_.shape[dim]};
+    const AxisState& replica = now_[Axis::Replica];
+    if (axis != Axis::Replica && holds(now_, Axis::Replica, state.dimension)) {
+      const std::int64_t first = place[static_cast<std::size_t>(Axis::Replica)] * replica.block;
+      within = {first, std::min(within.end, first + replica.block)};
+    }
+    for (std::int64_t i = 0; i < split_.on(axis)->cut.parts; ++i) {
+      place[static_cast<std::size_t>(axis)] = i;
+      const graph::Slice slice = split_.slice(place);
+      for (const Reading& reading : readings_) {
+        Interval need = graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
+        need = {std::max(need.begin, within.begin), std::min(need.end, within.end)};
+        if (need.is_empty()) {
+          continue;
+        }
+        const Interval own{std::min(within.end, within.begin + i * state.block),
+                           std::min(within.end, within.begin + (i + 1) * state.block)};
+        const std::int64_t low =
+            std::max<std::int64_t>(0, std::min(need.end, own.begin) - need.begin);
+        const std::int64_t high =
+            std::max<std::int64_t>(0, need.end - std::max(need.begin, own.end));
+        worst.low_high[0] = std::max(worst.low_high[0], low);
+        worst.low_high[1] = std::max(worst.low_high[1], high);
+        worst.longest = std::max(worst.longest, need.length());
+        const std::int64_t first_owner = (need.begin - within.begin) / state.block;
+        const std::int64_t last_owner = (need.end - 1 - within.begin) / state.block;
+        worst.reach = std::max({worst.reach, i - first_owner, last_owner - i});
+      }
+    }
+    return worst;
+  }
+
+  void collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
+    if (!split_.on(axis).has_value()) {
+      return;
+    }
+    const Shortage worst = shortage(axis);
+    const std::int64_t line = (footprint().count() + worst.longest - 1) / worst.longest;
+    const Bytes low(worst.low_high[0] * line);
+    const Bytes high(worst.low_high[1] * line);
+    if (axis == Axis::NodeY) {
+      sides.north = low;
+      sides.south = high;
+    } else {
+      sides.west = low;
+      sides.east = high;
+    }
+    if (low + high > Bytes(0)) {
+      reach = std::max(reach, static_cast<int>(worst.reach));
+    }
+  }
+
+  const OpPlan& plan_;
+  const SplitNest& split_;
+  const Mesh& mesh_;
+  ValueId id_;
+  const graph::Value& value_;
+  Layout now_;
+  bool is_scrambled_;
+  std::vector<Reading> readings_;
+  std::array<Need, kAxes.size()> wants_{};
+  Fetch fetch_;
+};
+
+}  // namespace
+
+Fetch fetch(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan,
+            const Mesh& mesh) {
+  return Fetcher(graph, op, input, plan, mesh).run();
+}
+
+namespace {
+
+class Combiner {
+ public:
+  Combiner(const Combine& what, const SplitNest& split, const Mesh& mesh,
+           const machine::MachineModel& machine)
+      : what_(what), split_(split), mesh_(mesh), machine_(machine), now_(what.raw) {}
+
+  std::vector<Move> run() {
+    // Innermost cut loop first: loops of the nest from the back.
+    const auto loops = static_cast<int>(split_.nest().loops.size());
+    for (int loop = loops - 1; loop >= 0; --loop) {
+      for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+        if (is_partial(axis) && split_.on(axis).has_value() && split_.on(axis)->loop == loop) {
+          along(axis, loop);
+        }
+      }
+      if (is_partial(Axis::Replica) && split_.on(Axis::Replica)->loop == loop) {
+        across();
+      }
+    }
+    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+      if (is_partial(axis)) {  // masked look-ups
+        scatter(axis);
+      }
+    }
+    return std::move(moves_);
+  }
+
+ private:
+  bool is_partial(Axis axis) const { return now_[axis].sharing == Sharing::Partial; }
+
+  Layout without_partials() const {
+    Layout layout = now_;
+    for (AxisState& state : layout.axes) {
+      state = state.sharing == Sharing::Partial ? AxisState{} : state;
+    }
+    return layout;
+  }
+  Bytes bytes() const {
+    return program::slice_bytes(without_partials(), what_.shape, what_.format);
+  }
+
+  std::int64_t span(Axis axis) const {
+    if (split_.on(axis).has_value()) {
+      return std::max(split_.on(axis)->cut.parts, what_.stored[axis].parts);
+    }
+    return mesh_.places(axis);
+  }
+
+  void add(const Pattern& pattern, Scope scope) {
+    moves_.push_back(
+        {what_.tensor, scope, mesh_.lines(span(Axis::NodeY), span(Axis::NodeX)), pattern, 1});
+  }
+
+  void along(Axis axis, int loop) {
+    const bool goes_through = is_partial(Axis::Replica) && split_.on(Axis::Replica)->loop == loop;
+    if (goes_through) {  // one chain over the nodes of all replicas
+      add(machine::all_reduce(lines_of(axis), Association::Chain, bytes()), Scope::Through);
+      now_[Axis::Replica] = {};
+      now_[axis] = what_.stored[axis];
+      return;
+    }
+    scatter(axis);
+  }
+
+  void scatter(Axis axis) {
+    if (is_spread(what_.stored[axis])) {
+      add(machine::reduce_scatter(lines_of(axis), Association::Chain, bytes()), Scope::Inside);
+    } else {
+      add(machine::all_reduce(lines_of(axis), Association::Chain, bytes()), Scope::Inside);
+    }
+    now_[axis] = what_.stored[axis];
+  }
+
+  // What all nodes hold alike is summed in shares, if sharing and gathering is quicker.
+  void across() {
+    const Bytes all = bytes();
+    add(machine::all_reduce(machine::Axis::Both, Association::Chain, all), Scope::Across);
+    const bool is_alike = !is_spread(now_[Axis::NodeY]) && !is_spread(now_[Axis::NodeX]) &&
+                          !is_partial(Axis::NodeY) && !is_partial(Axis::NodeX);
+    if (is_alike && mesh_.nodes() > 1) {
+      const Move whole = moves_.back();
+      Move share = whole;
+      share.region = mesh_.region;
+      share.pattern.bytes = Bytes((all.count() + mesh_.nodes() - 1) / mesh_.nodes());
+      Move gather = share;
+      gather.scope = Scope::Inside;
+      gather.pattern = machine::all_gather(machine::Axis::Both, all);
+      cost::TransferCost in_shares = cost::move_cost(share, mesh_.replicas, machine_);
+      in_shares += cost::move_cost(gather, mesh_.replicas, machine_);
+      const double pace = machine_.network.pace;
+      if (in_shares.total(pace) < cost::move_cost(whole, mesh_.replicas, machine_).total(pace)) {
+        moves_.back() = share;
+        moves_.push_back(gather);
+      }
+    }
+    now_[Axis::Replica] = {};
+  }
+
+  const Combine& what_;
+  const SplitNest& split_;
+  const Mesh& mesh_;
+  const machine::MachineModel& machine_;
+  Layout now_;
+  std::vector<Move> moves_;
+};
+
+}  // namespace
+
+std::vector<Move> combine(const Combine& what, const SplitNest& split, const Mesh& mesh,
+                          const machine::MachineModel& machine) {
+  return Combiner(what, split, mesh, machine).run();
+}
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,449 @@
+#include "dojo/place/internal/layout_plan.h"
+
+#include <algorithm>
+
+#include "dojo/base/check.h"
+#include "dojo/graph/op_table.h"
+
+namespace dojo::place::internal {
+
+using graph::Graph;
+using graph::LoopNest;
+using graph::Op;
+using graph::Operand;
+using graph::OpGroup;
+using graph::Stage;
+using graph::TensorKind;
+using graph::Value;
+using graph::ValueKind;
+using program::Axis;
+using program::AxisState;
+using program::kAxes;
+using program::Layout;
+using program::Sharing;
+
+const Operand* reading_of(const LoopNest& nest, int index) {
+  for (const Stage& stage : nest.stages) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.use == graph::OperandUse::Read && operand.tensor.kind == TensorKind::Input &&
+          operand.tensor.index == index) {
+        return &operand;
+      }
+    }
+  }
+  return nullptr;
+}
+
+std::optional<Writing> writing_of(const LoopNest& nest, int index) {
+  for (const Stage& stage : nest.stages) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.use == graph::OperandUse::Write && operand.tensor.kind == TensorKind::Output &&
+          operand.tensor.index == index) {
+        return Writing{&stage, &operand};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+bool is_view(const Op& op) { return op.info->is_reshape || op.info->is_strided_view; }
+
+bool is_offset(const graph::Access& access) {
+  const auto* map = std::get_if<graph::Affine>(&access);
+  return map == nullptr || map->offset != 0;
+}
+
+// A view's split that keeps every slice where it is; nullopt if some slice would have to move.
+std::optional<SplitNest> keep_in_place(const LoopNest& nest, const Layout& layout) {
+  SplitNest split(nest);
+  const Operand* const operand = reading_of(nest, 0);
+  if (operand == nullptr) {
+    return std::nullopt;
+  }
+  for (const Axis axis : kAxes) {
+    const AxisState& state = layout[axis];
+    if (state.sharing != Sharing::Sliced) {
+      continue;
+    }
+    const graph::Access& access = operand->access[static_cast<std::size_t>(state.dimension)];
+    const auto found = loop_of_slice(split, access, axis, state.block);
+    if (is_offset(access) || !found.has_value() || !split.assign(axis, found->loop, found->block) ||
+        split.read(*operand)[axis] != state) {
+      return std::nullopt;
+    }
+  }
+  return split;
+}
+
+class Planner {
+ public:
+  Planner(const Graph& graph, const Mesh& mesh)
+      : graph_(graph), mesh_(mesh), uses_(graph::uses_of(graph)) {
+    plan_.ops.resize(graph.ops.size());
+    plan_.held.resize(graph.values.size());
+    plan_.is_scrambled.resize(graph.values.size(), false);
+    waits_.resize(graph.values.size(), false);
+    for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
+      plan_.root.push_back(ValueId{i});
+    }
+  }
+
+  LayoutPlan plan() {
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
+      if (graph_.values[i].kind != ValueKind::Op) {
+        plan_.held[i] = leaf_layout(ValueId{i});
+      }
+    }
+    for (std::uint32_t i = 0; i < graph_.ops.size(); ++i) {
+      if (!waits(graph_.ops[i])) {
+        plan_op(OpId{i});
+      }
+    }
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
+      if (waits_[i]) {  // nobody reads it
+        settle(ValueId{i}, Layout{});
+      }
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  // --- leaves ---
+  bool is_only_looked_up(ValueId id) const {
+    bool has_lookup = false;
+    for (const OpId reader : uses_.readers[id.index]) {
+      const Op& op = graph_.ops[reader.index];
+      if (op.info->group == OpGroup::Update) {
+        continue;
+      }
+      if (op.info->group == OpGroup::Indexing) {
+        has_lookup = true;
+      } else if (op.info->group == OpGroup::Elementwise || is_view(op)) {
+        if (op.outputs.front().has_value()) {
+          if (!is_only_looked_up(*op.outputs.front())) {
+            return false;
+          }
+          has_lookup = true;
+        }
+      } else {
+        return false;
+      }
+    }
+    return has_lookup;
+  }
+
+  Layout leaf_layout(ValueId id) const {
+    const Value& value = graph_.value(id);
+    if (value.kind == ValueKind::Input) {
+      return input_layout(value.shape, mesh_);
+    }
+    const bool is_small_buffer = value.kind == ValueKind::Buffer &&
+                                 graph::stored_bytes(value) <= Bytes(kReplicatedBufferBytes);
+    if (value.shape.empty() || is_small_buffer) {
+      return {};
+    }
+    // A state lies as its weight does; both have the same shape, but only the weight has readers
+    // that may all be look-ups.
+    return weight_layout(value.shape, value.format, mesh_, looked_up(id));
+  }
+
+  // Of a weight, or of the weight that the same update op changes.
+  bool looked_up(ValueId id) const {
+    if (graph_.value(id).kind != ValueKind::State) {
+      return is_only_looked_up(id);
+    }
+    for (const OpId reader : uses_.readers[id.index]) {
+      const Op& op = graph_.ops[reader.index];
+      if (op.info->group == OpGroup::Update && op.inputs.front().has_value()) {
+        return is_only_looked_up(*op.inputs.front());
+      }
+    }
+    return false;
+  }
+
+  // --- ops that wait for their reader ---
+  // Made from nothing (masks, constants), or a view of such: whoever reads it says how it lies.
+  bool waits(const Op& op) {
+    const bool has_inputs = std::any_of(op.inputs.begin(), op.inputs.end(),
+                                        [](const auto& input) { return input.has_value(); });
+    const bool is_waiting_view =
+        is_view(op) && op.inputs.front().has_value() && waits_[op.inputs.front()->index];
+    if (has_inputs && !is_waiting_view) {
+      return false;
+    }
+    for (const auto& output : op.outputs) {
+      if (output.has_value()) {
+        waits_[output->index] = true;
+      }
+    }
+    return true;
+  }
+
+  void settle(ValueId id, const Layout& wanted) {
+    if (!waits_[id.index]) {
+      return;
+    }
+    const OpId definition = *uses_.definition[id.index];
+    const Op& op = graph_.ops[definition.index];
+    OpPlan& plan = plan_.ops[definition.index];
+    LoopNest nest = graph::nest_of(graph_, op);
+    const bool has_size = std::any_of(wanted.axes.begin(), wanted.axes.end(), [](const auto& axis) {
+      return axis.sharing == Sharing::Sliced;
+    });
+    plan.split = has_size ? split_for_output(std::move(nest), wanted)
+                          : choose_split(std::move(nest),
+                                         {.info = op.info, .operands = {}, .target = {}}, mesh_);
+    if (is_view(op)) {
+      const Operand* const operand = reading_of(plan.split.nest(), 0);
+      settle(*op.inputs.front(), operand == nullptr ? Layout{} : plan.split.read(*operand));
+      waits_[id.index] = false;
+      plan_view(definition);
+      return;
+    }
+    for (const auto& output : op.outputs) {
+      if (output.has_value()) {
+        waits_[output->index] = false;
+      }
+    }
+    finish(definition);
+  }
+
+  // --- targets ---
+  // How a gradient must lie in the end: as the weight that its update op changes.
+  std::optional<Layout> target_of(ValueId id, int depth = 0) const {
+    for (const OpId reader : uses_.readers[id.index]) {
+      const Op& op = graph_.ops[reader.index];
+      const Value& value = graph_.value(id);
+      if (op.info->group == OpGroup::Update && op.inputs.front().has_value() &&
+          graph_.value(*op.inputs.front()).shape == value.shape) {
+        return plan_.held[op.inputs.front()->index];
+      }
+      if (depth > 8 || op.outputs.empty() || !op.outputs.front().has_value()) {
+        continue;
+      }
+      const bool keeps_shape = op.info->group == OpGroup::Elementwise &&
+                               graph_.value(*op.outputs.front()).shape == value.shape;
+      if (!keeps_shape && !is_view(op)) {
+        continue;
+      }
+      const auto target = target_of(*op.outputs.front(), depth + 1);
+      if (!target.has_value() || keeps_shape) {
+        if (target.has_value()) {
+          return target;
+        }
+        continue;
+      }
+      if (auto back = through_view(op, *target)) {
+        return back;
+      }
+    }
+    return std::nullopt;
+  }
+
+  // The layout of a view's operand that makes its output lie as `layout` does.
+  std::optional<Layout> through_view(const Op& op, const Layout& layout) const {
+    if (layout.has(Sharing::Flat) && !op.info->is_reshape) {
+      return std::nullopt;
+    }
+    const SplitNest split = split_for_output(graph::nest_of(graph_, op), layout);
+    const Operand* const operand = reading_of(split.nest(), 0);
+    const auto writing = writing_of(split.nest(), 0);
+    if (operand == nullptr || !writing.has_value()) {
+      return std::nullopt;
+    }
+    Layout back = split.read(*operand);
+    Layout forth = split.written(*writing->stage, *writing->operand);
+    for (const Axis axis : kAxes) {
+      if (layout[axis].sharing == Sharing::Flat) {
+        back[axis] = forth[axis] = layout[axis];
+      }
+    }
+    return forth == layout ? std::optional(back) : std::nullopt;
+  }
+
+  // --- ops ---
+  // Flat shares of a permuted alias are nobody's slices: whoever reads them gathers.
+  Layout seen(ValueId id) const {
+    Layout layout = plan_.held[id.index];
+    if (plan_.is_scrambled[id.index]) {
+      for (AxisState& state : layout.axes) {
+        state = state.sharing == Sharing::Flat ? AxisState{} : state;
+      }
+    }
+    return layout;
+  }
+
+  bool plan_view(OpId id) {
+    const Op& op = graph_.ops[id.index];
+    OpPlan& plan = plan_.ops[id.index];
+    const ValueId from = *op.inputs.front();
+    const auto kept = keep_in_place(graph::nest_of(graph_, op), plan_.held[from.index]);
+    const auto outputs = std::count_if(op.outputs.begin(), op.outputs.end(),
+                                       [](const auto& output) { return output.has_value(); });
+    const auto writing = kept.has_value() ? writing_of(kept->nest(), 0) : std::nullopt;
+    if (!writing.has_value() || outputs != 1 || !op.outputs.front().has_value()) {
+      return false;
+    }
+    plan.split = *kept;
+    plan.is_alias = true;
+    Layout layout = kept->written(*writing->stage, *writing->operand);
+    const Layout& given = plan_.held[from.index];
+    for (const Axis axis : kAxes) {
+      if (given[axis].sharing == Sharing::Flat) {
+        layout[axis] = given[axis];
+      }
+    }
+    const ValueId to = *op.outputs.front();
+    plan.raw = plan.stored = {layout};
+    plan_.held[to.index] = layout;
+    plan_.root[to.index] = plan_.root[from.index];
+    plan_.is_scrambled[to.index] =
+        plan_.is_scrambled[from.index] || (layout.has(Sharing::Flat) && !op.info->is_reshape);
+    return true;
+  }
+
+  void plan_op(OpId id) {
+    const Op& op = graph_.ops[id.index];
+    if (is_view(op) && op.inputs.front().has_value() && plan_view(id)) {
+      return;
+    }
+    OpView view{.info = op.info, .operands = {}, .target = {}};
+    for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+      if (op.inputs[i].has_value()) {
+        view.operands.push_back({.input = static_cast<int>(i),
+                                 .layout = seen(*op.inputs[i]),
+                                 .is_fused = graph_.value(*op.inputs[i]).is_fused,
+                                 .is_elsewhere = waits_[op.inputs[i]->index]});
+      }
+    }
+    if (!op.outputs.empty() && op.outputs.front().has_value() &&
+        op.info->group != OpGroup::Update) {
+      view.target = target_of(*op.outputs.front());
+      view.makes_weight_gradient =
+          view.target.has_value() ||
+          graph_.value(*op.outputs.front()).role == graph::Role::WeightGradient;
+    }
+    OpPlan& plan = plan_.ops[id.index];
+    plan.split = choose_split(graph::nest_of(graph_, op), view, mesh_);
+    for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+      if (op.inputs[i].has_value() && waits_[op.inputs[i]->index]) {
+        const Operand* const operand = reading_of(plan.split.nest(), static_cast<int>(i));
+        settle(*op.inputs[i], operand == nullptr ? Layout{} : plan.split.read(*operand));
+      }
+    }
+    find_masked(op, plan);
+    finish(id);
+  }
+
+  // An indexed dimension that is sliced where the split does nothing else: the owners look up.
+  void find_masked(const Op& op, OpPlan& plan) const {
+    for (const Stage& stage : plan.split.nest().stages) {
+      for (const Operand& operand : stage.operands) {
+        if (operand.use != graph::OperandUse::Read || operand.tensor.kind != TensorKind::Input ||
+            op.info->group != OpGroup::Indexing) {
+          continue;
+        }
+        const ValueId value = *op.inputs[static_cast<std::size_t>(operand.tensor.index)];
+        for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+          const AxisState& state = plan_.held[value.index][axis];
+          if (state.sharing == Sharing::Sliced && !plan.split.on(axis).has_value() &&
+              std::holds_alternative<graph::Indexed>(
+                  operand.access[static_cast<std::size_t>(state.dimension)])) {
+            plan.masked.push_back(axis);
+          }
+        }
+      }
+    }
+  }
+
+  // The layout of each output once partial results are combined.
+  void finish(OpId id) {
+    const Op& op = graph_.ops[id.index];
+    OpPlan& plan = plan_.ops[id.index];
+    plan.raw.assign(op.outputs.size(), {});
+    plan.stored.assign(op.outputs.size(), {});
+    for (std::size_t slot = 0; slot < op.outputs.size(); ++slot) {
+      const auto writing = writing_of(plan.split.nest(), static_cast<int>(slot));
+      if (!op.outputs[slot].has_value() || !writing.has_value()) {
+        continue;
+      }
+      Layout raw = plan.split.written(*writing->stage, *writing->operand);
+      for (const Axis axis : plan.masked) {
+        raw[axis].sharing = Sharing::Partial;
+      }
+      plan.raw[slot] = raw;
+      const ValueId value = *op.outputs[slot];
+      plan.stored[slot] = plan.masked.empty() ? combined(raw, value) : scattered(raw, value);
+      plan_.held[value.index] = plan.stored[slot];
+    }
+  }
+
+  Layout combined(const Layout& raw, ValueId value) const {
+    Layout out = raw;
+    const auto target = raw.has(Sharing::Partial) ? target_of(value) : std::nullopt;
+    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+      const Axis other = axis == Axis::NodeX ? Axis::NodeY : Axis::NodeX;
+      if (raw[axis].sharing != Sharing::Partial && raw[axis].sharing != Sharing::Replicated) {
+        continue;
+      }
+      out[axis] = {};
+      // A part of the target makes sense only where the other axis lies as the target says.
+      const bool fits = target.has_value() &&
+                        (raw[other] == (*target)[other] || raw[other].sharing == Sharing::Partial ||
+                         raw[other].sharing == Sharing::Replicated);
+      if (fits) {
+        out[axis] = (*target)[axis];
+      }
+    }
+    if (raw[Axis::Replica].sharing == Sharing::Partial) {
+      out[Axis::Replica] = {};
+    }
+    return out;
+  }
+
+  // Looked-up rows: each node ends with the rows of its share of the largest dimension left.
+  Layout scattered(Layout raw, ValueId value) const {
+    const graph::Shape& shape = graph_.value(value).shape;
+    for (const Axis axis : kAxes) {
+      if (raw[axis].sharing != Sharing::Partial) {
+        continue;
+      }
+      raw[axis] = {};
+      const graph::Shape local = program::slice_shape(raw, shape);
+      int best = -1;
+      for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+        const bool is_taken = (raw[Axis::NodeY].sharing == Sharing::Sliced &&
+                               raw[Axis::NodeY].dimension == static_cast<int>(dim)) ||
+                              (raw[Axis::NodeX].sharing == Sharing::Sliced &&
+                               raw[Axis::NodeX].dimension == static_cast<int>(dim));
+        if (!is_taken && (best < 0 || local[dim] > local[static_cast<std::size_t>(best)])) {
+          best = static_cast<int>(dim);
+        }
+      }
+      if (best >= 0) {
+        const program::AxisCut blocks =
+            program::cut(axis, local[static_cast<std::size_t>(best)], mesh_.places(axis), 1);
+        if (blocks.parts > 1) {
+          raw[axis] = program::sliced(best, blocks);
+        }
+      }
+    }
+    return raw;
+  }
+
+  const Graph& graph_;
+  const Mesh& mesh_;
+  graph::Uses uses_;
+  LayoutPlan plan_;
+  std::vector<bool> waits_;
+};
+
+}  // namespace
+
+LayoutPlan plan_layouts(const Graph& graph, const Mesh& mesh) {
+  return Planner(graph, mesh).plan();
+}
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,46 @@
+// LayoutPlan: the split of every op and how every tensor lies, in one walk over the Graph. It
+// depends on the Graph, the mesh and the rules alone, so that cuts of reductions can be read off it
+// before anything else is planned.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "dojo/graph/graph.h"
+#include "dojo/place/internal/mesh.h"
+#include "dojo/place/internal/rules.h"
+#include "dojo/place/internal/split_nest.h"
+
+namespace dojo::place::internal {
+
+struct OpPlan {
+  SplitNest split;
+  // The output is operand 0 in another shape: nothing moves, nothing is stored.
+  bool is_alias = false;
+  // Axes along which each owner looks up its rows of an indexed operand; the partial results have
+  // one term that is not zero, so their sum is exact in any order.
+  std::vector<program::Axis> masked;
+  std::vector<program::Layout> raw;     // by output slot, partial axes not combined
+  std::vector<program::Layout> stored;  // by output slot, as it lies at the end
+};
+
+struct LayoutPlan {
+  std::vector<OpPlan> ops;
+  std::vector<program::Layout> held;  // by value
+  std::vector<ValueId> root;          // by value: whose bytes an alias reads
+  // By value: Flat shares that are not in the row-major order of this value (a permuted alias).
+  std::vector<bool> is_scrambled;
+};
+
+LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);
+
+// The operand of the nest's stages that reads input `index` first, or nullptr.
+const graph::Operand* reading_of(const graph::LoopNest& nest, int index);
+// The operand that writes output `index`, with its stage.
+struct Writing {
+  const graph::Stage* stage = nullptr;
+  const graph::Operand* operand = nullptr;
+};
+std::optional<Writing> writing_of(const graph::LoopNest& nest, int index);
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,128 @@
+#include "dojo/place/internal/memory.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace dojo::place::internal {
+namespace {
+
+constexpr std::int64_t kAlignment = 64;
+
+Bytes aligned(Bytes bytes) {
+  return Bytes((bytes.count() + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+}  // namespace
+
+std::vector<std::optional<Life>> lives(const Draft& draft) {
+  std::vector<std::optional<Life>> life(draft.buffers.size());
+  std::vector<std::size_t> position(draft.phases.size());
+  for (std::size_t i = 0; i < draft.order.size(); ++i) {
+    position[draft.order[i]] = i;
+  }
+  const auto touch = [&](BufferId buffer, std::size_t at) {
+    if (!life[buffer].has_value()) {
+      life[buffer] = Life{at, at};
+    }
+    life[buffer]->first = std::min(life[buffer]->first, at);
+    life[buffer]->last = std::max(life[buffer]->last, at);
+  };
+  for (std::size_t i = 0; i < draft.order.size(); ++i) {
+    const DraftPhase& phase = draft.phases[draft.order[i]];
+    for (const BufferId buffer : phase.reads) {
+      touch(buffer, i);
+    }
+    for (const BufferId buffer : phase.writes) {
+      touch(buffer, phase.beside.has_value() ? std::min(i, position[*phase.beside]) : i);
+      touch(buffer, i);
+    }
+  }
+  for (std::size_t buffer = 0; buffer < life.size(); ++buffer) {
+    if (draft.buffers[buffer].is_pinned && !draft.order.empty()) {
+      life[buffer] = Life{0, draft.order.size() - 1};
+    }
+  }
+  return life;
+}
+
+Peak live_peak(const Draft& draft, const std::vector<std::optional<Life>>& life) {
+  std::vector<std::int64_t> change(draft.order.size() + 1, 0);
+  for (std::size_t buffer = 0; buffer < life.size(); ++buffer) {
+    if (life[buffer].has_value()) {
+      const std::int64_t bytes = aligned(draft.buffers[buffer].bytes).count();
+      change[life[buffer]->first] += bytes;
+      change[life[buffer]->last + 1] -= bytes;
+    }
+  }
+  Peak peak;
+  std::int64_t live = 0;
+  for (std::size_t i = 0; i < draft.order.size(); ++i) {
+    live += change[i];
+    if (Bytes(live) > peak.bytes) {
+      peak = {Bytes(live), i};
+    }
+  }
+  return peak;
+}
+
+namespace {
+
+struct Placed {
+  Life life;
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+// Placed buffers by offset; looks up the lowest gap of a life.
+class Shelf {
+ public:
+  std::int64_t place(Life life, std::int64_t bytes) {
+    std::int64_t at = 0;
+    for (const Placed& other : by_offset_) {
+      if (other.life.last < life.first || life.last < other.life.first) {
+        continue;
+      }
+      if (other.begin >= at + bytes) {
+        break;
+      }
+      at = std::max(at, other.end);
+    }
+    const Placed placed{life, at, at + bytes};
+    by_offset_.insert(
+        std::upper_bound(by_offset_.begin(), by_offset_.end(), placed,
+                         [](const Placed& a, const Placed& b) { return a.begin < b.begin; }),
+        placed);
+    return at;
+  }
+
+ private:
+  std::vector<Placed> by_offset_;
+};
+
+}  // namespace
+
+MemoryPlan plan_memory(const Draft& draft, const std::vector<std::optional<Life>>& life) {
+  std::vector<BufferId> order;
+  for (BufferId buffer = 0; buffer < draft.buffers.size(); ++buffer) {
+    if (life[buffer].has_value()) {
+      order.push_back(buffer);
+    }
+  }
+  std::stable_sort(order.begin(), order.end(), [&](BufferId a, BufferId b) {
+    if (draft.buffers[a].bytes != draft.buffers[b].bytes) {
+      return draft.buffers[a].bytes > draft.buffers[b].bytes;
+    }
+    return life[a]->first < life[b]->first;
+  });
+  MemoryPlan plan;
+  plan.offset.resize(draft.buffers.size());
+  Shelf shelf;
+  for (const BufferId buffer : order) {
+    const Bytes bytes = aligned(draft.buffers[buffer].bytes);
+    plan.offset[buffer] = Bytes(shelf.place(*life[buffer], bytes.count()));
+    plan.peak = std::max(plan.peak, *plan.offset[buffer] + draft.buffers[buffer].bytes);
+  }
+  return plan;
+}
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,38 @@
+// The memory plan: lives of buffers over the order of phases, and an offset for each.
+//
+// First fit by offset: buffers by bytes descending, then by start, then by number; each takes the
+// lowest 64 B aligned offset that is free over its whole life. All nodes of a replica have the same
+// map.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "dojo/place/internal/draft.h"
+
+namespace dojo::place::internal {
+
+// From the first to the last position in the order that touches the buffer.
+struct Life {
+  std::size_t first = 0;
+  std::size_t last = 0;
+};
+
+// By buffer; nullopt: nothing touches it.
+std::vector<std::optional<Life>> lives(const Draft& draft);
+
+// The largest sum of live bytes over all positions (no plan can need less), and the first position
+// that has it.
+struct Peak {
+  Bytes bytes{};
+  std::size_t position = 0;
+};
+Peak live_peak(const Draft& draft, const std::vector<std::optional<Life>>& life);
+
+struct MemoryPlan {
+  std::vector<std::optional<Bytes>> offset;  // by buffer
+  Bytes peak{};
+};
+MemoryPlan plan_memory(const Draft& draft, const std::vector<std::optional<Life>>& life);
+
+}  // namespace dojo::place::internal

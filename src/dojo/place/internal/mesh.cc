@@ -1,0 +1,86 @@
+#include "dojo/place/internal/mesh.h"
+
+#include <algorithm>
+
+namespace dojo::place::internal {
+
+using machine::MachineModel;
+using machine::Region;
+using program::Axis;
+
+namespace {
+
+int ceil_div(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
+
+Mesh mesh_of(machine::Shape dies, const MachineModel& machine, std::int64_t batch) {
+  const machine::Shape all = machine.dies();
+  Mesh mesh;
+  mesh.region = {.first_die = {}, .dies = dies, .nodes_of_die = machine.logical};
+  program::Replicas& replicas = mesh.replicas;
+  replicas.dies = dies;
+  replicas.available = std::int64_t{all.rows / dies.rows} * (all.columns / dies.columns);
+  replicas.batch = batch;
+  replicas.block = ceil_div(batch, replicas.available);
+  replicas.count = ceil_div(batch, replicas.block);
+  return mesh;
+}
+
+}  // namespace
+
+std::int64_t Mesh::places(Axis axis) const {
+  switch (axis) {
+    case Axis::Replica:
+      return replicas.count;
+    case Axis::NodeY:
+      return region.rows();
+    case Axis::NodeX:
+      return region.columns();
+  }
+  return 1;
+}
+
+Region Mesh::lines(std::int64_t rows, std::int64_t columns) const {
+  const machine::Shape of_die = region.nodes_of_die;
+  const auto wanted = [](std::int64_t count, int limit) {
+    return std::clamp<std::int64_t>(count, 1, limit);
+  };
+  rows = wanted(rows, region.rows());
+  columns = wanted(columns, region.columns());
+  Region out = region;
+  out.dies = {.rows = ceil_div(rows, of_die.rows), .columns = ceil_div(columns, of_die.columns)};
+  out.nodes_of_die = {.rows = static_cast<int>(std::min<std::int64_t>(rows, of_die.rows)),
+                      .columns = static_cast<int>(std::min<std::int64_t>(columns, of_die.columns))};
+  return out;
+}
+
+std::int64_t global_batch(const graph::Graph& graph) {
+  for (const graph::Value& value : graph.values) {
+    if (value.kind == graph::ValueKind::Input && !value.shape.empty()) {
+      return std::max<std::int64_t>(1, value.shape.front());
+    }
+  }
+  return 1;
+}
+
+std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch) {
+  const machine::Shape all = machine.dies();
+  std::vector<machine::Shape> shapes{{1, 1}, {1, 2}, {1, 5}, {5, 5}};
+  if (machine.has(machine::Level::Tile)) {
+    shapes.push_back(machine.dies_of(machine::Level::Tile));
+  }
+  shapes.push_back(all);
+  std::stable_sort(shapes.begin(), shapes.end(),
+                   [](machine::Shape a, machine::Shape b) { return a.count() < b.count(); });
+  std::vector<Mesh> out;
+  std::vector<machine::Shape> seen;
+  for (const machine::Shape shape : shapes) {
+    const bool fits = shape.rows <= all.rows && shape.columns <= all.columns;
+    if (fits && std::find(seen.begin(), seen.end(), shape) == seen.end()) {
+      seen.push_back(shape);
+      out.push_back(mesh_of(shape, machine, batch));
+    }
+  }
+  return out;
+}
+
+}  // namespace dojo::place::internal

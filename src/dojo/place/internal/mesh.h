@@ -1,0 +1,33 @@
+// Mesh: the replicas of one plan and the grid of nodes of each.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "dojo/graph/graph.h"
+#include "dojo/machine/machine_model.h"
+#include "dojo/machine/region.h"
+#include "dojo/program/program.h"
+
+namespace dojo::place::internal {
+
+struct Mesh {
+  program::Replicas replicas;
+  machine::Region region{};  // all logical nodes of the first replica
+
+  // Parts an axis can have.
+  std::int64_t places(program::Axis axis) const;
+  std::int64_t nodes() const { return region.nodes(); }
+  // The first `rows` rows and `columns` columns of the replica's nodes, in whole dies where more
+  // than one is needed.
+  machine::Region lines(std::int64_t rows, std::int64_t columns) const;
+};
+
+// Samples per step: the first dimension of the first input that has one; 1 if there is none.
+std::int64_t global_batch(const graph::Graph& graph);
+
+// Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile, then
+// the whole machine; those that fit on the machine, each once.
+std::vector<Mesh> meshes(const machine::MachineModel& machine, std::int64_t batch);
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,423 @@
+#include "dojo/place/internal/remedies.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "dojo/cost/phase_cost.h"
+
+namespace dojo::place::internal {
+
+using program::Compute;
+using program::Remedy;
+using program::Transfer;
+
+namespace {
+
+PhaseId id_of(DraftId draft) { return {static_cast<std::uint32_t>(draft)}; }
+
+void replace(std::vector<BufferId>& list, BufferId from, BufferId to) {
+  for (BufferId& entry : list) {
+    entry = entry == from ? to : entry;
+  }
+}
+
+bool contains(const std::vector<BufferId>& list, BufferId buffer) {
+  return std::find(list.begin(), list.end(), buffer) != list.end();
+}
+
+// Positions in the order that touch a buffer, and those that write it.
+struct Touches {
+  std::vector<std::size_t> all;
+  std::vector<std::size_t> writes;
+};
+
+// What a remedy would do: computes phases again so that buffers need not live in between.
+struct Candidate {
+  std::string what;
+  std::string name;
+  std::int64_t freed = 0;   // bytes at the peak
+  std::int64_t cycles = 0;  // that it costs
+  std::vector<BufferId> dropped{};
+  std::vector<DraftId> again{};  // phases to do again, in order
+  std::size_t before = 0;      // position that needs the first dropped buffer again
+
+  // Fewer cycles per byte; then more bytes; candidates come in a fixed order, the first wins.
+  bool is_better_than(const Candidate& other) const {
+    __extension__ using Wide = __int128;
+    const Wide mine = static_cast<Wide>(cycles) * other.freed;
+    const Wide its = static_cast<Wide>(other.cycles) * freed;
+    return mine != its ? mine < its : freed > other.freed;
+  }
+};
+
+class Fitter {
+ public:
+  Fitter(Draft& draft, const Mesh& mesh, const machine::MachineModel& machine)
+      : draft_(draft), mesh_(mesh), machine_(machine) {}
+
+  Fit run(Bytes capacity) {
+    Fit fit;
+    Bytes target = capacity;
+    for (int round = 0; round < kMostRemedies; ++round) {
+      look();
+      fit.life = life_;
+      if (peak_.bytes <= target) {
+        fit.plan = plan_memory(draft_, life_);
+        if (fit.plan.peak <= capacity) {
+          fit.fits = true;
+          break;
+        }
+        // First fit leaves gaps: aim lower by what it missed.
+        target = target - (fit.plan.peak - capacity);
+      }
+      if (!apply_best()) {
+        break;
+      }
+    }
+    if (!fit.fits) {
+      look();
+      fit.life = life_;
+      fit.plan = plan_memory(draft_, life_);
+      fit.fits = fit.plan.peak <= capacity;
+    }
+    fit.remedies = std::move(remedies_);
+    return fit;
+  }
+
+ private:
+  static constexpr int kMostRemedies = 4000;
+
+  void look() {
+    life_ = lives(draft_);
+    peak_ = live_peak(draft_, life_);
+    touches_.assign(draft_.buffers.size(), {});
+    position_.assign(draft_.phases.size(), 0);
+    for (std::size_t at = 0; at < draft_.order.size(); ++at) {
+      const DraftPhase& phase = draft_.phases[draft_.order[at]];
+      position_[draft_.order[at]] = at;
+      std::set<BufferId> touched(phase.reads.begin(), phase.reads.end());
+      touched.insert(phase.writes.begin(), phase.writes.end());
+      for (const BufferId buffer : touched) {
+        touches_[buffer].all.push_back(at);
+      }
+      for (const BufferId buffer : phase.writes) {
+        touches_[buffer].writes.push_back(at);
+      }
+    }
+  }
+
+  bool lives_at_peak(BufferId buffer) const {
+    return life_[buffer].has_value() && life_[buffer]->first <= peak_.position &&
+           peak_.position <= life_[buffer]->last;
+  }
+
+  // The touch before and after the peak; nullopt if the peak is a touch or beyond them.
+  std::optional<std::pair<std::size_t, std::size_t>> gap(BufferId buffer) const {
+    const auto& all = touches_[buffer].all;
+    const auto after = std::lower_bound(all.begin(), all.end(), peak_.position);
+    if (draft_.buffers[buffer].is_pinned || after == all.begin() || after == all.end() ||
+        *after == peak_.position) {
+      return std::nullopt;
+    }
+    return std::pair{*std::prev(after), *after};
+  }
+
+  std::int64_t cycles_of(DraftId id) const {
+    const auto& body = draft_.phases[id].phase.body;
+    if (const auto* compute = std::get_if<Compute>(&body)) {
+      return cost::compute_time(*compute, machine_).cost.body().count();
+    }
+    if (const auto* transfer = std::get_if<Transfer>(&body)) {
+      return cost::transfer_time(*transfer, mesh_.replicas, machine_)
+          .cost.total(machine_.network.pace)
+          .count();
+    }
+    return 0;
+  }
+
+  bool apply_best() {
+    if (slice_best()) {
+      return true;
+    }
+    std::optional<Candidate> best;
+    const auto offer = [&best](const std::optional<Candidate>& one) {
+      if (one.has_value() && one->freed > 0 && (!best.has_value() || one->is_better_than(*best))) {
+        best = one;
+      }
+    };
+    for (BufferId buffer = 0; buffer < draft_.buffers.size(); ++buffer) {
+      offer(recompute(buffer));
+    }
+    if (!best.has_value()) {
+      for (const Candidate& one : checkpoints()) {
+        offer(one);
+      }
+    }
+    if (!best.has_value()) {
+      return false;
+    }
+    do_again(*best);
+    remedies_.push_back({best->what, best->name, Bytes(best->freed)});
+    return true;
+  }
+
+  // --- 1: copies that all nodes hold alike ---
+  bool slice_best() {
+    std::optional<BufferId> best;
+    std::int64_t most = 0;
+    for (BufferId buffer = 0; buffer < draft_.buffers.size(); ++buffer) {
+      const Buffer& one = draft_.buffers[buffer];
+      const std::int64_t copies = one.copies_y * one.copies_x;
+      if (copies < 2 || !gap(buffer).has_value()) {
+        continue;
+      }
+      const std::int64_t freed = one.bytes.count() - (one.bytes.count() + copies - 1) / copies;
+      if (freed > most) {
+        best = buffer;
+        most = freed;
+      }
+    }
+    // A share costs an all-gather: not for what one packet per node holds.
+    if (!best.has_value() || most < kLeastSliced) {
+      return false;
+    }
+    slice(*best, most);
+    return true;
+  }
+  static constexpr std::int64_t kLeastSliced = 1024;
+
+  void slice(BufferId buffer, std::int64_t freed) {
+    const auto [from, to] = *gap(buffer);
+    const Buffer whole = draft_.buffers[buffer];
+    const std::int64_t copies = whole.copies_y * whole.copies_x;
+    const BufferId share = draft_.buffers.size();
+    draft_.buffers.push_back({.name = whole.name + ":share",
+                              .bytes = Bytes((whole.bytes.count() + copies - 1) / copies)});
+    const BufferId again = draft_.buffers.size();
+    draft_.buffers.push_back({.name = whole.name + ":again", .bytes = whole.bytes});
+    const machine::Axis axis = whole.copies_y == 1   ? machine::Axis::Rows
+                               : whole.copies_x == 1 ? machine::Axis::Columns
+                                                     : machine::Axis::Both;
+    DraftPhase gather;
+    gather.phase.region = mesh_.region;
+    gather.phase.body = Transfer{.moves = {{.tensor = tensor_name(whole.name),
+                                            .region = mesh_.region,
+                                            .pattern = machine::all_gather(axis, whole.bytes)}}};
+    gather.phase.reads = {tensor_name(whole.name)};
+    gather.phase.after = {id_of(draft_.order[from])};
+    gather.reads = {share};
+    gather.writes = {again};
+    const DraftId added = draft_.phases.size();
+    draft_.phases[draft_.order[from]].writes.push_back(share);
+    draft_.phases.push_back(std::move(gather));
+    for (std::size_t at = to; at < draft_.order.size(); ++at) {
+      redirect(draft_.order[at], buffer, again, added);
+    }
+    draft_.order.insert(draft_.order.begin() + static_cast<std::ptrdiff_t>(to), added);
+    remedies_.push_back({"slice", whole.name, Bytes(freed)});
+  }
+
+  static std::string tensor_name(const std::string& buffer) {
+    return buffer.substr(0, buffer.find(':'));
+  }
+
+  void redirect(DraftId reader, BufferId from, BufferId to, DraftId maker) {
+    DraftPhase& phase = draft_.phases[reader];
+    if (!contains(phase.reads, from) && !contains(phase.writes, from)) {
+      return;
+    }
+    replace(phase.reads, from, to);
+    replace(phase.writes, from, to);
+    phase.phase.after.push_back(id_of(maker));
+  }
+
+  // --- 2: element-wise results and norms ---
+  // The phase that made the buffer and the transfers that fed it, to be done again after the peak.
+  std::optional<Candidate> recompute(BufferId buffer) const {
+    const auto around = gap(buffer);
+    if (!around.has_value() || touches_[buffer].writes.size() != 1) {
+      return std::nullopt;
+    }
+    const DraftId maker = draft_.order[touches_[buffer].writes.front()];
+    const auto* compute = std::get_if<Compute>(&draft_.phases[maker].phase.body);
+    if (compute == nullptr || !compute->work.matrix.empty() || compute->is_recomputed ||
+        !compute->pipelined.empty()) {
+      return std::nullopt;
+    }
+    Candidate out{.what = "recompute", .name = draft_.buffers[buffer].name};
+    out.dropped = {buffer};
+    out.before = around->second;
+    for (const BufferId read : draft_.phases[maker].reads) {
+      if (const auto feeder = fetched_by(read)) {
+        if (!add_again(*feeder, out)) {
+          return std::nullopt;
+        }
+      }
+    }
+    if (!add_again(maker, out)) {
+      return std::nullopt;
+    }
+    out.freed += draft_.buffers[buffer].bytes.count();
+    return out;
+  }
+
+  // The transfer that brought a copy; nullopt for buffers that hold values.
+  std::optional<DraftId> fetched_by(BufferId buffer) const {
+    if (touches_[buffer].writes.size() != 1) {
+      return std::nullopt;
+    }
+    const DraftId maker = draft_.order[touches_[buffer].writes.front()];
+    const bool is_transfer = std::holds_alternative<Transfer>(draft_.phases[maker].phase.body);
+    return is_transfer && draft_.buffers[buffer].name.find(":fetched") != std::string::npos
+               ? std::optional(maker)
+               : std::nullopt;
+  }
+
+  // Adds a phase to do again; what it reads from outside has to stay until then. False if a leaf
+  // that it reads is overwritten in between.
+  bool add_again(DraftId id, Candidate& out) const {
+    std::set<BufferId> made;
+    for (const DraftId earlier : out.again) {
+      made.insert(draft_.phases[earlier].writes.begin(), draft_.phases[earlier].writes.end());
+    }
+    for (const BufferId read : draft_.phases[id].reads) {
+      if (made.contains(read) || contains(out.dropped, read)) {
+        continue;
+      }
+      const auto& writes = touches_[read].writes;
+      const std::size_t done = position_[id];
+      const bool is_overwritten = std::any_of(writes.begin(), writes.end(), [&](std::size_t at) {
+        return at > done && at < out.before;
+      });
+      if (is_overwritten) {
+        return false;
+      }
+      if (!lives_at_peak(read)) {
+        out.freed -= draft_.buffers[read].bytes.count();
+      }
+    }
+    out.again.push_back(id);
+    out.cycles += cycles_of(id);
+    return true;
+  }
+
+  // --- 3: whole blocks of the forward part ---
+  std::vector<Candidate> checkpoints() const {
+    std::vector<Candidate> out;
+    std::size_t at = 0;
+    while (at < draft_.order.size()) {
+      const DraftPhase& first = draft_.phases[draft_.order[at]];
+      std::size_t end = at + 1;
+      while (end < draft_.order.size() && draft_.phases[draft_.order[end]].is_forward &&
+             draft_.phases[draft_.order[end]].block == first.block) {
+        ++end;
+      }
+      if (first.is_forward && !first.block.empty() && end > at + 1) {
+        if (auto one = checkpoint(at, end)) {
+          out.push_back(std::move(*one));
+        }
+      }
+      at = end;
+    }
+    return out;
+  }
+
+  std::optional<Candidate> checkpoint(std::size_t begin, std::size_t end) const {
+    Candidate out{.what = "checkpoint", .name = draft_.phases[draft_.order[begin]].block};
+    std::set<BufferId> made;
+    for (std::size_t at = begin; at < end; ++at) {
+      const DraftPhase& phase = draft_.phases[draft_.order[at]];
+      const auto* compute = std::get_if<Compute>(&phase.phase.body);
+      if (compute != nullptr && compute->is_recomputed) {
+        return std::nullopt;
+      }
+      made.insert(phase.writes.begin(), phase.writes.end());
+    }
+    out.before = draft_.order.size();
+    std::int64_t dropped = 0;
+    for (const BufferId buffer : made) {
+      const auto around = gap(buffer);
+      if (around.has_value() && !draft_.phases[draft_.order[around->second]].is_forward) {
+        out.dropped.push_back(buffer);
+        out.before = std::min(out.before, around->second);
+        dropped += draft_.buffers[buffer].bytes.count();
+      }
+    }
+    if (out.dropped.empty()) {
+      return std::nullopt;
+    }
+    // A buffer that is needed both before and after `before` would have to be two.
+    for (std::size_t at = begin; at < end; ++at) {
+      if (!add_again(draft_.order[at], out)) {
+        return std::nullopt;
+      }
+    }
+    out.freed += dropped;
+    return out;
+  }
+
+  // --- doing it ---
+  void do_again(const Candidate& what) {
+    std::map<BufferId, BufferId> renamed;
+    std::map<DraftId, DraftId> cloned;
+    std::vector<DraftId> clones;
+    for (const DraftId id : what.again) {
+      DraftPhase clone = draft_.phases[id];
+      clone.is_forward = false;
+      clone.block.clear();
+      clone.beside.reset();
+      for (BufferId& read : clone.reads) {
+        read = renamed.contains(read) ? renamed.at(read) : read;
+      }
+      for (BufferId& written : clone.writes) {
+        if (!renamed.contains(written)) {
+          Buffer copy = draft_.buffers[written];
+          copy.name += ":again";
+          copy.is_pinned = false;
+          renamed[written] = draft_.buffers.size();
+          draft_.buffers.push_back(std::move(copy));
+        }
+        written = renamed.at(written);
+      }
+      for (PhaseId& before : clone.phase.after) {
+        before = cloned.contains(before.index) ? id_of(cloned.at(before.index)) : before;
+      }
+      // It starts where it is needed, not as soon as it could.
+      clone.phase.after.push_back(id_of(draft_.order[what.before - 1]));
+      if (auto* compute = std::get_if<Compute>(&clone.phase.body)) {
+        compute->is_recomputed = true;
+        for (PhaseId& source : compute->pipelined) {
+          source = cloned.contains(source.index) ? id_of(cloned.at(source.index)) : source;
+        }
+      }
+      cloned[id] = draft_.phases.size();
+      clones.push_back(draft_.phases.size());
+      draft_.phases.push_back(std::move(clone));
+    }
+    for (std::size_t at = what.before; at < draft_.order.size(); ++at) {
+      for (const BufferId buffer : what.dropped) {
+        redirect(draft_.order[at], buffer, renamed.at(buffer), clones.back());
+      }
+    }
+    draft_.order.insert(draft_.order.begin() + static_cast<std::ptrdiff_t>(what.before),
+                        clones.begin(), clones.end());
+  }
+
+  Draft& draft_;
+  const Mesh& mesh_;
+  const machine::MachineModel& machine_;
+  std::vector<std::optional<Life>> life_;
+  Peak peak_;
+  std::vector<Touches> touches_;
+  std::vector<std::size_t> position_;  // by draft
+  std::vector<Remedy> remedies_;
+};
+
+}  // namespace
+
+Fit make_fit(Draft& draft, Bytes capacity, const Mesh& mesh, const machine::MachineModel& machine) {
+  return Fitter(draft, mesh, machine).run(capacity);
+}
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,404 @@
+#include "dojo/place/internal/rules.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <string_view>
+
+namespace dojo::place::internal {
+
+using graph::Affine;
+using graph::BodyClass;
+using graph::LoopKind;
+using graph::Operand;
+using graph::OpGroup;
+using graph::Shape;
+using graph::Stage;
+using graph::TensorKind;
+using program::Axis;
+using program::AxisCut;
+using program::AxisState;
+using program::cut;
+using program::kAxes;
+using program::Layout;
+using program::Sharing;
+
+namespace {
+
+constexpr std::int64_t kMatrixQuantum = 8;  // of the matrix unit's m and n
+constexpr std::int64_t kVectorBytes = 64;   // shares of vectors start at whole ones
+
+// Blocks of the dimension on the axis, if they keep at least half of it busy.
+std::optional<AxisState> at_least_half(Axis axis, const Shape& shape, std::size_t dimension,
+                                       const Mesh& mesh) {
+  if (dimension >= shape.size()) {
+    return std::nullopt;
+  }
+  const AxisCut blocks = cut(axis, shape[dimension], mesh.places(axis), kMatrixQuantum);
+  if (blocks.parts < 2 || blocks.parts * 2 < mesh.places(axis)) {
+    return std::nullopt;
+  }
+  return program::sliced(static_cast<int>(dimension), blocks);
+}
+
+}  // namespace
+
+Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool is_looked_up) {
+  Layout layout;
+  const std::array<Axis, 2> order =
+      is_looked_up ? std::array{Axis::NodeY, Axis::NodeX} : std::array{Axis::NodeX, Axis::NodeY};
+  if (shape.size() >= 2) {
+    for (std::size_t dim = 0; dim < order.size(); ++dim) {
+      if (const auto state = at_least_half(order[dim], shape, dim, mesh)) {
+        layout[order[dim]] = *state;
+      }
+    }
+  }
+  std::int64_t elements = graph::element_count(program::slice_shape(layout, shape));
+  const std::int64_t quantum = std::max<std::int64_t>(1, kVectorBytes / bytes_of(format));
+  for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+    if (layout[axis].sharing == Sharing::Replicated && mesh.places(axis) > 1) {
+      const AxisCut share = cut(axis, elements, mesh.places(axis), quantum);
+      if (share.parts > 1) {
+        layout[axis] = program::flat(share.parts, share.block);
+        elements = share.block;
+      }
+    }
+  }
+  return layout;
+}
+
+Layout input_layout(const Shape& shape, const Mesh& mesh) {
+  Layout layout;
+  if (shape.empty() || shape.front() != mesh.replicas.batch) {
+    return layout;
+  }
+  if (mesh.replicas.count > 1) {
+    layout[Axis::Replica] =
+        program::sliced(0, {Axis::Replica, mesh.replicas.count, mesh.replicas.block});
+  }
+  const auto spread = [&](Axis axis, std::size_t dimension) {
+    const AxisCut blocks = cut(axis, shape[dimension], mesh.places(axis), 1);
+    if (blocks.parts > 1) {
+      layout[axis] = program::sliced(static_cast<int>(dimension), blocks);
+    }
+  };
+  if (shape.size() >= 4) {
+    spread(Axis::NodeY, shape.size() - 2);
+    spread(Axis::NodeX, shape.size() - 1);
+  } else if (shape.size() >= 2) {
+    spread(Axis::NodeY, 1);
+  }
+  return layout;
+}
+
+namespace {
+
+// One candidate of a class rule: a loop and the grain of its blocks.
+struct Wish {
+  int loop = 0;
+  std::int64_t quantum = 1;
+  std::int64_t least_block = 1;
+};
+
+// Reads an op's stages and fills the axes of its split.
+class Chooser {
+ public:
+  Chooser(graph::LoopNest nest, const OpView& op, const Mesh& mesh)
+      : split_(std::move(nest)), op_(op), mesh_(mesh) {}
+
+  SplitNest choose() {
+    if (is_whole()) {
+      return std::move(split_);
+    }
+    follow_batch();
+    if (op_.info->group == OpGroup::Matrix) {
+      choose_matrix();
+    } else if (op_.info->group == OpGroup::Pool) {
+      wish(Axis::NodeY, loops({"y", "h", "n"}));
+      wish(Axis::NodeX, loops({"x", "w", "c"}));
+    } else if (op_.info->group == OpGroup::Indexing && op_.target.has_value()) {
+      follow_output(*op_.target);
+    } else if (op_.info->group == OpGroup::Indexing && follow_table()) {
+      return std::move(split_);
+    } else if (!follow_operand()) {
+      spread();
+    }
+    return std::move(split_);
+  }
+
+ private:
+  const graph::LoopNest& nest() const { return split_.nest(); }
+
+  bool is_whole() const {
+    return std::any_of(nest().stages.begin(), nest().stages.end(),
+                       [](const Stage& stage) { return stage.body == BodyClass::Whole; });
+  }
+
+  // The first reading of an operand that is an affine map of loops.
+  const Operand* reading(int input) const {
+    for (const Stage& stage : nest().stages) {
+      for (const Operand& operand : stage.operands) {
+        if (operand.use == graph::OperandUse::Read && operand.tensor.kind == TensorKind::Input &&
+            operand.tensor.index == input) {
+          return &operand;
+        }
+      }
+    }
+    return nullptr;
+  }
+
+  // Takes over an operand's slices along one axis. False if its loops do not allow it.
+  bool follow(Axis axis, const OperandView& view) {
+    const AxisState& state = view.layout[axis];
+    const Operand* const operand = reading(view.input);
+    if (state.sharing != Sharing::Sliced || operand == nullptr) {
+      return false;
+    }
+    const auto found = loop_of_slice(
+        split_, operand->access[static_cast<std::size_t>(state.dimension)], axis, state.block);
+    return found.has_value() && split_.assign(axis, found->loop, found->block);
+  }
+
+  // The loop that carries the samples of the first operand that has any.
+  void follow_batch() {
+    for (const OperandView& view : op_.operands) {
+      if (!view.is_elsewhere && follow(Axis::Replica, view)) {
+        return;
+      }
+    }
+  }
+
+  // The first of the wishes that keeps half of the axis busy, else the one that keeps most.
+  void wish(Axis axis, const std::vector<Wish>& wishes) {
+    std::optional<Wish> best;
+    std::int64_t best_parts = 1;
+    for (const Wish& each : wishes) {
+      SplitNest trial = split_;
+      const std::int64_t block = block_of(axis, each);
+      if (!trial.assign(axis, each.loop, block)) {
+        continue;
+      }
+      const std::int64_t parts = trial.on(axis)->cut.parts;
+      if (parts > best_parts) {
+        best = each;
+        best_parts = parts;
+      }
+      if (parts * 2 >= mesh_.places(axis)) {
+        break;
+      }
+    }
+    if (best.has_value()) {
+      split_.assign(axis, best->loop, block_of(axis, *best));
+    }
+  }
+
+  std::int64_t block_of(Axis axis, const Wish& each) const {
+    const std::int64_t extent = split_.extent_at(axis, each.loop);
+    const std::int64_t block = cut(axis, extent, mesh_.places(axis), each.quantum).block;
+    return std::max(block, each.least_block);
+  }
+
+  std::vector<Wish> loops(std::initializer_list<std::string_view> names,
+                          std::int64_t quantum = 1) const {
+    std::vector<Wish> out;
+    for (const std::string_view name : names) {
+      if (const auto loop = nest().loop_named(name)) {
+        out.push_back({*loop, quantum, 1});
+      }
+    }
+    return out;
+  }
+
+  void choose_matrix() {
+    const std::string_view name = op_.info->name;
+    if (name == "dojo.conv_weight_grad") {
+      choose_weight_gradient();
+    } else if (name.find("conv") != std::string_view::npos) {
+      wish(Axis::NodeY, loops({"y", "h", "n"}));
+      std::vector<Wish> columns = loops({"x", "w"});
+      for (const Wish& channels : loops({"o", "c"}, kMatrixQuantum)) {
+        if (is_parallel(channels.loop)) {
+          columns.push_back(channels);
+        }
+      }
+      for (const Wish& groups : loops({"g", "n"})) {
+        columns.push_back(groups);
+      }
+      wish(Axis::NodeX, columns);
+    } else if (op_.makes_weight_gradient) {  // as the weight lies: its first dimension over node.x
+      wish(Axis::NodeX, loops({"m"}, kMatrixQuantum));
+      wish(Axis::NodeY, loops({"n"}, kMatrixQuantum));
+    } else {
+      std::vector<Wish> rows = loops({"b"});
+      const std::vector<Wish> m = loops({"m"}, kMatrixQuantum);
+      rows.insert(rows.end(), m.begin(), m.end());
+      wish(Axis::NodeY, rows);
+      const bool is_batched = split_.on(Axis::NodeY).has_value() && !m.empty() &&
+                              split_.on(Axis::NodeY)->loop != m.front().loop;
+      wish(Axis::NodeX,
+           is_batched ? loops({"m", "n"}, kMatrixQuantum) : loops({"n", "m"}, kMatrixQuantum));
+    }
+  }
+
+  bool is_parallel(int loop) const {
+    return graph::kind_of(nest().stages.front(), loop) == LoopKind::Parallel;
+  }
+
+  // The rows of the map where they lie, if a part keeps enough of the sum; else channels, so that
+  // nothing is cut. Output channels over node.x, as the weight lies.
+  void choose_weight_gradient() {
+    wish(Axis::NodeX, loops({"o", "g"}, kMatrixQuantum));
+    std::vector<Wish> rows = loops({"y"});
+    for (Wish& row : rows) {
+      std::int64_t others = 1;
+      for (const graph::StageLoop& loop : nest().stages.front().loops) {
+        if (loop.kind == LoopKind::Reduce && loop.loop != row.loop) {
+          others *= split_.local_extent(loop.loop);
+        }
+      }
+      row.least_block = (kLeastReducePoints + others - 1) / std::max<std::int64_t>(1, others);
+    }
+    for (const Wish& channels : loops({"c"}, kMatrixQuantum)) {
+      rows.push_back(channels);
+    }
+    wish(Axis::NodeY, rows);
+  }
+
+  // An embedding: the table stays where it is, its rows are looked up by their owners; only the
+  // dimensions that are not looked up follow it.
+  bool follow_table() {
+    bool is_table = false;
+    for (const OperandView& view : op_.operands) {
+      const Operand* const operand = reading(view.input);
+      const bool is_indexed =
+          operand != nullptr &&
+          std::any_of(operand->access.begin(), operand->access.end(), [](const auto& access) {
+            return std::holds_alternative<graph::Indexed>(access);
+          });
+      if (is_indexed && !is_table) {
+        is_table = true;
+        for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+          follow(axis, view);
+        }
+      }
+    }
+    return is_table && (split_.on(Axis::NodeY).has_value() || split_.on(Axis::NodeX).has_value());
+  }
+
+  // Takes over how one operand lies: the fused one if there is one, else the first that is sliced
+  // and as large as any.
+  bool follow_operand() {
+    const OperandView* leader = nullptr;
+    std::int64_t leader_size = 0;
+    for (const OperandView& view : op_.operands) {
+      const Operand* const operand = reading(view.input);
+      if (operand == nullptr || view.is_elsewhere) {
+        continue;
+      }
+      const bool is_spread = view.layout[Axis::NodeY].sharing != Sharing::Replicated ||
+                             view.layout[Axis::NodeX].sharing != Sharing::Replicated;
+      const std::int64_t size = graph::element_count(operand->shape);
+      if (view.is_fused) {
+        leader = &view;
+        break;
+      }
+      if (is_spread && size > leader_size) {
+        leader = &view;
+        leader_size = size;
+      }
+    }
+    if (leader == nullptr) {
+      return false;
+    }
+    bool has_any = false;
+    for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+      has_any = follow(axis, *leader) || has_any;
+    }
+    if (leader->layout.has(Sharing::Flat) && is_pointwise(nest())) {
+      for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+        if (leader->layout[axis].sharing == Sharing::Flat) {
+          split_.assign_flat(axis, leader->layout[axis]);
+          has_any = true;
+        }
+      }
+    }
+    return has_any || leader->is_fused;
+  }
+
+  void follow_output(const Layout& layout) {
+    const Stage& stage = nest().stages.back();
+    for (const Operand& operand : stage.operands) {
+      if (operand.use != graph::OperandUse::Write) {
+        continue;
+      }
+      for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+        if (layout[axis].sharing == Sharing::Sliced) {
+          const auto found = loop_of_slice(
+              split_, operand.access[static_cast<std::size_t>(layout[axis].dimension)], axis,
+              layout[axis].block);
+          if (found.has_value()) {
+            split_.assign(axis, found->loop, found->block);
+          }
+        }
+      }
+      return;
+    }
+  }
+
+  // Nothing to follow: parallel loops from the front to node.y, from the back to node.x, if there
+  // is at least a vector for every node.
+  void spread() {
+    std::int64_t results = 1;
+    std::vector<Wish> wishes;
+    for (const graph::StageLoop& loop : nest().stages.front().loops) {
+      if (loop.kind == LoopKind::Parallel) {
+        results *= split_.local_extent(loop.loop);
+        wishes.push_back({loop.loop, 1, 1});
+      }
+    }
+    if (results < 16 * mesh_.nodes()) {
+      return;
+    }
+    wish(Axis::NodeY, wishes);
+    std::reverse(wishes.begin(), wishes.end());
+    wish(Axis::NodeX, wishes);
+  }
+
+  SplitNest split_;
+  const OpView& op_;
+  const Mesh& mesh_;
+};
+
+}  // namespace
+
+SplitNest choose_split(graph::LoopNest nest, const OpView& op, const Mesh& mesh) {
+  return Chooser(std::move(nest), op, mesh).choose();
+}
+
+SplitNest split_for_output(graph::LoopNest nest, const Layout& layout) {
+  SplitNest split(std::move(nest));
+  for (const Stage& stage : split.nest().stages) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.use != graph::OperandUse::Write || operand.tensor.kind != TensorKind::Output ||
+          operand.tensor.index != 0) {
+        continue;
+      }
+      for (const Axis axis : kAxes) {
+        const AxisState& state = layout[axis];
+        if (state.sharing != Sharing::Sliced) {
+          continue;
+        }
+        const auto found = loop_of_slice(
+            split, operand.access[static_cast<std::size_t>(state.dimension)], axis, state.block);
+        if (found.has_value()) {
+          split.assign(axis, found->loop, found->block);
+        }
+      }
+      return split;
+    }
+  }
+  return split;
+}
+
+}  // namespace dojo::place::internal

@@ -1,0 +1,348 @@
+#include "dojo/place/place.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "dojo/base/text.h"
+#include "dojo/place/internal/draft.h"
+#include "dojo/place/internal/layout_plan.h"
+#include "dojo/place/internal/memory.h"
+#include "dojo/place/internal/mesh.h"
+#include "dojo/place/internal/remedies.h"
+
+namespace dojo::place {
+
+using graph::Graph;
+using internal::BufferId;
+using internal::Draft;
+using internal::DraftId;
+using internal::DraftPhase;
+using internal::Fit;
+using internal::LayoutPlan;
+using internal::Mesh;
+using machine::MachineModel;
+using program::Program;
+
+namespace {
+
+// One mesh with everything planned.
+struct Plan {
+  Mesh mesh;
+  LayoutPlan layouts;
+  Draft draft;
+  Fit fit;
+};
+
+Bytes pinned_bytes(const Draft& draft) {
+  Bytes sum{};
+  for (const internal::Buffer& buffer : draft.buffers) {
+    sum += buffer.is_pinned ? buffer.bytes : Bytes(0);
+  }
+  return sum;
+}
+
+Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts) {
+  Bytes sum{};
+  for (std::size_t i = 0; i < graph.values.size(); ++i) {
+    const graph::Value& value = graph.values[i];
+    const bool is_state = value.kind == graph::ValueKind::Weight ||
+                          value.kind == graph::ValueKind::State ||
+                          value.kind == graph::ValueKind::Buffer;
+    if (is_state) {
+      sum += program::slice_bytes(layouts.held[i], value.shape, value.format);
+    }
+  }
+  return sum;
+}
+
+Bytes capacity_of(const MachineModel& machine) { return machine.node.sram - machine.node.code; }
+
+// Wide panels first; then the published buffers' size, then half, then the remedies.
+void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
+  const Bytes buffers = machine.node.buffers;
+  const std::array<Bytes, 3> budgets{2 * buffers, buffers, Bytes(buffers.count() / 2)};
+  for (const Bytes budget : budgets) {
+    plan.draft = internal::draft_phases(graph, plan.layouts, plan.mesh, machine, budget);
+    plan.fit.life = internal::lives(plan.draft);
+    plan.fit.plan = internal::plan_memory(plan.draft, plan.fit.life);
+    plan.fit.fits = plan.fit.plan.peak <= capacity_of(machine);
+    if (plan.fit.fits) {
+      if (budget < budgets.front()) {
+        plan.fit.remedies.push_back({"panels", "", budgets.front() - budget});
+      }
+      return;
+    }
+  }
+  plan.fit = internal::make_fit(plan.draft, capacity_of(machine), plan.mesh, machine);
+  plan.fit.remedies.insert(plan.fit.remedies.begin(),
+                           {"panels", "", budgets.front() - budgets.back()});
+}
+
+Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& plan) {
+  const std::int64_t has = machine.node.sram.count();
+  const std::int64_t code = machine.node.code.count();
+  const std::int64_t needs = plan.fit.plan.peak.count() + code;
+  const std::int64_t fixed = pinned_bytes(plan.draft).count();
+  const program::Replicas& replicas = plan.mesh.replicas;
+  const double per_sample = static_cast<double>(plan.fit.plan.peak.count() - fixed) /
+                            static_cast<double>(std::max<std::int64_t>(1, replicas.block));
+  const auto samples = static_cast<std::int64_t>(
+      static_cast<double>(capacity_of(machine).count() - fixed) / std::max(1.0, per_sample));
+  const std::string nearest =
+      samples >= 1 && samples < replicas.block
+          ? fmt::format("a batch of {} (now {})", samples * replicas.available, replicas.batch)
+          : fmt::format("a machine with {:.1f} times as many nodes, or {} KB of SRAM per node",
+                        static_cast<double>(needs - code) / static_cast<double>(has - code),
+                        (needs + 999) / 1000);
+  return Error{ErrorKind::DoesNotFit,
+               fmt::format("graph {} does not fit machine {}: it needs {} KB per node with one "
+                           "replica on {}x{} dies, a node has {} KB; nearest setting that fits: {}",
+                           quoted(graph.name), machine.name, (needs + 999) / 1000,
+                           replicas.dies.rows, replicas.dies.columns, has / 1000, nearest)};
+}
+
+Result<Plan> make_plan(const Graph& graph, const MachineModel& machine) {
+  if (!graph.is_lowered()) {
+    return Error{
+        ErrorKind::InvalidInput,
+        fmt::format("graph {} is not lowered: give a recipe (--recipe)", quoted(graph.name))};
+  }
+  std::optional<Plan> last;
+  std::int64_t refused = 0;
+  const std::vector<Mesh> meshes = internal::meshes(machine, internal::global_batch(graph));
+  for (std::size_t i = 0; i < meshes.size(); ++i) {
+    Plan plan{.mesh = meshes[i],
+              .layouts = internal::plan_layouts(graph, meshes[i]),
+              .draft = {},
+              .fit = {}};
+    const bool has_room = state_bytes(graph, plan.layouts) <= machine.node.tensor_sram();
+    if (!has_room && i + 1 < meshes.size()) {
+      continue;
+    }
+    plan_phases(graph, machine, plan);
+    if (plan.fit.fits) {
+      if (refused > 0) {
+        plan.fit.remedies.insert(
+            plan.fit.remedies.begin(),
+            {"replica", fmt::format("{} dies", plan.mesh.replicas.dies.count()), Bytes(0)});
+      }
+      return plan;
+    }
+    ++refused;
+    last = std::move(plan);
+  }
+  return does_not_fit(graph, machine, *last);
+}
+
+// --- numbering ---
+enum class Kind : std::uint8_t { Compute, Transfer, Ingest };
+
+Kind kind_of(const DraftPhase& phase) { return static_cast<Kind>(phase.phase.body.index()); }
+
+// Last phases that touched some bytes, by kind; phases of one kind run one after the other, so the
+// last of each stands for all.
+struct LastTouch {
+  std::array<std::optional<std::size_t>, 3> position{};
+
+  void note(Kind kind, std::size_t at) {
+    auto& last = position[static_cast<std::size_t>(kind)];
+    last = std::max(last.value_or(0), at);
+  }
+  void add_others(Kind kind, std::size_t before, std::set<std::uint32_t>& after) const {
+    for (std::size_t other = 0; other < position.size(); ++other) {
+      if (other != static_cast<std::size_t>(kind) && position[other].has_value() &&
+          *position[other] < before) {
+        after.insert(static_cast<std::uint32_t>(*position[other]));
+      }
+    }
+  }
+};
+
+// Waits that the memory plan makes: whoever writes bytes waits for all that used them before.
+class Waits {
+ public:
+  Waits(const Draft& draft, const Fit& fit)
+      : draft_(draft), fit_(fit), by_buffer_(draft.buffers.size()) {
+    for (std::size_t at = 0; at < draft.order.size(); ++at) {
+      const DraftPhase& phase = draft.phases[draft.order[at]];
+      for (const auto* list : {&phase.reads, &phase.writes}) {
+        for (const BufferId buffer : *list) {
+          by_buffer_[buffer].note(kind_of(phase), at);
+        }
+      }
+    }
+    for (BufferId buffer = 0; buffer < draft.buffers.size(); ++buffer) {
+      if (fit.life[buffer].has_value() && draft.buffers[buffer].bytes > Bytes(0)) {
+        by_offset_.push_back(buffer);
+      }
+    }
+    std::stable_sort(by_offset_.begin(), by_offset_.end(), [&](BufferId a, BufferId b) {
+      return *fit.plan.offset[a] < *fit.plan.offset[b];
+    });
+  }
+
+  // For the phase at a position that is the first to write the buffer.
+  void of_reuse(BufferId buffer, std::size_t at, std::set<std::uint32_t>& after) const {
+    const Bytes begin = *fit_.plan.offset[buffer];
+    const Bytes end = begin + draft_.buffers[buffer].bytes;
+    const Kind kind = kind_of(draft_.phases[draft_.order[at]]);
+    for (const BufferId other : by_offset_) {
+      if (*fit_.plan.offset[other] >= end) {
+        break;
+      }
+      const bool overlaps = *fit_.plan.offset[other] + draft_.buffers[other].bytes > begin;
+      if (other != buffer && overlaps && fit_.life[other]->last < fit_.life[buffer]->first) {
+        by_buffer_[other].add_others(kind, at, after);
+      }
+    }
+  }
+
+ private:
+  const Draft& draft_;
+  const Fit& fit_;
+  std::vector<LastTouch> by_buffer_;
+  std::vector<BufferId> by_offset_;
+};
+
+std::vector<program::Phase> number_phases(const Draft& draft, const Fit& fit) {
+  std::vector<std::uint32_t> number(draft.phases.size(), 0);
+  for (std::size_t at = 0; at < draft.order.size(); ++at) {
+    number[draft.order[at]] = static_cast<std::uint32_t>(at);
+  }
+  const Waits waits(draft, fit);
+  std::vector<LastTouch> so_far(draft.buffers.size());
+  std::vector<bool> is_written(draft.buffers.size(), false);
+  std::vector<program::Phase> phases;
+  for (std::size_t at = 0; at < draft.order.size(); ++at) {
+    const DraftPhase& from = draft.phases[draft.order[at]];
+    program::Phase phase = from.phase;
+    std::set<std::uint32_t> after;
+    for (const PhaseId before : phase.after) {
+      after.insert(number[before.index]);
+    }
+    for (const BufferId buffer : from.writes) {
+      so_far[buffer].add_others(kind_of(from), at, after);
+      if (!is_written[buffer]) {
+        waits.of_reuse(buffer, at, after);
+        is_written[buffer] = true;
+      }
+    }
+    for (const auto* list : {&from.reads, &from.writes}) {
+      for (const BufferId buffer : *list) {
+        so_far[buffer].note(kind_of(from), at);
+      }
+    }
+    phase.after.clear();
+    for (const std::uint32_t one : after) {
+      phase.after.push_back({one});
+    }
+    if (auto* compute = std::get_if<program::Compute>(&phase.body)) {
+      for (PhaseId& source : compute->pipelined) {
+        source = {number[source.index]};
+      }
+      std::sort(compute->pipelined.begin(), compute->pipelined.end());
+    }
+    phases.push_back(std::move(phase));
+  }
+  return phases;
+}
+
+Program make_program(const Graph& graph, const MachineModel& machine, Plan plan) {
+  Program program;
+  program.name = graph.name;
+  program.graph_sha256 = graph::graph_sha256(graph);
+  program.machine = machine.name;
+  program.machine_digest = machine.digest;
+  program.replicas = plan.mesh.replicas;
+  program.reserved = machine.node.code;
+  program.phases = number_phases(plan.draft, plan.fit);
+  for (BufferId buffer = 0; buffer < plan.draft.buffers.size(); ++buffer) {
+    const auto& life = plan.fit.life[buffer];
+    if (life.has_value()) {
+      program.memory.push_back({.tensor = plan.draft.buffers[buffer].name,
+                                .offset = *plan.fit.plan.offset[buffer],
+                                .bytes = plan.draft.buffers[buffer].bytes,
+                                .first = {static_cast<std::uint32_t>(life->first)},
+                                .last = {static_cast<std::uint32_t>(life->last)}});
+    }
+  }
+  std::stable_sort(program.memory.begin(), program.memory.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  program.remedies = std::move(plan.fit.remedies);
+  return program;
+}
+
+std::vector<OpCuts> cuts_of(const LayoutPlan& layouts) {
+  std::vector<OpCuts> out;
+  for (std::uint32_t i = 0; i < layouts.ops.size(); ++i) {
+    const internal::SplitNest& split = layouts.ops[i].split;
+    std::vector<graph::ReduceCut> cuts = program::reduction_cuts(split.nest(), split.split());
+    if (!cuts.empty()) {
+      out.push_back({OpId{i}, std::move(cuts)});
+    }
+  }
+  return out;
+}
+
+std::string describe(const std::vector<graph::ReduceCut>& cuts) {
+  std::string text = "{";
+  for (const graph::ReduceCut& one : cuts) {
+    text += fmt::format("{}{}:{}x{}", text.size() > 1 ? ", " : "", one.loop, one.parts, one.block);
+  }
+  return text + "}";
+}
+
+// The Graph's own cuts against those of the plan.
+Result<void> check_cuts(const Graph& graph, const MachineModel& machine,
+                        const std::vector<OpCuts>& wanted) {
+  auto next = wanted.begin();
+  for (std::uint32_t i = 0; i < graph.ops.size(); ++i) {
+    const bool is_cut = next != wanted.end() && next->op.index == i;
+    const std::vector<graph::ReduceCut> none;
+    const std::vector<graph::ReduceCut>& cuts = is_cut ? next->cuts : none;
+    if (graph.ops[i].k_parts != cuts) {
+      return Error{
+          ErrorKind::InvalidInput,
+          fmt::format("graph {} is lowered for machine {}, not {}: {} of module {} has "
+                      "k_parts={}, here it is {}; use --relower",
+                      quoted(graph.name), quoted(graph.lowering->machine), quoted(machine.name),
+                      graph.ops[i].info->name, quoted(graph.ops[i].module),
+                      describe(graph.ops[i].k_parts), describe(cuts))};
+    }
+    if (is_cut) {
+      ++next;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<OpCuts>> propose_reduction_cuts(const Graph& graph,
+                                                   const MachineModel& machine) {
+  DOJO_TRY(const Plan plan, make_plan(graph, machine));
+  return cuts_of(plan.layouts);
+}
+
+Result<void> cut_reductions(Graph& graph, const MachineModel& machine) {
+  DOJO_TRY(std::vector<OpCuts> cuts, propose_reduction_cuts(graph, machine));
+  for (graph::Op& op : graph.ops) {
+    op.k_parts.clear();
+  }
+  for (OpCuts& one : cuts) {
+    graph.ops[one.op.index].k_parts = std::move(one.cuts);
+  }
+  graph.lowering->machine = machine.name;
+  return {};
+}
+
+Result<Program> place(const Graph& graph, const MachineModel& machine) {
+  DOJO_TRY(Plan plan, make_plan(graph, machine));
+  DOJO_TRY_VOID(check_cuts(graph, machine, cuts_of(plan.layouts)));
+  return make_program(graph, machine, std::move(plan));
+}
+
+}  // namespace dojo::place
