@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "dojo/base/text.h"
+#include "dojo/graph/internal/op_classes.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/graph/text.h"
 
@@ -226,6 +227,13 @@ class Verifier {
       fail_op(id, fmt::format("%{} is {}, expected {}", value.name,
                               print_type(value.format, value.shape),
                               print_type(inferred->format, inferred->shape)));
+      return;
+    }
+    const Op& op = graph_.ops[id.index];
+    if (is_move(op) && !value.is_fused && value.format != graph_.value(*op.inputs[0]).format) {
+      fail_op(id, fmt::format("only moves elements, so %{} must be fused or keep the format {}: "
+                              "dojo.convert changes formats",
+                              value.name, info(graph_.value(*op.inputs[0]).format).name));
     }
   }
 

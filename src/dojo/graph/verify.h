@@ -5,8 +5,9 @@
 // has one definition before its uses; operands, attributes, shapes and formats are those of the
 // op's row; updates go to weights, buffers and states, once each, with the same type.
 // Not lowered: floats of op values are F32; no fused or stochastic values, no k_parts.
-// Lowered: a fused value is FP32, with exactly one reader, in the phase of its definition; no row
-// that is for unlowered Graphs only; k_parts cut reduce loops of the op's nest, in its order, into
+// Lowered: a fused value is FP32, with exactly one reader, in the phase of its definition; an op
+// that only moves elements keeps their format, unless its output is fused; no row that is for
+// unlowered Graphs only; k_parts cut reduce loops of the op's nest, in its order, into
 // at least two parts.
 #pragma once
 

@@ -119,6 +119,15 @@ TEST(Verify, FreesFloatFormatsInLoweredGraphsOnly) {
              "%y: is fused, so it must be f32, not bf16");
 }
 
+TEST(Verify, HoldsMovesToTheFormatOfWhatTheyMove) {
+  EXPECT_HAS(lowered("%y = aten.permute(%x) {dims=[1,0]} : bf16[6,4] @\"\" fwd"),
+             "only moves elements, so %y must be fused or keep the format f32");
+  EXPECT_EQ(lowered("%y = aten.relu(%x) : bf16[4,6] @\"\" fwd\n"
+                    "%v = aten.view(%y) {size=[24]} : f32[24] fused @\"\" fwd\n"
+                    "%z = aten.relu(%v) : f32[24] @\"\" fwd"),
+            "none");
+}
+
 TEST(Verify, HoldsFusedValuesToOneReaderInTheirPhase) {
   const std::string fused = "%y = aten.relu(%x) : f32[4,6] fused @\"\" fwd\n";
   EXPECT_EQ(lowered(fused + "%z = aten.mul(%y, %y) : f32[4,6] @\"\" fwd"), "none");
