@@ -1,0 +1,605 @@
+#include "dojo/run/executor.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "dojo/base/check.h"
+#include "dojo/base/text.h"
+#include "dojo/graph/verify.h"
+#include "dojo/run/internal/plan.h"
+#include "dojo/run/memory_plan.h"
+
+namespace dojo::run {
+
+using graph::Graph;
+using graph::Value;
+using graph::ValueKind;
+using internal::Buffer;
+using internal::BufferId;
+using internal::MapMode;
+using internal::MapScratch;
+using internal::Place;
+using internal::Plan;
+using internal::StepContext;
+using internal::Task;
+
+namespace {
+
+constexpr int kMaxThreads = 256;
+
+// Zeroed memory at the alignment of the memory plan.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(std::int64_t size)
+      : data_(static_cast<std::byte*>(
+            ::operator new(static_cast<std::size_t>(std::max<std::int64_t>(size, 1)),
+                           std::align_val_t{kArenaAlignment}))) {
+    std::memset(data_.get(), 0, static_cast<std::size_t>(std::max<std::int64_t>(size, 1)));
+  }
+  std::byte* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const {
+      ::operator delete(data, std::align_val_t{kArenaAlignment});
+    }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+};
+
+std::string_view name_of(ValueKind kind) {
+  switch (kind) {
+    case ValueKind::Input:
+      return "input";
+    case ValueKind::Weight:
+      return "weight";
+    case ValueKind::Buffer:
+      return "buffer";
+    case ValueKind::State:
+      return "state";
+    case ValueKind::Op:
+      break;
+  }
+  return "value";
+}
+
+std::string show(Format format, std::span<const std::int64_t> shape) {
+  return fmt::format("{}[{}]", info(format).name, fmt::join(shape, ","));
+}
+
+Result<void> expect_type(const TensorInput& tensor, const Value& value) {
+  const std::string what = fmt::format("{} {}", name_of(value.kind), quoted(value.label));
+  if (tensor.format != value.format || !std::equal(tensor.shape.begin(), tensor.shape.end(),
+                                                   value.shape.begin(), value.shape.end())) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("{} is {}, but {} was given", what, show(value.format, value.shape),
+                             show(tensor.format, tensor.shape))};
+  }
+  const std::int64_t size = graph::element_count(value.shape) * bytes_of(value.format);
+  if (static_cast<std::int64_t>(tensor.bytes.size()) != size) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("{} needs {} bytes, {} were given", what, size, tensor.bytes.size())};
+  }
+  const auto address = reinterpret_cast<std::uintptr_t>(tensor.bytes.data());
+  if (address % static_cast<std::uintptr_t>(bytes_of(value.format)) != 0) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("{} is not aligned to its elements: give a copy", what)};
+  }
+  return {};
+}
+
+}  // namespace
+
+class Executor::Impl {
+ public:
+  Impl(Graph graph, Plan plan, std::vector<std::uint32_t> ids, std::string sha256,
+       const ExecutorOptions& options)
+      : graph_(std::move(graph)),
+        plan_(std::move(plan)),
+        ids_(std::move(ids)),
+        sha256_(std::move(sha256)),
+        isa_(options.isa),
+        seed_(options.seed),
+        pool_(options.threads),
+        arena_(plan_.arena_size.count()) {
+    lay_out_leaves();
+    point_at_memory();
+    prepare_windows();
+    prepare_scratch();
+  }
+
+  const Graph& graph() const { return graph_; }
+  int threads() const { return pool_.threads(); }
+  std::int64_t completed_steps() const { return completed_steps_; }
+  std::uint64_t seed() const { return seed_; }
+  Bytes arena_bytes() const { return plan_.arena_size; }
+  Bytes saved_bytes() const { return plan_.saved_size; }
+
+  Result<void> write(const TensorInput& tensor) {
+    DOJO_TRY(const ValueId id, leaf_labelled(tensor.label));
+    DOJO_TRY_VOID(expect_type(tensor, graph_.value(id)));
+    std::memcpy(data_[buffer_of(id).index], tensor.bytes.data(), tensor.bytes.size());
+    is_written_[id.index] = true;
+    return {};
+  }
+
+  Result<TensorOutput> read(std::string_view label) const {
+    DOJO_TRY(const ValueId id, leaf_labelled(label));
+    const Value& value = graph_.value(id);
+    return TensorOutput{value.format, 0, value.shape, bytes_at(buffer_of(id), 0, value)};
+  }
+
+  Result<TensorOutput> output(std::string_view label) const {
+    std::vector<std::string> labels;
+    for (const internal::PlannedOutput& output : plan_.outputs) {
+      if (output.label == label) {
+        if (!has_outputs_) {
+          return Error{ErrorKind::InvalidInput,
+                       "output " + quoted(label) + " has no value before the first step"};
+        }
+        const Value& value = graph_.value(output.value);
+        return TensorOutput{value.format, bias_[output.view.buffer.index], value.shape,
+                            bytes_at(output.view.buffer, output.view.offset, value)};
+      }
+      labels.push_back(output.label);
+    }
+    return Error{ErrorKind::NotFound,
+                 fmt::format("graph {} has no output {}{}", quoted(graph_.name), quoted(label),
+                             suggestion(label, labels))};
+  }
+
+  Result<void> step(std::span<const TensorInput> inputs) {
+    DOJO_TRY_VOID(take_inputs(inputs));
+    for (std::size_t i = 0; i < graph_.values.size(); ++i) {
+      const Value& value = graph_.values[i];
+      if ((value.kind == ValueKind::Weight || value.kind == ValueKind::Buffer) && !is_written_[i]) {
+        return Error{ErrorKind::InvalidInput,
+                     fmt::format("{} {} has no value yet: write it before the first step",
+                                 name_of(value.kind), quoted(value.label))};
+      }
+    }
+    const StepContext context = make_context();
+    has_outputs_ = false;
+    for (Rounded& rounded : rounded_) {
+      rounded.stats = {};
+    }
+    for (const Task& task : plan_.tasks) {
+      DOJO_TRY_VOID(run(context, task));
+    }
+    for (const internal::LeafUpdate& update : plan_.updates) {
+      if (!update.is_in_place) {
+        const Buffer& target = plan_.buffers[update.target.index];
+        const std::int64_t width = bytes_of(target.format);
+        std::memcpy(data_[update.target.index],
+                    data_[update.source.buffer.index] + update.source.offset * width,
+                    static_cast<std::size_t>(target.elements * width));
+      }
+    }
+    note_history();
+    has_outputs_ = true;
+    ++completed_steps_;
+    return {};
+  }
+
+  State state() const {
+    State state{completed_steps_, seed_, sha256_, {}};
+    for (const Rounded& rounded : rounded_) {
+      if (rounded.has_window) {
+        state.windows.push_back({rounded.tensor, rounded.window});
+      }
+    }
+    return state;
+  }
+
+  Result<void> restore(const State& state) {
+    const auto refuse = [&](std::string_view why) {
+      return Error{
+          ErrorKind::InvalidInput,
+          fmt::format("this state belongs to another graph than {}: {}", quoted(graph_.name), why)};
+    };
+    if (state.graph_sha256 != sha256_) {
+      return refuse(fmt::format("its lowered graph has the hash {}, this one {}",
+                                state.graph_sha256, sha256_));
+    }
+    const State mine = this->state();
+    bool is_same = state.windows.size() == mine.windows.size();
+    for (std::size_t i = 0; is_same && i < mine.windows.size(); ++i) {
+      const numerics::BiasWindow& window = state.windows[i].history;
+      const auto length = static_cast<std::size_t>(window.length);
+      is_same = state.windows[i].tensor == mine.windows[i].tensor &&
+                window.length == mine.windows[i].history.length &&
+                window.history.size() <= length && window.position >= 0 &&
+                window.position < std::max(window.length, 1);
+    }
+    if (!is_same || state.completed_steps < 0) {
+      return refuse("the bias windows do not match");
+    }
+    std::size_t next = 0;
+    for (Rounded& rounded : rounded_) {
+      if (rounded.has_window) {
+        const numerics::BiasWindow& from = state.windows[next++].history;
+        rounded.window.history.assign(from.history.begin(), from.history.end());
+        rounded.window.position = from.position;
+      }
+    }
+    completed_steps_ = state.completed_steps;
+    seed_ = state.seed;
+    has_outputs_ = false;
+    return {};
+  }
+
+  std::vector<TensorLogRow> tensor_log() const {
+    std::vector<TensorLogRow> log;
+    for (const Rounded& rounded : rounded_) {
+      const Value& value = graph_.value(rounded.value);
+      log.push_back({value.name, rounded.module, rounded.tensor, value.format,
+                     bias_[rounded.buffer.index], rounded.stats.amax,
+                     graph::element_count(value.shape), rounded.stats.saturated,
+                     rounded.stats.zeroed, rounded.stats.not_finite, rounded.bias_changes});
+    }
+    return log;
+  }
+
+ private:
+  // A value that is rounded when it is stored.
+  struct Rounded {
+    ValueId value;
+    BufferId buffer;
+    std::uint32_t tensor = 0;
+    std::string module;
+    bool has_window = false;  // a configurable float
+    numerics::BiasWindow window;
+    numerics::EncodeStats stats;  // of this step
+    std::optional<int> previous_bias;
+    std::int64_t bias_changes = 0;
+  };
+
+  BufferId buffer_of(ValueId id) const { return plan_.views[id.index]->buffer; }
+
+  std::span<const std::byte> bytes_at(BufferId buffer, std::int64_t offset,
+                                      const Value& value) const {
+    const std::int64_t width = bytes_of(value.format);
+    return {data_[buffer.index] + offset * width,
+            static_cast<std::size_t>(graph::element_count(value.shape) * width)};
+  }
+
+  // Errors name the leaves that are meant: those that live from step to step.
+  Result<ValueId> leaf_labelled(std::string_view label) const {
+    std::vector<std::string> labels;
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
+      const Value& value = graph_.values[i];
+      if (value.kind == ValueKind::Op || value.kind == ValueKind::Input) {
+        continue;
+      }
+      if (value.label == label) {
+        return ValueId{i};
+      }
+      labels.push_back(value.label);
+    }
+    return Error{ErrorKind::NotFound,
+                 fmt::format("graph {} has no weight, buffer or state {}{}", quoted(graph_.name),
+                             quoted(label), suggestion(label, labels))};
+  }
+
+  void lay_out_leaves() {
+    std::int64_t size = 0;
+    leaf_offset_.assign(plan_.buffers.size(), 0);
+    for (std::size_t i = 0; i < plan_.buffers.size(); ++i) {
+      const Buffer& buffer = plan_.buffers[i];
+      const bool is_own = buffer.place == Place::Leaf && plan_.leaf_of[i].index == i;
+      if (is_own || buffer.place == Place::Constant) {
+        leaf_offset_[i] = size;
+        const std::int64_t bytes = buffer.elements * bytes_of(buffer.format);
+        size += (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+      }
+    }
+    leaves_.emplace(size);
+    is_written_.assign(graph_.values.size(), false);
+  }
+
+  void point_at_memory() {
+    data_.assign(plan_.buffers.size(), nullptr);
+    bias_.assign(plan_.buffers.size(), 0);
+    stream_.assign(plan_.buffers.size(), 0);
+    for (std::size_t i = 0; i < plan_.buffers.size(); ++i) {
+      const Buffer& buffer = plan_.buffers[i];
+      if (buffer.place == Place::Arena) {
+        data_[i] = arena_.get() + plan_.arena_offset[i];
+      } else if (buffer.place == Place::Leaf) {
+        data_[i] = leaves_->get() + leaf_offset_[plan_.leaf_of[i].index];
+      } else if (buffer.place == Place::Constant) {
+        data_[i] = leaves_->get() + leaf_offset_[i];
+        std::visit([&](auto number) { std::memcpy(data_[i], &number, sizeof number); },
+                   buffer.constant);
+      }
+      if (buffer.value.has_value()) {
+        stream_[i] = ids_[buffer.value->index];
+      }
+    }
+  }
+
+  void prepare_windows() {
+    rounded_of_.assign(plan_.buffers.size(), std::nullopt);
+    const graph::Uses uses = graph::uses_of(graph_);
+    const int length = graph_.lowering->bias.window;
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
+      const Value& value = graph_.values[i];
+      const std::optional<internal::View>& view = plan_.views[i];
+      if (value.kind != ValueKind::Op || !view.has_value() || value.is_fused ||
+          !is_float(value.format) || value.format == Format::F32 ||
+          plan_.buffers[view->buffer.index].value != ValueId{i}) {
+        continue;
+      }
+      Rounded rounded;
+      rounded.value = ValueId{i};
+      rounded.buffer = view->buffer;
+      rounded.tensor = ids_[i];
+      rounded.module = graph_.ops[uses.definition[i]->index].module;
+      rounded.has_window = has_bias(value.format);
+      rounded.window.length = length;
+      rounded.window.history.reserve(static_cast<std::size_t>(length));
+      rounded_of_[view->buffer.index] = rounded_.size();
+      rounded_.push_back(std::move(rounded));
+    }
+  }
+
+  void prepare_scratch() {
+    std::size_t registers = 0;
+    std::size_t stats = 0;
+    for (const Task& task : plan_.tasks) {
+      if (task.program != nullptr) {
+        registers = std::max(registers, task.program->registers());
+        stats = std::max(stats, task.program->encoded().size());
+      }
+    }
+    constexpr std::int64_t kBytes = internal::kBlock * 8;
+    const auto threads = static_cast<std::size_t>(pool_.threads());
+    scratch_.resize(threads);
+    scratch_is_taken_ = std::make_unique<std::atomic<bool>[]>(threads);
+    scratch_memory_.emplace(static_cast<std::int64_t>(threads * (registers + 1)) * kBytes);
+    std::byte* next = scratch_memory_->get();
+    for (MapScratch& scratch : scratch_) {
+      for (std::size_t i = 0; i < registers; ++i, next += kBytes) {
+        scratch.registers.push_back(next);
+      }
+      scratch.raw = next;
+      next += kBytes;
+      scratch.stats.resize(stats);
+    }
+  }
+
+  Result<void> take_inputs(std::span<const TensorInput> inputs) {
+    std::size_t expected = 0;
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
+      const Value& value = graph_.values[i];
+      if (value.kind != ValueKind::Input) {
+        continue;
+      }
+      ++expected;
+      const auto given = std::find_if(inputs.begin(), inputs.end(), [&](const TensorInput& each) {
+        return each.label == value.label;
+      });
+      if (given == inputs.end()) {
+        return Error{ErrorKind::InvalidInput,
+                     fmt::format("input {} ({}) is missing", quoted(value.label),
+                                 show(value.format, value.shape))};
+      }
+      DOJO_TRY_VOID(expect_type(*given, value));
+      // Inputs are only read.
+      data_[buffer_of(ValueId{i}).index] = const_cast<std::byte*>(given->bytes.data());
+    }
+    if (inputs.size() != expected) {
+      return unexpected_input(inputs);
+    }
+    return {};
+  }
+
+  Error unexpected_input(std::span<const TensorInput> inputs) const {
+    std::map<std::string_view, int> count;
+    std::vector<std::string> labels;
+    for (const Value& value : graph_.values) {
+      if (value.kind == ValueKind::Input) {
+        ++count[value.label];
+        labels.push_back(value.label);
+      }
+    }
+    for (const TensorInput& input : inputs) {
+      if (--count[input.label] < 0) {
+        return Error{ErrorKind::InvalidInput,
+                     fmt::format("input {} is not expected, or given twice{}", quoted(input.label),
+                                 suggestion(input.label, labels))};
+      }
+    }
+    return Error{ErrorKind::InvalidInput, "inputs do not match the graph"};
+  }
+
+  StepContext make_context() {
+    StepContext context;
+    context.pool = &pool_;
+    context.isa = isa_;
+    context.denormals = graph_.lowering->denormals == graph::Denormals::Paper
+                            ? numerics::DenormalScale::Paper
+                            : numerics::DenormalScale::Gradual;
+    context.seed = seed_;
+    context.step = static_cast<std::uint32_t>(completed_steps_);
+    context.buffers = plan_.buffers.data();
+    context.data = data_.data();
+    context.bias = bias_.data();
+    context.stream = stream_.data();
+    return context;
+  }
+
+  Result<void> run(const StepContext& context, const Task& task) {
+    if (task.is_map()) {
+      run_map(context, task);
+      return {};
+    }
+    if (task.rows.has_value()) {
+      float* out = reinterpret_cast<float*>(data_[task.writes.front().index]);
+      task.rows->produce(context, 0, task.rows->rows, out);
+      return {};
+    }
+    return task.run(context);
+  }
+
+  // Where a bias follows this very pass, the pass runs twice: first for the amax.
+  void run_map(const StepContext& context, const Task& task) {
+    const std::vector<BufferId>& encoded = task.program->encoded();
+    const auto follows_now = [&](BufferId id) {
+      const std::optional<std::size_t> at = rounded_of_[id.index];
+      return at.has_value() && rounded_[*at].has_window && rounded_[*at].window.history.empty();
+    };
+    if (std::any_of(encoded.begin(), encoded.end(), follows_now)) {
+      run_pass(context, task, MapMode::Measure);
+    }
+    for (std::size_t i = 0; i < encoded.size(); ++i) {
+      const std::optional<std::size_t> at = rounded_of_[encoded[i].index];
+      if (at.has_value() && rounded_[*at].has_window) {
+        const float amax = follows_now(encoded[i]) ? totals_[i].amax : 0.0F;
+        bias_[encoded[i].index] = rounded_[*at].window.bias(plan_.buffers[encoded[i].index].format,
+                                                            amax, graph_.lowering->bias.margin);
+      }
+    }
+    run_pass(context, task, MapMode::Store);
+    for (std::size_t i = 0; i < encoded.size(); ++i) {
+      if (const std::optional<std::size_t> at = rounded_of_[encoded[i].index]) {
+        rounded_[*at].stats += totals_[i];
+      }
+    }
+  }
+
+  // Fills totals_.
+  void run_pass(const StepContext& context, const Task& task, MapMode mode) {
+    for (MapScratch& scratch : scratch_) {
+      std::fill(scratch.stats.begin(), scratch.stats.end(), numerics::EncodeStats{});
+    }
+    if (!task.producer.has_value()) {
+      run_range(context, task, 0, task.program->elements(), mode, nullptr);
+    } else {
+      const internal::RowProducer& producer = *task.producer;
+      auto* memory = reinterpret_cast<float*>(data_[task.piece_buffer.index]);
+      for (std::int64_t row = 0; row < producer.rows; row += task.piece_rows) {
+        const std::int64_t end = std::min(producer.rows, row + task.piece_rows);
+        producer.produce(context, row, end, memory);
+        const internal::Piece piece{task.piece_of, memory, row * producer.row_elements};
+        run_range(context, task, piece.first, end * producer.row_elements, mode, &piece);
+      }
+    }
+    totals_.assign(task.program->encoded().size(), {});
+    for (const MapScratch& scratch : scratch_) {
+      for (std::size_t i = 0; i < totals_.size(); ++i) {
+        totals_[i] += scratch.stats[i];
+      }
+    }
+  }
+
+  void run_range(const StepContext& context, const Task& task, std::int64_t first,
+                 std::int64_t last, MapMode mode, const internal::Piece* piece) {
+    // PERF: at least four ranges per thread to balance, and at least four blocks per range.
+    const std::int64_t blocks = (last - first + internal::kBlock - 1) / internal::kBlock;
+    const std::int64_t grain =
+        std::max<std::int64_t>(4, blocks / (4 * pool_.threads())) * internal::kBlock;
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
+      const std::size_t slot = take_scratch();
+      task.program->run(context, first + begin, first + end, mode, piece, scratch_[slot]);
+      scratch_is_taken_[slot].store(false, std::memory_order_release);
+    };
+    pool_.parallel_for(last - first, grain, std::ref(body));
+  }
+
+  // There are as many as threads, so one is always free.
+  std::size_t take_scratch() {
+    for (std::size_t slot = 0;; slot = (slot + 1) % scratch_.size()) {
+      if (!scratch_is_taken_[slot].exchange(true, std::memory_order_acquire)) {
+        return slot;
+      }
+    }
+  }
+
+  void note_history() {
+    for (Rounded& rounded : rounded_) {
+      if (!rounded.has_window) {
+        continue;
+      }
+      if (rounded.window.length > 0) {
+        rounded.window.push(rounded.stats.amax);
+      }
+      const int bias = bias_[rounded.buffer.index];
+      if (rounded.previous_bias.has_value() && *rounded.previous_bias != bias) {
+        ++rounded.bias_changes;
+      }
+      rounded.previous_bias = bias;
+    }
+  }
+
+  Graph graph_;
+  Plan plan_;
+  std::vector<std::uint32_t> ids_;
+  std::string sha256_;
+  numerics::Isa isa_;
+  std::uint64_t seed_;
+  ThreadPool pool_;
+  AlignedBytes arena_;
+  std::optional<AlignedBytes> leaves_;
+  std::vector<std::int64_t> leaf_offset_;  // by buffer
+  std::vector<std::byte*> data_;           // by buffer
+  std::vector<int> bias_;                  // by buffer
+  std::vector<std::uint32_t> stream_;      // by buffer
+  std::vector<bool> is_written_;           // by value
+  std::vector<Rounded> rounded_;
+  std::vector<std::optional<std::size_t>> rounded_of_;  // by buffer
+  std::vector<MapScratch> scratch_;                     // one per thread
+  std::unique_ptr<std::atomic<bool>[]> scratch_is_taken_;
+  std::optional<AlignedBytes> scratch_memory_;
+  std::vector<numerics::EncodeStats> totals_;  // of the last pass
+  std::int64_t completed_steps_ = 0;
+  bool has_outputs_ = false;
+};
+
+Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Executor::~Executor() = default;
+Executor::Executor(Executor&&) noexcept = default;
+Executor& Executor::operator=(Executor&&) noexcept = default;
+
+Result<Executor> Executor::create(Graph graph, const ExecutorOptions& options) {
+  if (!graph.is_lowered()) {
+    return Error{
+        ErrorKind::InvalidInput,
+        fmt::format("graph {} is not lowered: lower it with a recipe first", quoted(graph.name))};
+  }
+  if (options.threads < 1 || options.threads > kMaxThreads) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("threads is {}, expected 1 to {}", options.threads, kMaxThreads)};
+  }
+  DOJO_TRY_VOID(graph::verify(graph));
+  DOJO_TRY(std::vector<std::uint32_t> ids, graph::tensor_ids(graph));
+  DOJO_TRY(Plan plan, internal::make_plan(graph, ids));
+  std::string sha256 = graph::graph_sha256(graph);
+  return Executor(std::make_unique<Impl>(std::move(graph), std::move(plan), std::move(ids),
+                                         std::move(sha256), options));
+}
+
+const Graph& Executor::graph() const { return impl_->graph(); }
+int Executor::threads() const { return impl_->threads(); }
+Result<void> Executor::write(const TensorInput& tensor) { return impl_->write(tensor); }
+Result<TensorOutput> Executor::read(std::string_view label) const { return impl_->read(label); }
+Result<void> Executor::step(std::span<const TensorInput> inputs) { return impl_->step(inputs); }
+Result<TensorOutput> Executor::output(std::string_view label) const { return impl_->output(label); }
+std::int64_t Executor::completed_steps() const { return impl_->completed_steps(); }
+std::uint64_t Executor::seed() const { return impl_->seed(); }
+State Executor::state() const { return impl_->state(); }
+Result<void> Executor::restore(const State& state) { return impl_->restore(state); }
+Bytes Executor::arena_bytes() const { return impl_->arena_bytes(); }
+Bytes Executor::saved_bytes() const { return impl_->saved_bytes(); }
+std::vector<TensorLogRow> Executor::tensor_log() const { return impl_->tensor_log(); }
+
+}  // namespace dojo::run

@@ -1,0 +1,308 @@
+#include "dojo/run/internal/builder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "dojo/base/check.h"
+#include "dojo/base/text.h"
+#include "dojo/run/internal/block_kernels.h"
+
+namespace dojo::run::internal {
+
+using graph::Shape;
+
+Builder::Builder(const graph::Graph& graph, Plan& plan, std::span<const std::uint32_t> ids)
+    : graph_(graph), plan_(plan), ids_(ids) {
+  plan_.views.assign(graph.values.size(), std::nullopt);
+  for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
+    const graph::Value& value = graph.values[i];
+    if (value.kind == graph::ValueKind::Op) {
+      continue;
+    }
+    const Place place = value.kind == graph::ValueKind::Input ? Place::Input : Place::Leaf;
+    const BufferId buffer =
+        add_buffer({value.format, graph::element_count(value.shape), place, ValueId{i}, false, {}});
+    plan_.views[i] = contiguous_view(buffer, value.shape);
+  }
+}
+
+void Builder::begin(OpId op) {
+  op_ = op;
+  nest_ = graph::nest_of(graph_, graph_.ops[op.index]);
+}
+
+bool Builder::has_in(std::size_t i) const {
+  return i < op().inputs.size() && op().inputs[i].has_value();
+}
+
+const View& Builder::in(std::size_t i) const {
+  DOJO_CHECK(has_in(i));
+  const std::optional<View>& view = plan_.views[op().inputs[i]->index];
+  DOJO_CHECK(view.has_value());
+  return *view;
+}
+
+Format Builder::in_format(std::size_t i) const { return graph_.value(*op().inputs[i]).format; }
+
+const Shape& Builder::in_shape(std::size_t i) const { return graph_.value(*op().inputs[i]).shape; }
+
+bool Builder::has_out(std::size_t i) const {
+  return i < op().outputs.size() && op().outputs[i].has_value();
+}
+
+const graph::Value& Builder::out_value(std::size_t i) const {
+  return graph_.value(*op().outputs[i]);
+}
+
+std::uint32_t Builder::tensor_id(std::size_t i) const { return ids_[op().outputs[i]->index]; }
+
+std::string Builder::where() const {
+  return fmt::format("{} @{}", op().info->name, quoted(op().module));
+}
+
+const graph::Stage& Builder::stage(std::string_view name) const {
+  for (const graph::Stage& stage : nest_.stages) {
+    if (stage.name == name) {
+      return stage;
+    }
+  }
+  DOJO_CHECK(false);
+}
+
+std::int64_t Builder::loop_extent(std::string_view name) const {
+  const std::optional<int> loop = nest_.loop_named(name);
+  DOJO_CHECK(loop.has_value());
+  return nest_.loops[static_cast<std::size_t>(*loop)].extent;
+}
+
+std::optional<graph::Ratio> Builder::read_ratio(int input, std::size_t dim) const {
+  for (const graph::Operand& operand : stage().operands) {
+    if (operand.tensor == graph::TensorRef{graph::TensorKind::Input, input}) {
+      const auto* map = std::get_if<graph::Affine>(&operand.access[dim]);
+      DOJO_CHECK(map != nullptr);
+      return map->ratio;
+    }
+  }
+  DOJO_CHECK(false);
+}
+
+numerics::ReduceCuts Builder::cuts(const graph::Stage& stage, const Shape& extents) const {
+  numerics::ReduceCuts cuts;
+  bool is_cut = false;
+  for (const graph::StageLoop& each : stage.loops) {
+    if (each.kind == graph::LoopKind::Parallel) {
+      continue;
+    }
+    const graph::Loop& loop = nest_.loops[static_cast<std::size_t>(each.loop)];
+    DOJO_CHECK(cuts.block.size() < extents.size() && loop.extent == extents[cuts.block.size()]);
+    cuts.block.push_back(std::max<std::int64_t>(loop.extent, 1));
+    for (const graph::ReduceCut& cut : op().k_parts) {
+      if (cut.loop == loop.name) {
+        cuts.block.back() = cut.block;
+        is_cut = true;
+      }
+    }
+  }
+  DOJO_CHECK(cuts.block.size() == extents.size());
+  return is_cut ? cuts : numerics::ReduceCuts{};
+}
+
+BufferId Builder::add_buffer(Buffer buffer) {
+  plan_.buffers.push_back(buffer);
+  return BufferId{static_cast<std::uint32_t>(plan_.buffers.size() - 1)};
+}
+
+View Builder::out(std::size_t i) {
+  DOJO_CHECK(has_out(i));
+  const ValueId id = *op().outputs[i];
+  std::optional<View>& view = plan_.views[id.index];
+  if (!view.has_value()) {
+    const graph::Value& value = graph_.value(id);
+    const BufferId buffer = add_buffer({value.format,
+                                        graph::element_count(value.shape),
+                                        Place::Arena,
+                                        id,
+                                        value.is_stochastic,
+                                        {}});
+    view = contiguous_view(buffer, value.shape);
+  }
+  return *view;
+}
+
+View Builder::temporary(Shape shape, Format format) {
+  const BufferId buffer =
+      add_buffer({format, graph::element_count(shape), Place::Arena, std::nullopt, false, {}});
+  return contiguous_view(buffer, std::move(shape));
+}
+
+View Builder::unread(Shape shape, Format format) {
+  const View view = temporary(std::move(shape), format);
+  plan_.buffers[view.buffer.index].place = Place::Nowhere;
+  return view;
+}
+
+View Builder::constant(double value) {
+  const View view = temporary({}, Format::F32);
+  Buffer& buffer = plan_.buffers[view.buffer.index];
+  buffer.place = Place::Constant;
+  buffer.constant = static_cast<float>(value);
+  return view;
+}
+
+View Builder::constant(std::int64_t value) {
+  const View view = temporary({}, Format::I64);
+  Buffer& buffer = plan_.buffers[view.buffer.index];
+  buffer.place = Place::Constant;
+  buffer.constant = value;
+  return view;
+}
+
+void Builder::set_out(std::size_t i, View view) {
+  if (!has_out(i)) {
+    return;
+  }
+  DOJO_CHECK(format_of(view) == out_value(i).format && view.shape == out_value(i).shape);
+  plan_.views[op().outputs[i]->index] = std::move(view);
+}
+
+void Builder::map(const BlockKernel& kernel, std::vector<View> in, std::vector<View> out,
+                  Params params) {
+  DOJO_CHECK(!out.empty() && in.size() == kernel.in.size() && out.size() == kernel.out.size());
+  for (View& view : in) {
+    view = broadcast_to(view, out.front().shape);
+  }
+  Task task;
+  task.op = op_;
+  task.steps.push_back({&kernel, params, std::move(in), std::move(out)});
+  plan_.tasks.push_back(std::move(task));
+}
+
+void Builder::whole(std::vector<View> in, std::vector<View> out,
+                    std::function<Result<void>(const StepContext&)> run, bool can_fail) {
+  Task task;
+  task.op = op_;
+  task.run = std::move(run);
+  task.can_fail = can_fail;
+  for (const View& view : in) {
+    task.reads.push_back(view.buffer);
+  }
+  for (const View& view : out) {
+    task.writes.push_back(view.buffer);
+  }
+  plan_.tasks.push_back(std::move(task));
+}
+
+void Builder::rows(std::vector<View> in, const View& out, RowProducer producer) {
+  DOJO_CHECK(format_of(out) == Format::F32 && out.is_contiguous() &&
+             producer.rows * producer.row_elements == out.elements());
+  whole(std::move(in), {out}, nullptr);
+  plan_.tasks.back().rows = std::move(producer);
+}
+
+View Builder::reduce(numerics::Reduction reduction, const View& x,
+                     const std::vector<std::int64_t>& reduced, std::string_view stage_name,
+                     const View* center) {
+  const bool is_readable = is_float(format_of(x)) || format_of(x) == Format::U8;
+  const View source = is_readable ? x : dense(x);
+  numerics::ReduceSpace space;
+  Shape shape;
+  Shape extents;
+  for (const std::int64_t dim : other_dims(source.shape.size(), reduced)) {
+    const auto d = static_cast<std::size_t>(dim);
+    space.parallel.push_back({source.shape[d], source.strides[d]});
+    shape.push_back(source.shape[d]);
+  }
+  for (const std::int64_t dim : reduced) {
+    const auto d = static_cast<std::size_t>(dim);
+    space.reduce.push_back({source.shape[d], source.strides[d]});
+    extents.push_back(source.shape[d]);
+  }
+  const numerics::ReduceCuts cuts_of_loops = cuts(stage(stage_name), extents);
+  const View result = temporary(shape);
+  std::vector<View> inputs{source};
+  std::optional<View> middle;
+  if (center != nullptr) {
+    DOJO_CHECK(center->is_contiguous() && format_of(*center) == Format::F32 &&
+               center->elements() == result.elements());
+    middle = *center;
+    inputs.push_back(*center);
+  }
+  whole(std::move(inputs), {result}, [=](const StepContext& context) -> Result<void> {
+    numerics::reduce(*context.pool, reduction, context.storage(source), space, cuts_of_loops,
+                     context.at<float>(result), middle ? context.at<const float>(*middle) : nullptr,
+                     context.isa);
+    return {};
+  });
+  return result;
+}
+
+View Builder::dense(const View& x) {
+  if (format_of(x) == Format::F32 && x.is_contiguous()) {
+    return x;
+  }
+  const View copy = temporary(x.shape);
+  map(kernels::copy, {x}, {copy});
+  return copy;
+}
+
+View Builder::packed(const View& x) { return x.is_contiguous() ? x : copied(x); }
+
+View Builder::copied(const View& x) {
+  const Format format = format_of(x);
+  const View copy = temporary(x.shape, format);
+  const std::vector<Run> runs = runs_of(x);
+  whole({x}, {copy}, [=](const StepContext& context) -> Result<void> {
+    context.bias[copy.buffer.index] = context.bias[x.buffer.index];
+    copy_elements(*context.pool, bytes_of(format), context.data[x.buffer.index], x.offset, runs,
+                  x.elements(), context.at<std::byte>(copy));
+    return {};
+  });
+  return copy;
+}
+
+View Builder::target(std::size_t i) {
+  if (has_out(i) && out_value(i).format == Format::F32) {
+    return out(i);
+  }
+  DOJO_CHECK(has_out(i));
+  return temporary(out_value(i).shape);
+}
+
+void Builder::finish(std::size_t i, const View& made) {
+  const View result = out(i);
+  if (result.buffer != made.buffer) {
+    map(kernels::copy, {made}, {result});
+  }
+}
+
+std::vector<std::int64_t> other_dims(std::size_t rank, const std::vector<std::int64_t>& dims) {
+  std::vector<std::int64_t> others;
+  for (std::int64_t dim = 0; dim < static_cast<std::int64_t>(rank); ++dim) {
+    if (std::find(dims.begin(), dims.end(), dim) == dims.end()) {
+      others.push_back(dim);
+    }
+  }
+  return others;
+}
+
+View keep_dims(const View& reduced, const std::vector<std::int64_t>& dims) {
+  std::vector<std::int64_t> sorted = dims;
+  std::sort(sorted.begin(), sorted.end());
+  View view = reduced;
+  for (const std::int64_t dim : sorted) {
+    view = unsqueezed(view, dim);
+  }
+  return view;
+}
+
+Expansion find_expansion(std::string_view op) {
+  for (const ExpansionRow& row : all_expansions()) {
+    if (row.op == op) {
+      return row.expand;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace dojo::run::internal

@@ -1,0 +1,282 @@
+// Layer, group and batch norm. Two-pass: the mean (sum / count), then the sum of squared
+// differences from it; rstd = 1 / sqrt(squares / count + eps); y = ((x - mean) rstd) w + b, where
+// an absent w is 1 and an absent b is 0. Gradients, with h = (x - mean) rstd and g = dY w:
+//   dX = rstd ((g - s1 / count) - h (s2 / count)), s1 = sum of g, s2 = sum of g h over the columns,
+//   dW = sum of dY h and dB = sum of dY over the samples.
+// Statistics are those FP32 values inside the op; stored, they are rounded as their format says.
+#include <utility>
+
+#include "dojo/base/check.h"
+#include "dojo/run/internal/block_kernels.h"
+#include "dojo/run/internal/expansions.h"
+
+namespace dojo::run::internal {
+namespace {
+
+using graph::Shape;
+using numerics::Reduction;
+using Dims = std::vector<std::int64_t>;
+
+// How a norm sees its tensors: x arranged so that rows and columns are dimensions of their own.
+struct NormView {
+  Shape shape;         // of the arranged element tensors
+  Dims columns;        // dimensions a statistic runs over, in order
+  Dims samples;        // dimensions the gradients of w and b run over
+  std::int64_t count;  // of the columns
+};
+
+View arranged(Builder& b, const View& x, const NormView& norm) {
+  std::optional<View> view = reshaped(x, norm.shape);
+  return view.has_value() ? *view : *reshaped(b.packed(x), norm.shape);
+}
+
+// w or b of the channels or columns, to broadcast over the arranged shape.
+View parameter(Builder& b, std::size_t i, double absent, const NormView& norm) {
+  if (!b.has_in(i)) {
+    return b.constant(absent);
+  }
+  Shape shape = norm.shape;
+  for (const std::int64_t dim : norm.samples) {
+    shape[static_cast<std::size_t>(dim)] = 1;
+  }
+  std::optional<View> view = reshaped(b.in(i), shape);
+  return view.has_value() ? *view : *reshaped(b.packed(b.in(i)), shape);
+}
+
+// A given statistic, one per row.
+View statistic(Builder& b, const View& given, const NormView& norm) {
+  Shape shape = norm.shape;
+  for (const std::int64_t dim : norm.columns) {
+    shape[static_cast<std::size_t>(dim)] = 1;
+  }
+  std::optional<View> view = reshaped(given, shape);
+  return view.has_value() ? *view : *reshaped(b.packed(given), shape);
+}
+
+std::int64_t extents(const Shape& shape, const Dims& dims) {
+  std::int64_t count = 1;
+  for (const std::int64_t dim : dims) {
+    count *= shape[static_cast<std::size_t>(dim)];
+  }
+  return count;
+}
+
+NormView layer_view(const Shape& shape, std::size_t columns) {
+  NormView norm{shape, {}, {}, 1};
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    (i + columns < shape.size() ? norm.samples : norm.columns)
+        .push_back(static_cast<std::int64_t>(i));
+  }
+  norm.count = extents(shape, norm.columns);
+  return norm;
+}
+
+// [n, c, positions...] as [n, g, c, positions...].
+NormView group_view(const Builder& b, const Shape& shape) {
+  const std::int64_t groups = graph::int_attr(b.op(), "group");
+  NormView norm{shape, {2}, {0}, 1};
+  norm.shape[1] = shape[1] / groups;
+  norm.shape.insert(norm.shape.begin() + 1, groups);
+  for (std::size_t i = 3; i < norm.shape.size(); ++i) {
+    norm.columns.push_back(static_cast<std::int64_t>(i));
+    norm.samples.push_back(static_cast<std::int64_t>(i));
+  }
+  norm.count = extents(norm.shape, norm.columns);
+  return norm;
+}
+
+NormView batch_view(const Shape& shape) {
+  NormView norm{shape, {0}, {0}, 1};
+  for (std::size_t i = 2; i < shape.size(); ++i) {
+    norm.columns.push_back(static_cast<std::int64_t>(i));
+    norm.samples.push_back(static_cast<std::int64_t>(i));
+  }
+  norm.count = extents(shape, norm.columns);
+  return norm;
+}
+
+void store(Builder& b, std::size_t i, const View& made) {
+  if (b.has_out(i)) {
+    b.finish(i, *reshaped(made, b.out_value(i).shape));
+  }
+}
+
+struct Statistics {
+  View mean;     // one per row
+  View squares;  // sums of squared differences
+  View rstd;
+};
+
+Statistics statistics_of(Builder& b, const View& x, const NormView& norm) {
+  const View mean = b.reduce(Reduction::Mean, x, norm.columns, "mean");
+  const View squares =
+      b.reduce(Reduction::SumOfSquaredDeviations, x, norm.columns, "variance", &mean);
+  const View rstd = b.temporary(mean.shape);
+  Params params;
+  params.f[0] = static_cast<float>(norm.count);
+  params.f[1] = static_cast<float>(graph::float_attr(b.op(), "eps"));
+  b.map(kernels::inverse_deviation, {squares}, {rstd}, params);
+  return {mean, squares, rstd};
+}
+
+// Outputs are contiguous, so their arranged view is one of the same buffer.
+void apply(Builder& b, const View& x, const View& mean, const View& rstd, const NormView& norm) {
+  if (b.has_out(0)) {
+    b.map(kernels::normalise_affine,
+          {x, statistic(b, mean, norm), statistic(b, rstd, norm), parameter(b, 1, 1, norm),
+           parameter(b, 2, 0, norm)},
+          {*reshaped(b.out(0), norm.shape)});
+  }
+}
+
+Result<void> forward(Builder& b, const NormView& norm) {
+  const View x = arranged(b, b.in(0), norm);
+  const Statistics made = statistics_of(b, x, norm);
+  store(b, 1, made.mean);
+  store(b, 2, made.rstd);
+  apply(b, x, made.mean, made.rstd, norm);
+  return {};
+}
+
+Result<void> layer_norm(Builder& b) {
+  return forward(b, layer_view(b.in_shape(0), graph::ints_attr(b.op(), "normalized_shape").size()));
+}
+
+Result<void> group_norm(Builder& b) { return forward(b, group_view(b, b.in_shape(0))); }
+
+// New running value: momentum of the batch's, the rest of the old one. The variance is unbiased.
+void run_on(Builder& b, std::size_t output, const View& now, std::size_t old, double divisor) {
+  if (!b.has_out(output)) {
+    return;
+  }
+  const double momentum = graph::float_attr(b.op(), "momentum");
+  Params params;
+  params.f = {static_cast<float>(momentum), static_cast<float>(1 - momentum),
+              static_cast<float>(divisor)};
+  b.map(kernels::blend, {now, b.in(old)}, {b.out(output)}, params);
+}
+
+Result<void> batch_norm(Builder& b) {
+  const NormView norm = batch_view(b.in_shape(0));
+  const View x = arranged(b, b.in(0), norm);
+  if (graph::bool_attr(b.op(), "training")) {
+    const Statistics made = statistics_of(b, x, norm);
+    store(b, 1, made.mean);
+    store(b, 2, made.rstd);
+    apply(b, x, made.mean, made.rstd, norm);
+    run_on(b, 3, made.mean, 3, 1);
+    run_on(b, 4, made.squares, 4, static_cast<double>(norm.count) - 1);
+    return {};
+  }
+  const View rstd = b.temporary(b.in_shape(4));
+  Params params;
+  params.f[0] = 1;
+  params.f[1] = static_cast<float>(graph::float_attr(b.op(), "eps"));
+  b.map(kernels::inverse_deviation, {b.in(4)}, {rstd}, params);
+  apply(b, x, b.in(3), rstd, norm);
+  for (const std::size_t i : {std::size_t{3}, std::size_t{4}}) {
+    if (b.has_out(i)) {
+      b.map(kernels::copy, {b.in(i)}, {b.out(i)});
+    }
+  }
+  return {};
+}
+
+// Where the operands of a gradient stand.
+struct GradientOperands {
+  std::size_t gradient = 0;
+  std::size_t input = 1;
+  std::size_t mean = 2;
+  std::size_t rstd = 3;
+  std::size_t weight = 4;
+};
+
+Result<void> backward(Builder& b, const NormView& norm, const GradientOperands& at) {
+  const View dy = arranged(b, b.in(at.gradient), norm);
+  const View rstd = statistic(b, b.in(at.rstd), norm);
+  const View h = b.temporary(norm.shape);
+  if (b.has_out(0) || b.has_out(1)) {
+    b.map(kernels::normalise,
+          {arranged(b, b.in(at.input), norm), statistic(b, b.in(at.mean), norm), rstd}, {h});
+  }
+  if (b.has_out(0)) {
+    View g = dy;
+    if (b.has_in(at.weight)) {
+      g = b.temporary(norm.shape);
+      b.map(kernels::mul, {dy, parameter(b, at.weight, 1, norm)}, {g});
+    }
+    const View gh = b.temporary(norm.shape);
+    b.map(kernels::mul, {g, h}, {gh});
+    const View s1 = b.reduce(Reduction::Sum, g, norm.columns, "sums");
+    const View s2 = b.reduce(Reduction::Sum, gh, norm.columns, "sums");
+    Params params;
+    params.f[0] = static_cast<float>(norm.count);
+    b.map(kernels::normalise_backward, {g, h, statistic(b, s1, norm), statistic(b, s2, norm), rstd},
+          {*reshaped(b.out(0), norm.shape)}, params);
+  }
+  if (b.has_out(1)) {
+    const View products = b.temporary(norm.shape);
+    b.map(kernels::mul, {dy, h}, {products});
+    store(b, 1, b.reduce(Reduction::Sum, products, norm.samples, "weight"));
+  }
+  if (b.has_out(2)) {
+    store(b, 2, b.reduce(Reduction::Sum, dy, norm.samples, "bias"));
+  }
+  return {};
+}
+
+Result<void> layer_norm_backward(Builder& b) {
+  return backward(b, layer_view(b.in_shape(1), graph::ints_attr(b.op(), "normalized_shape").size()),
+                  {});
+}
+
+Result<void> group_norm_backward(Builder& b) {
+  return backward(b, group_view(b, b.in_shape(1)), {});
+}
+
+// Without training the statistics were constants: dX = (dY w) rstd.
+Result<void> batch_norm_backward(Builder& b) {
+  const NormView norm = batch_view(b.in_shape(1));
+  if (graph::bool_attr(b.op(), "train")) {
+    return backward(b, norm, {0, 1, 5, 6, 2});
+  }
+  const View dy = arranged(b, b.in(0), norm);
+  const View rstd = b.temporary(b.in_shape(4));
+  Params params;
+  params.f[0] = 1;
+  params.f[1] = static_cast<float>(graph::float_attr(b.op(), "eps"));
+  b.map(kernels::inverse_deviation, {b.in(4)}, {rstd}, params);
+  if (b.has_out(0)) {
+    const View g = b.temporary(norm.shape);
+    b.map(kernels::mul, {dy, parameter(b, 2, 1, norm)}, {g});
+    b.map(kernels::mul, {g, statistic(b, rstd, norm)}, {*reshaped(b.out(0), norm.shape)});
+  }
+  if (b.has_out(1)) {
+    const View h = b.temporary(norm.shape);
+    b.map(kernels::normalise,
+          {arranged(b, b.in(1), norm), statistic(b, b.in(3), norm), statistic(b, rstd, norm)}, {h});
+    const View products = b.temporary(norm.shape);
+    b.map(kernels::mul, {dy, h}, {products});
+    store(b, 1, b.reduce(Reduction::Sum, products, norm.samples, "weight"));
+  }
+  if (b.has_out(2)) {
+    store(b, 2, b.reduce(Reduction::Sum, dy, norm.samples, "bias"));
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_norm_expansions(std::vector<ExpansionRow>& rows) {
+  const std::vector<ExpansionRow> made{
+      {"aten.native_layer_norm", layer_norm},
+      {"aten.native_layer_norm_backward", layer_norm_backward},
+      {"aten.native_group_norm", group_norm},
+      {"aten.native_group_norm_backward", group_norm_backward},
+      {"aten._native_batch_norm_legit_functional", batch_norm},
+      {"aten.native_batch_norm_backward", batch_norm_backward},
+  };
+  rows.insert(rows.end(), made.begin(), made.end());
+}
+
+}  // namespace dojo::run::internal

@@ -1,0 +1,555 @@
+// Pooling and resizing of planes. Windows fold in the order ky, kx of the nest; gradients gather,
+// for each element of the input, from the windows that hold it, in that order, too.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "dojo/base/check.h"
+#include "dojo/run/internal/block_kernels.h"
+#include "dojo/run/internal/expansions.h"
+
+namespace dojo::run::internal {
+namespace {
+
+using graph::int_attr;
+using graph::ints_attr;
+using graph::Shape;
+
+struct Plane {
+  std::int64_t height = 1;
+  std::int64_t width = 1;
+  std::int64_t size() const { return height * width; }
+};
+
+Plane plane_of(const Shape& shape) { return {shape[shape.size() - 2], shape[shape.size() - 1]}; }
+
+// Sums f(ky, kx) over the taps in order, cut as the op says. f returns nothing for no point.
+template <class F>
+float sum_taps(const std::array<std::int64_t, 2>& taps, const numerics::ReduceCuts& cuts,
+               const F& f) {
+  if (cuts.block.empty()) {
+    float sum = 0;
+    for (std::int64_t ky = 0; ky < taps[0]; ++ky) {
+      for (std::int64_t kx = 0; kx < taps[1]; ++kx) {
+        sum = f(sum, ky, kx);
+      }
+    }
+    return sum;
+  }
+  return numerics::sum_in_order(
+      taps, cuts, [&](float sum, std::span<const std::int64_t> k) { return f(sum, k[0], k[1]); });
+}
+
+// body(plane index) for every plane, over the pool.
+template <class F>
+void each_plane(const StepContext& context, std::int64_t planes, std::int64_t plane_elements,
+                const F& body) {
+  const auto range = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t plane = begin; plane < end; ++plane) {
+      body(plane);
+    }
+  };
+  constexpr std::int64_t kElements = 1 << 14;
+  context.pool->parallel_for(planes, std::max<std::int64_t>(1, kElements / plane_elements),
+                             std::ref(range));
+}
+
+struct Windows {
+  Plane input;
+  Plane output;
+  std::array<std::int64_t, 2> kernel{};
+  std::array<std::int64_t, 2> stride{};
+  std::array<std::int64_t, 2> padding{};
+  std::array<std::int64_t, 2> dilation{1, 1};
+};
+
+std::array<std::int64_t, 2> pair_attr(const graph::Op& op, std::string_view name) {
+  const std::vector<std::int64_t> values = ints_attr(op, name, 2);
+  return {values[0], values[1]};
+}
+
+Windows windows_of(const graph::Op& op, const Shape& input, const Shape& output) {
+  Windows windows{plane_of(input), plane_of(output), pair_attr(op, "kernel_size"), {}, {}};
+  windows.stride = ints_attr(op, "stride").empty() ? windows.kernel : pair_attr(op, "stride");
+  windows.padding = pair_attr(op, "padding");
+  if (graph::has_attribute(op, "dilation")) {
+    windows.dilation = pair_attr(op, "dilation");
+  }
+  return windows;
+}
+
+// The extents of the loops ky, kx of the nest.
+std::array<std::int64_t, 2> taps_of(const Builder& b) {
+  std::array<std::int64_t, 2> taps{};
+  for (std::size_t i = 0; i < 2; ++i) {
+    taps[i] = b.loop_extent(i == 0 ? "ky" : "kx");
+  }
+  return taps;
+}
+
+numerics::ReduceCuts tap_cuts(const Builder& b) {
+  const auto taps = taps_of(b);
+  return b.cuts(b.stage(), {taps[0], taps[1]});
+}
+
+// --- max pooling ---
+// The greatest of the elements inside, the first of equals; a NaN is greater than any number.
+struct Winner {
+  std::int64_t index = 0;
+  bool is_found = false;
+};
+
+template <class T>
+Winner winner(const Windows& w, const T* in, std::int64_t y, std::int64_t x) {
+  Winner best;
+  for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
+    const std::int64_t row = y * w.stride[0] - w.padding[0] + ky * w.dilation[0];
+    if (row < 0 || row >= w.input.height) {
+      continue;
+    }
+    for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
+      const std::int64_t column = x * w.stride[1] - w.padding[1] + kx * w.dilation[1];
+      if (column < 0 || column >= w.input.width) {
+        continue;
+      }
+      const std::int64_t at = row * w.input.width + column;
+      const bool is_nan = best.is_found && in[at] != in[at] && in[best.index] == in[best.index];
+      if (!best.is_found || in[at] > in[best.index] || is_nan) {
+        best = {at, true};
+      }
+    }
+  }
+  return best;
+}
+
+// A window without an element (it begins in the padding of a dilated kernel) gives -Inf at 0.
+template <class T>
+void max_pool_planes(const StepContext& context, const Windows& w, std::int64_t planes, const T* in,
+                     T* out, std::int64_t* indices) {
+  each_plane(context, planes, w.output.size() * w.kernel[0] * w.kernel[1], [&](std::int64_t plane) {
+    const T* from = in + plane * w.input.size();
+    for (std::int64_t at = 0; at < w.output.size(); ++at) {
+      const Winner best = winner(w, from, at / w.output.width, at % w.output.width);
+      const std::int64_t to = plane * w.output.size() + at;
+      out[to] = best.is_found ? from[best.index] : std::numeric_limits<T>::lowest();
+      if (std::is_same_v<T, float> && !best.is_found) {
+        out[to] = static_cast<T>(-std::numeric_limits<float>::infinity());
+      }
+      indices[to] = best.index;
+    }
+  });
+}
+
+Result<void> max_pool(Builder& b) {
+  const graph::Shape& input = b.in_shape(0);
+  const Shape output = b.has_out(0) ? b.out_value(0).shape : b.out_value(1).shape;
+  const Windows windows = windows_of(b.op(), input, output);
+  const bool is_float_op = is_float(b.in_format(0));
+  View x = b.in(0);
+  if (is_float_op) {
+    x = b.dense(x);
+  } else {
+    const View copy = b.temporary(input, Format::I64);
+    b.map(kernels::copy_int, {x}, {copy});
+    x = copy;
+  }
+  const View values = b.temporary(output, b.format_of(x));
+  const View indices = b.has_out(1) ? b.out(1) : b.temporary(output, Format::I64);
+  const std::int64_t planes = x.elements() / windows.input.size();
+  static_cast<void>(tap_cuts(b));  // a maximum is the same in any parts
+  b.whole({x}, {values, indices}, [=](const StepContext& context) -> Result<void> {
+    auto* at = context.at<std::int64_t>(indices);
+    if (is_float_op) {
+      max_pool_planes(context, windows, planes, context.at<const float>(x),
+                      context.at<float>(values), at);
+    } else {
+      max_pool_planes(context, windows, planes, context.at<const std::int64_t>(x),
+                      context.at<std::int64_t>(values), at);
+    }
+    return {};
+  });
+  if (b.has_out(0)) {
+    b.map(is_float_op ? kernels::copy : kernels::copy_int, {values}, {b.out(0)});
+  }
+  return {};
+}
+
+// The window of tap k that has `position` of the input at that tap, if there is one.
+struct WindowAt {
+  std::int64_t index = 0;
+  bool is_one = false;
+};
+
+WindowAt window_at(const Windows& w, std::size_t i, std::int64_t position, std::int64_t tap) {
+  const std::int64_t distance = position + w.padding[i] - tap * w.dilation[i];
+  const std::int64_t extent = i == 0 ? w.output.height : w.output.width;
+  const bool is_one =
+      distance >= 0 && distance % w.stride[i] == 0 && distance / w.stride[i] < extent;
+  return {is_one ? distance / w.stride[i] : 0, is_one};
+}
+
+// dX[h, w] = sum over the windows of f(sum, window, position); made for each plane.
+template <class F>
+void gather_windows(const StepContext& context, const Windows& w, std::int64_t planes,
+                    const numerics::ReduceCuts& cuts, float* out, const F& f) {
+  const std::int64_t work = w.input.size() * w.kernel[0] * w.kernel[1];
+  each_plane(context, planes, work, [&](std::int64_t plane) {
+    for (std::int64_t at = 0; at < w.input.size(); ++at) {
+      const std::int64_t h = at / w.input.width;
+      const std::int64_t column = at % w.input.width;
+      out[plane * w.input.size() + at] =
+          sum_taps(w.kernel, cuts, [&](float sum, std::int64_t ky, std::int64_t kx) {
+            const WindowAt y = window_at(w, 0, h, ky);
+            const WindowAt x = window_at(w, 1, column, kx);
+            return y.is_one && x.is_one ? f(sum, plane, y.index, x.index, at) : sum;
+          });
+    }
+  });
+}
+
+Result<void> max_pool_backward(Builder& b) {
+  const Windows windows = windows_of(b.op(), b.in_shape(1), b.in_shape(0));
+  const numerics::ReduceCuts cuts = tap_cuts(b);
+  const View dy = b.dense(b.in(0));
+  const View indices = b.temporary(b.in_shape(2), Format::I64);
+  b.map(kernels::copy_int, {b.in(2)}, {indices});
+  const View made = b.target(0);
+  const std::int64_t planes = made.elements() / windows.input.size();
+  b.whole({dy, indices}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* gradient = context.at<const float>(dy);
+    const std::int64_t* winners = context.at<const std::int64_t>(indices);
+    const Plane& output = windows.output;
+    gather_windows(
+        context, windows, planes, cuts, context.at<float>(made),
+        [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x, std::int64_t at) {
+          const std::int64_t window = plane * output.size() + y * output.width + x;
+          return winners[window] == at ? sum + gradient[window] : sum;
+        });
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+// --- average pooling ---
+// The number each window is divided by.
+struct Divisor {
+  bool includes_padding = true;
+  std::int64_t given = 0;  // 0: none
+
+  float of(const Windows& w, std::int64_t y, std::int64_t x) const {
+    if (given != 0) {
+      return static_cast<float>(given);
+    }
+    std::int64_t count = 1;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const std::int64_t extent = i == 0 ? w.input.height : w.input.width;
+      const std::int64_t begin = (i == 0 ? y : x) * w.stride[i] - w.padding[i];
+      const std::int64_t end = std::min(begin + w.kernel[i], extent + w.padding[i]);
+      count *=
+          includes_padding ? end - begin : std::min(end, extent) - std::max<std::int64_t>(begin, 0);
+    }
+    return static_cast<float>(count);
+  }
+};
+
+Divisor divisor_of(const graph::Op& op) {
+  return {graph::bool_attr(op, "count_include_pad"),
+          graph::optional_int_attr(op, "divisor_override").value_or(0)};
+}
+
+Result<void> average_pool(Builder& b) {
+  const Windows w = windows_of(b.op(), b.in_shape(0), b.out_value(0).shape);
+  const numerics::ReduceCuts cuts = tap_cuts(b);
+  const Divisor divisor = divisor_of(b.op());
+  const View x = b.dense(b.in(0));
+  const View made = b.target(0);
+  const std::int64_t planes = x.elements() / w.input.size();
+  b.whole({x}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* in = context.at<const float>(x);
+    float* out = context.at<float>(made);
+    each_plane(context, planes, w.output.size() * w.kernel[0] * w.kernel[1],
+               [&](std::int64_t plane) {
+                 const float* from = in + plane * w.input.size();
+                 for (std::int64_t at = 0; at < w.output.size(); ++at) {
+                   const std::int64_t y = at / w.output.width;
+                   const std::int64_t column = at % w.output.width;
+                   const float sum =
+                       sum_taps(w.kernel, cuts, [&](float acc, std::int64_t ky, std::int64_t kx) {
+                         const std::int64_t row = y * w.stride[0] - w.padding[0] + ky;
+                         const std::int64_t col = column * w.stride[1] - w.padding[1] + kx;
+                         const bool is_inside =
+                             row >= 0 && row < w.input.height && col >= 0 && col < w.input.width;
+                         return is_inside ? acc + from[row * w.input.width + col] : acc;
+                       });
+                   out[plane * w.output.size() + at] = sum / divisor.of(w, y, column);
+                 }
+               });
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+Result<void> average_pool_backward(Builder& b) {
+  const Windows w = windows_of(b.op(), b.in_shape(1), b.in_shape(0));
+  const numerics::ReduceCuts cuts = tap_cuts(b);
+  const Divisor divisor = divisor_of(b.op());
+  const View dy = b.dense(b.in(0));
+  const View made = b.target(0);
+  const std::int64_t planes = made.elements() / w.input.size();
+  b.whole({dy}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* gradient = context.at<const float>(dy);
+    gather_windows(
+        context, w, planes, cuts, context.at<float>(made),
+        [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x, std::int64_t) {
+          const float share =
+              gradient[plane * w.output.size() + y * w.output.width + x] / divisor.of(w, y, x);
+          return sum + share;
+        });
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+// --- adaptive average pooling: window i of `to` covers floor(i from / to) .. ceil((i+1) from / to)
+struct Span {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+Span window_span(std::int64_t i, std::int64_t from, std::int64_t to) {
+  return {i * from / to, ((i + 1) * from + to - 1) / to};
+}
+
+float window_size(const Plane& from, const Plane& to, std::int64_t y, std::int64_t x) {
+  const Span rows = window_span(y, from.height, to.height);
+  const Span columns = window_span(x, from.width, to.width);
+  return static_cast<float>((rows.end - rows.begin) * (columns.end - columns.begin));
+}
+
+// For each element (y, x) of a plane of size `to`, f folded over the span of elements of `from`
+// that it covers.
+template <class F>
+void fold_spans(const StepContext& context, std::int64_t planes, const Plane& from, const Plane& to,
+                const std::array<std::int64_t, 2>& taps, const numerics::ReduceCuts& cuts,
+                float* out, const F& f) {
+  each_plane(context, planes, std::max(from.size(), to.size()), [&](std::int64_t plane) {
+    for (std::int64_t at = 0; at < to.size(); ++at) {
+      const Span rows = window_span(at / to.width, from.height, to.height);
+      const Span columns = window_span(at % to.width, from.width, to.width);
+      out[plane * to.size() + at] =
+          sum_taps(taps, cuts, [&](float sum, std::int64_t ky, std::int64_t kx) {
+            const std::int64_t row = rows.begin + ky;
+            const std::int64_t column = columns.begin + kx;
+            return row < rows.end && column < columns.end ? f(sum, plane, row, column) : sum;
+          });
+    }
+  });
+}
+
+Result<void> adaptive_pool(Builder& b) {
+  const Plane from = plane_of(b.in_shape(0));
+  const Plane to = plane_of(b.out_value(0).shape);
+  const auto taps = taps_of(b);
+  const numerics::ReduceCuts cuts = tap_cuts(b);
+  const View x = b.dense(b.in(0));
+  const View made = b.target(0);
+  const std::int64_t planes = x.elements() / from.size();
+  b.whole({x}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* in = context.at<const float>(x);
+    float* out = context.at<float>(made);
+    fold_spans(context, planes, from, to, taps, cuts, out,
+               [&](float sum, std::int64_t plane, std::int64_t row, std::int64_t column) {
+                 return sum + in[plane * from.size() + row * from.width + column];
+               });
+    for (std::int64_t i = 0; i < planes * to.size(); ++i) {
+      const std::int64_t at = i % to.size();
+      out[i] = out[i] / window_size(from, to, at / to.width, at % to.width);
+    }
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+Result<void> adaptive_pool_backward(Builder& b) {
+  const Plane windows = plane_of(b.in_shape(0));
+  const Plane input = plane_of(b.in_shape(1));
+  const auto taps = taps_of(b);
+  const numerics::ReduceCuts cuts = tap_cuts(b);
+  const View dy = b.dense(b.in(0));
+  const View made = b.target(0);
+  const std::int64_t planes = made.elements() / input.size();
+  b.whole({dy}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* gradient = context.at<const float>(dy);
+    fold_spans(context, planes, windows, input, taps, cuts, context.at<float>(made),
+               [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x) {
+                 const float share = gradient[plane * windows.size() + y * windows.width + x] /
+                                     window_size(input, windows, y, x);
+                 return sum + share;
+               });
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+// --- resizing ---
+// What an output position reads: elements `first` and the next (or the same, at the edge), with
+// weights 1 - l and l.
+struct Source {
+  std::int64_t first = 0;
+  std::int64_t second = 0;
+  float l = 0;
+};
+
+// Positions are exact ratios: floor, and the rest divided once in FP32.
+Source bilinear_source(std::int64_t i, std::int64_t from, std::int64_t to, bool are_aligned) {
+  std::int64_t numerator =
+      are_aligned ? i * (from - 1) : std::max<std::int64_t>((2 * i + 1) * from - to, 0);
+  const std::int64_t denominator = are_aligned ? to - 1 : 2 * to;
+  if (denominator == 0) {
+    return {};
+  }
+  const std::int64_t first = numerator / denominator;
+  numerator -= first * denominator;
+  return {first, std::min(first + 1, from - 1),
+          static_cast<float>(numerator) / static_cast<float>(denominator)};
+}
+
+// The weight with which an output reads element `at`.
+float weight_of(const Source& source, std::int64_t at) {
+  const float low = source.first == at ? 1.0F - source.l : 0.0F;
+  const float high = source.second == at ? source.l : 0.0F;
+  return low + high;
+}
+
+struct Resize {
+  Plane input;
+  Plane output;
+  bool is_nearest = false;
+  bool are_aligned = false;
+
+  Source row(std::int64_t y) const { return source(y, input.height, output.height); }
+  Source column(std::int64_t x) const { return source(x, input.width, output.width); }
+
+ private:
+  Source source(std::int64_t i, std::int64_t from, std::int64_t to) const {
+    const std::int64_t nearest = i * from / to;
+    return is_nearest ? Source{nearest, nearest, 0} : bilinear_source(i, from, to, are_aligned);
+  }
+};
+
+Resize resize_of(const graph::Op& op, const Shape& input, const Shape& output) {
+  return {plane_of(input), plane_of(output), op.info->name.find("nearest") != std::string::npos,
+          graph::has_attribute(op, "align_corners") && graph::bool_attr(op, "align_corners")};
+}
+
+// Nearest: the element itself. Bilinear: (wy wx) x added over the taps.
+Result<void> resize(Builder& b) {
+  const Resize r = resize_of(b.op(), b.in_shape(0), b.out_value(0).shape);
+  const numerics::ReduceCuts cuts = r.is_nearest ? numerics::ReduceCuts{} : tap_cuts(b);
+  const View x = b.dense(b.in(0));
+  const View made = b.target(0);
+  const std::int64_t planes = x.elements() / r.input.size();
+  b.whole({x}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* in = context.at<const float>(x);
+    float* out = context.at<float>(made);
+    each_plane(context, planes, r.output.size() * 4, [&](std::int64_t plane) {
+      const float* from = in + plane * r.input.size();
+      for (std::int64_t at = 0; at < r.output.size(); ++at) {
+        const Source row = r.row(at / r.output.width);
+        const Source column = r.column(at % r.output.width);
+        float& to = out[plane * r.output.size() + at];
+        if (r.is_nearest) {
+          to = from[row.first * r.input.width + column.first];
+          continue;
+        }
+        to = sum_taps({2, 2}, cuts, [&](float sum, std::int64_t ky, std::int64_t kx) {
+          const float wy = ky == 0 ? 1.0F - row.l : row.l;
+          const float wx = kx == 0 ? 1.0F - column.l : column.l;
+          const std::int64_t element = (ky == 0 ? row.first : row.second) * r.input.width +
+                                       (kx == 0 ? column.first : column.second);
+          return sum + (wy * wx) * from[element];
+        });
+      }
+    });
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+// dX = sum of (wy wx) dY over the outputs that read the element, ascending; wy and wx are what
+// their taps give it in all.
+Result<void> resize_backward(Builder& b) {
+  const Resize r = resize_of(b.op(), b.out_value(0).shape, b.in_shape(0));
+  const auto taps = taps_of(b);
+  const numerics::ReduceCuts cuts = tap_cuts(b);
+  const std::array<std::optional<graph::Ratio>, 2> first{b.read_ratio(0, 2), b.read_ratio(0, 3)};
+  const View dy = b.dense(b.in(0));
+  const View made = b.target(0);
+  const std::int64_t planes = made.elements() / r.input.size();
+  b.whole({dy}, {made}, [=](const StepContext& context) -> Result<void> {
+    const float* gradient = context.at<const float>(dy);
+    float* out = context.at<float>(made);
+    const auto first_reader = [&](std::size_t i, std::int64_t at) {
+      if (!first[i].has_value()) {
+        return std::int64_t{0};
+      }
+      const std::int64_t numerator = first[i]->multiplier * at + first[i]->addend;
+      const std::int64_t quotient = numerator / first[i]->divisor;
+      return numerator % first[i]->divisor < 0 ? quotient - 1 : quotient;
+    };
+    each_plane(context, planes, r.input.size() * taps[0] * taps[1], [&](std::int64_t plane) {
+      const float* from = gradient + plane * r.output.size();
+      for (std::int64_t at = 0; at < r.input.size(); ++at) {
+        const std::int64_t h = at / r.input.width;
+        const std::int64_t w = at % r.input.width;
+        const std::int64_t top = first_reader(0, h);
+        const std::int64_t left = first_reader(1, w);
+        out[plane * r.input.size() + at] =
+            sum_taps(taps, cuts, [&](float sum, std::int64_t ky, std::int64_t kx) {
+              const std::int64_t y = top + ky;
+              const std::int64_t x = left + kx;
+              if (y < 0 || y >= r.output.height || x < 0 || x >= r.output.width) {
+                return sum;
+              }
+              const Source row = r.row(y);
+              const Source column = r.column(x);
+              const bool reads =
+                  (row.first == h || row.second == h) && (column.first == w || column.second == w);
+              return reads ? sum + (weight_of(row, h) * weight_of(column, w)) *
+                                       from[y * r.output.width + x]
+                           : sum;
+            });
+      }
+    });
+    return {};
+  });
+  b.finish(0, made);
+  return {};
+}
+
+}  // namespace
+
+void add_pool_expansions(std::vector<ExpansionRow>& rows) {
+  const std::vector<ExpansionRow> made{
+      {"aten.max_pool2d_with_indices", max_pool},
+      {"aten.max_pool2d_with_indices_backward", max_pool_backward},
+      {"aten.avg_pool2d", average_pool},
+      {"aten.avg_pool2d_backward", average_pool_backward},
+      {"aten._adaptive_avg_pool2d", adaptive_pool},
+      {"aten._adaptive_avg_pool2d_backward", adaptive_pool_backward},
+      {"aten.upsample_nearest2d", resize},
+      {"aten.upsample_nearest2d_backward", resize_backward},
+      {"aten.upsample_bilinear2d", resize},
+      {"aten.upsample_bilinear2d_backward", resize_backward},
+  };
+  rows.insert(rows.end(), made.begin(), made.end());
+}
+
+}  // namespace dojo::run::internal

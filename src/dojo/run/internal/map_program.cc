@@ -1,0 +1,481 @@
+#include "dojo/run/internal/map_program.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <tuple>
+
+#include "dojo/base/check.h"
+#include "dojo/run/internal/block_kernels.h"
+
+namespace dojo::run::internal {
+namespace {
+
+// Elements [first, first + count) of the nested runs, one after the other.
+template <class T>
+void gather(const T* base, std::span<const Run> runs, std::int64_t first, std::int64_t count,
+            T* out) {
+  std::array<std::int64_t, 16> at{};
+  DOJO_CHECK(runs.size() <= at.size());
+  std::int64_t offset = 0;
+  for (std::size_t i = runs.size(); i-- > 0;) {
+    at[i] = first % runs[i].extent;
+    first /= runs[i].extent;
+    offset += at[i] * runs[i].stride;
+  }
+  const std::size_t inner = runs.size() - 1;
+  const std::int64_t stride = runs[inner].stride;
+  while (count > 0) {
+    const std::int64_t length = std::min(count, runs[inner].extent - at[inner]);
+    const T* from = base + offset;
+    if (stride == 1) {
+      std::memcpy(out, from, static_cast<std::size_t>(length) * sizeof(T));
+    } else if (stride == 0) {
+      std::fill(out, out + length, *from);
+    } else {
+      for (std::int64_t i = 0; i < length; ++i) {
+        out[i] = from[i * stride];
+      }
+    }
+    out += length;
+    count -= length;
+    offset += length * stride;
+    at[inner] += length;
+    for (std::size_t i = inner; at[i] == runs[i].extent && i > 0; --i) {
+      offset += runs[i - 1].stride - runs[i].extent * runs[i].stride;
+      at[i] = 0;
+      ++at[i - 1];
+    }
+  }
+}
+
+void gather_bytes(std::int64_t width, const void* base, std::int64_t offset,
+                  std::span<const Run> runs, std::int64_t first, std::int64_t count, void* out) {
+  switch (width) {
+    case 1:
+      return gather(static_cast<const std::uint8_t*>(base) + offset, runs, first, count,
+                    static_cast<std::uint8_t*>(out));
+    case 2:
+      return gather(static_cast<const std::uint16_t*>(base) + offset, runs, first, count,
+                    static_cast<std::uint16_t*>(out));
+    case 4:
+      return gather(static_cast<const std::uint32_t*>(base) + offset, runs, first, count,
+                    static_cast<std::uint32_t*>(out));
+    default:
+      return gather(static_cast<const std::uint64_t*>(base) + offset, runs, first, count,
+                    static_cast<std::uint64_t*>(out));
+  }
+}
+
+template <class From, class To>
+void widen(const void* from, std::int64_t count, To* to) {
+  const From* values = static_cast<const From*>(from);
+  for (std::int64_t i = 0; i < count; ++i) {
+    to[i] = static_cast<To>(values[i]);
+  }
+}
+
+// Integers and bools to either lane; a float is rounded to nearest even.
+template <class To>
+void widen_integers(Format format, const void* from, std::int64_t count, To* to) {
+  switch (format) {
+    case Format::U8:
+    case Format::Bool:
+      return widen<std::uint8_t>(from, count, to);
+    case Format::I32:
+      return widen<std::int32_t>(from, count, to);
+    case Format::I64:
+      return widen<std::int64_t>(from, count, to);
+    default:
+      DOJO_CHECK(false);
+  }
+}
+
+template <class To>
+void narrow(const std::int64_t* from, std::int64_t count, void* to) {
+  To* values = static_cast<To*>(to);
+  for (std::int64_t i = 0; i < count; ++i) {
+    values[i] = static_cast<To>(from[i]);
+  }
+}
+
+void narrow_integers(Format format, const std::int64_t* from, std::int64_t count, void* to) {
+  switch (format) {
+    case Format::U8:
+      return narrow<std::uint8_t>(from, count, to);
+    case Format::Bool:
+      for (std::int64_t i = 0; i < count; ++i) {
+        static_cast<std::uint8_t*>(to)[i] = from[i] != 0 ? 1 : 0;
+      }
+      return;
+    case Format::I32:
+      return narrow<std::int32_t>(from, count, to);
+    case Format::I64:
+      return narrow<std::int64_t>(from, count, to);
+    default:
+      DOJO_CHECK(false);
+  }
+}
+
+bool is_lane_type(Lane lane, Format format) {
+  return lane == Lane::Float ? format == Format::F32 : format == Format::I64;
+}
+
+}  // namespace
+
+void copy_elements(ThreadPool& pool, std::int64_t width, const std::byte* base, std::int64_t offset,
+                   std::span<const Run> runs, std::int64_t count, std::byte* out) {
+  constexpr std::int64_t kGrain = std::int64_t{1} << 15;
+  const auto body = [&](std::int64_t begin, std::int64_t end) {
+    gather_bytes(width, base, offset, runs, begin, end - begin, out + begin * width);
+  };
+  pool.parallel_for(count, kGrain, std::ref(body));
+}
+
+namespace {
+
+// Two nests of runs over the same elements, stepping together.
+struct PairedRun {
+  std::int64_t extent = 1;
+  std::int64_t from = 0;
+  std::int64_t to = 0;
+};
+
+std::vector<PairedRun> paired_runs(const View& from, const View& to) {
+  std::vector<PairedRun> runs;
+  for (std::size_t i = 0; i < from.shape.size(); ++i) {
+    if (from.shape[i] == 1) {
+      continue;
+    }
+    const PairedRun run{from.shape[i], from.strides[i], to.strides[i]};
+    if (!runs.empty() && runs.back().from == run.from * run.extent &&
+        runs.back().to == run.to * run.extent) {
+      runs.back() = {runs.back().extent * run.extent, run.from, run.to};
+    } else {
+      runs.push_back(run);
+    }
+  }
+  if (runs.empty()) {
+    runs.push_back({1, 0, 0});
+  }
+  return runs;
+}
+
+template <class T>
+void scatter_run(const std::byte* from, std::byte* to, const PairedRun& run) {
+  const T* source = reinterpret_cast<const T*>(from);
+  T* target = reinterpret_cast<T*>(to);
+  for (std::int64_t i = 0; i < run.extent; ++i) {
+    target[i * run.to] = source[i * run.from];
+  }
+}
+
+}  // namespace
+
+void scatter_elements(ThreadPool& pool, std::int64_t width, const std::byte* from_data,
+                      const View& from, std::byte* to_data, const View& to) {
+  const std::vector<PairedRun> runs = paired_runs(from, to);
+  const PairedRun inner = runs.back();
+  const std::int64_t outer = from.elements() / inner.extent;
+  const auto body = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t index = begin; index < end; ++index) {
+      std::int64_t rest = index;
+      std::int64_t source = from.offset;
+      std::int64_t target = to.offset;
+      for (std::size_t i = runs.size() - 1; i-- > 0;) {
+        source += rest % runs[i].extent * runs[i].from;
+        target += rest % runs[i].extent * runs[i].to;
+        rest /= runs[i].extent;
+      }
+      const std::byte* read = from_data + source * width;
+      std::byte* written = to_data + target * width;
+      if (inner.from == 1 && inner.to == 1) {
+        std::memcpy(written, read, static_cast<std::size_t>(inner.extent * width));
+      } else if (width == 1) {
+        scatter_run<std::uint8_t>(read, written, inner);
+      } else if (width == 2) {
+        scatter_run<std::uint16_t>(read, written, inner);
+      } else if (width == 4) {
+        scatter_run<std::uint32_t>(read, written, inner);
+      } else {
+        scatter_run<std::uint64_t>(read, written, inner);
+      }
+    }
+  };
+  pool.parallel_for(outer, std::max<std::int64_t>(1, (1 << 15) / inner.extent), std::ref(body));
+}
+
+// Virtual registers first, one per block value; then as few real ones as lifetimes allow.
+class MapProgram::Compiler {
+ public:
+  Compiler(MapProgram& program, std::span<const Buffer> buffers)
+      : program_(program), buffers_(buffers) {}
+
+  void add(const MapStep& step) {
+    DOJO_CHECK(step.kernel != nullptr && step.in.size() == step.kernel->in.size() &&
+               step.out.size() == step.kernel->out.size());
+    Instruction compute;
+    compute.kernel = step.kernel;
+    compute.params = step.params;
+    for (std::size_t i = 0; i < step.in.size(); ++i) {
+      DOJO_CHECK(step.in[i].elements() == program_.elements_);
+      compute.in.push_back(operand(step.in[i], BlockKernel::lane(step.kernel->in[i])));
+    }
+    std::vector<Instruction> stores;
+    for (std::size_t i = 0; i < step.out.size(); ++i) {
+      compute.out.push_back(result(step.out[i], BlockKernel::lane(step.kernel->out[i]), stores));
+    }
+    program_.instructions_.push_back(std::move(compute));
+    for (Instruction& store : stores) {
+      program_.instructions_.push_back(std::move(store));
+    }
+  }
+
+  void assign_registers() {
+    std::vector<std::size_t> last_use(static_cast<std::size_t>(virtual_), 0);
+    for_each_register(
+        [&](std::size_t at, int& reg) { last_use[static_cast<std::size_t>(reg)] = at; });
+    std::vector<int> real(static_cast<std::size_t>(virtual_), -1);
+    std::vector<int> free;
+    int used = 0;
+    std::size_t previous = 0;
+    std::vector<int> dying;  // at the previous instruction
+    for_each_register([&](std::size_t at, int& reg) {
+      if (at != previous) {
+        free.insert(free.end(), dying.begin(), dying.end());
+        dying.clear();
+        previous = at;
+      }
+      const auto v = static_cast<std::size_t>(reg);
+      if (real[v] < 0) {
+        if (free.empty()) {
+          real[v] = used++;
+        } else {
+          real[v] = free.back();
+          free.pop_back();
+        }
+      }
+      if (last_use[v] == at && std::find(dying.begin(), dying.end(), real[v]) == dying.end()) {
+        dying.push_back(real[v]);
+      }
+      reg = real[v];
+    });
+    program_.registers_ = static_cast<std::size_t>(used);
+  }
+
+ private:
+  Place operand(const View& view, Lane lane) {
+    const Buffer& buffer = buffers_[view.buffer.index];
+    Place place;
+    if (buffer.place == internal::Place::Register) {
+      DOJO_CHECK(lane == Lane::Float && view.is_contiguous() && view.offset == 0);
+      place.reg = written_.at(view.buffer.index);
+      return place;
+    }
+    if (view.is_contiguous() && is_lane_type(lane, buffer.format)) {
+      return {.is_direct = true, .reg = 0, .buffer = view.buffer, .offset = view.offset};
+    }
+    Instruction load;
+    load.kind = Kind::Load;
+    load.buffer = view.buffer;
+    load.lane = lane;
+    load.offset = view.offset;
+    load.is_contiguous = view.is_contiguous();
+    if (!load.is_contiguous) {
+      load.runs = runs_of(view);
+    }
+    const auto key = std::tuple(view.buffer.index, view.offset, view.shape, view.strides, lane);
+    const auto [found, is_new] = loaded_.try_emplace(key, virtual_);
+    if (is_new) {
+      load.reg = virtual_++;
+      program_.instructions_.push_back(std::move(load));
+    }
+    place.reg = found->second;
+    return place;
+  }
+
+  Place result(const View& view, Lane lane, std::vector<Instruction>& stores) {
+    const Buffer& buffer = buffers_[view.buffer.index];
+    DOJO_CHECK(view.is_contiguous() && view.elements() == program_.elements_);
+    const bool is_internal =
+        buffer.place == internal::Place::Register || buffer.place == internal::Place::Nowhere;
+    if (!is_internal && is_lane_type(lane, buffer.format)) {
+      return {.is_direct = true, .reg = 0, .buffer = view.buffer, .offset = view.offset};
+    }
+    Place place;
+    place.reg = virtual_++;
+    if (is_internal) {
+      written_[view.buffer.index] = place.reg;
+      return place;
+    }
+    DOJO_CHECK((lane == Lane::Float) == is_float(buffer.format));
+    Instruction store;
+    store.kind = Kind::Store;
+    store.buffer = view.buffer;
+    store.lane = lane;
+    store.offset = view.offset;
+    store.reg = place.reg;
+    if (lane == Lane::Float) {
+      store.encoded = static_cast<int>(program_.encoded_.size());
+      program_.encoded_.push_back(view.buffer);
+    }
+    stores.push_back(std::move(store));
+    return place;
+  }
+
+  template <class Visit>
+  void for_each_register(const Visit& visit) {
+    for (std::size_t at = 0; at < program_.instructions_.size(); ++at) {
+      Instruction& instruction = program_.instructions_[at];
+      if (instruction.kind != Kind::Compute) {
+        visit(at, instruction.reg);
+        continue;
+      }
+      for (std::vector<Place>* places : {&instruction.in, &instruction.out}) {
+        for (Place& place : *places) {
+          if (!place.is_direct) {
+            visit(at, place.reg);
+          }
+        }
+      }
+    }
+  }
+
+  MapProgram& program_;
+  std::span<const Buffer> buffers_;
+  int virtual_ = 0;
+  std::map<std::uint32_t, int> written_;  // register buffers
+  std::map<std::tuple<std::uint32_t, std::int64_t, graph::Shape, std::vector<std::int64_t>, Lane>,
+           int>
+      loaded_;
+};
+
+MapProgram::MapProgram(std::span<const MapStep> steps, std::span<const Buffer> buffers) {
+  DOJO_CHECK(!steps.empty());
+  elements_ = steps.front().out.front().elements();
+  Compiler compiler(*this, buffers);
+  for (const MapStep& step : steps) {
+    compiler.add(step);
+  }
+  compiler.assign_registers();
+}
+
+void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_t end, MapMode mode,
+                     const Piece* piece, MapScratch& scratch) const {
+  for (std::int64_t first = begin; first < end; first += kBlock) {
+    const std::int64_t count = std::min(kBlock, end - first);
+    for (const Instruction& instruction : instructions_) {
+      switch (instruction.kind) {
+        case Kind::Load:
+          load(context, instruction, first, count, piece, scratch);
+          break;
+        case Kind::Compute:
+          compute(context, instruction, first, count, piece, scratch);
+          break;
+        case Kind::Store:
+          store(context, instruction, first, count, mode, scratch);
+          break;
+      }
+    }
+  }
+}
+
+void MapProgram::load(const StepContext& context, const Instruction& instruction,
+                      std::int64_t first, std::int64_t count, const Piece* piece,
+                      MapScratch& scratch) const {
+  const Format format = context.buffers[instruction.buffer.index].format;
+  const std::int64_t width = bytes_of(format);
+  void* const target = scratch.registers[static_cast<std::size_t>(instruction.reg)];
+  DOJO_DCHECK(piece == nullptr || piece->buffer != instruction.buffer);
+  static_cast<void>(piece);
+  const std::byte* base = context.data[instruction.buffer.index];
+  const void* raw = base + (instruction.offset + first) * width;
+  if (!instruction.is_contiguous) {
+    void* const place = is_lane_type(instruction.lane, format) ? target : scratch.raw;
+    gather_bytes(width, base, instruction.offset, instruction.runs, first, count, place);
+    if (place == target) {
+      return;
+    }
+    raw = place;
+  }
+  if (instruction.lane == Lane::Int) {
+    widen_integers(format, raw, count, static_cast<std::int64_t*>(target));
+  } else if (is_float(format) || format == Format::U8) {
+    numerics::decode({static_cast<const std::byte*>(raw), static_cast<std::size_t>(count * width)},
+                     context.type(instruction.buffer),
+                     {static_cast<float*>(target), static_cast<std::size_t>(count)}, context.isa);
+  } else {
+    widen_integers(format, raw, count, static_cast<float*>(target));
+  }
+}
+
+void MapProgram::compute(const StepContext& context, const Instruction& instruction,
+                         std::int64_t first, std::int64_t count, const Piece* piece,
+                         MapScratch& scratch) const {
+  constexpr std::size_t kOperands = 16;
+  std::array<const void*, kOperands> in{};
+  std::array<void*, kOperands> out{};
+  const auto address = [&](const Place& place) -> std::byte* {
+    if (!place.is_direct) {
+      return scratch.registers[static_cast<std::size_t>(place.reg)];
+    }
+    const Format format = context.buffers[place.buffer.index].format;
+    return context.data[place.buffer.index] + (place.offset + first) * bytes_of(format);
+  };
+  DOJO_DCHECK(instruction.in.size() <= kOperands && instruction.out.size() <= kOperands);
+  for (std::size_t i = 0; i < instruction.in.size(); ++i) {
+    const Place& place = instruction.in[i];
+    if (piece != nullptr && place.is_direct && place.buffer == piece->buffer) {
+      in[i] = piece->data + (place.offset + first - piece->first);
+    } else {
+      in[i] = address(place);
+    }
+  }
+  for (std::size_t i = 0; i < instruction.out.size(); ++i) {
+    out[i] = address(instruction.out[i]);
+  }
+  BlockCall call;
+  call.count = count;
+  call.first = first;
+  call.in = in.data();
+  call.out = out.data();
+  call.params = &instruction.params;
+  call.seed = context.seed;
+  call.step = context.step;
+  call.isa = context.isa;
+  (context.isa == numerics::Isa::Avx512 ? instruction.kernel->avx512
+                                        : instruction.kernel->plain)(call);
+}
+
+void MapProgram::store(const StepContext& context, const Instruction& instruction,
+                       std::int64_t first, std::int64_t count, MapMode mode,
+                       MapScratch& scratch) const {
+  const Buffer& buffer = context.buffers[instruction.buffer.index];
+  const std::int64_t width = bytes_of(buffer.format);
+  const void* source = scratch.registers[static_cast<std::size_t>(instruction.reg)];
+  std::byte* target = context.data[instruction.buffer.index] + (instruction.offset + first) * width;
+  if (instruction.lane == Lane::Int) {
+    narrow_integers(buffer.format, static_cast<const std::int64_t*>(source), count, target);
+    return;
+  }
+  numerics::StorageFormat type = context.type(instruction.buffer);
+  if (mode == MapMode::Measure) {
+    if (!has_bias(buffer.format)) {
+      return;
+    }
+    target = scratch.raw;
+    type.bias = 0;
+  }
+  numerics::RoundingSpec rounding;
+  if (buffer.is_stochastic && mode == MapMode::Store) {
+    rounding.mode = numerics::Rounding::Stochastic;
+    rounding.stream = {context.seed, context.stream[instruction.buffer.index], context.step};
+    rounding.first_element = static_cast<std::uint64_t>(instruction.offset + first);
+  }
+  scratch.stats[static_cast<std::size_t>(instruction.encoded)] +=
+      numerics::encode({static_cast<const float*>(source), static_cast<std::size_t>(count)}, type,
+                       rounding, {target, static_cast<std::size_t>(count * width)}, context.isa);
+}
+
+}  // namespace dojo::run::internal

@@ -1,0 +1,398 @@
+#include "dojo/run/internal/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "dojo/base/check.h"
+#include "dojo/base/text.h"
+#include "dojo/run/internal/builder.h"
+#include "dojo/run/memory_plan.h"
+
+namespace dojo::run::internal {
+namespace {
+
+// PERF: one MiB of FP32 results stays in a core's second-level cache between kernel and map.
+constexpr std::int64_t kPieceElements = std::int64_t{1} << 18;
+
+// The buffers that a task reads and writes, each once, in order of first mention.
+struct Touched {
+  std::vector<BufferId> reads;
+  std::vector<BufferId> writes;
+};
+
+void add_once(std::vector<BufferId>& list, BufferId buffer) {
+  if (std::find(list.begin(), list.end(), buffer) == list.end()) {
+    list.push_back(buffer);
+  }
+}
+
+Touched touched_by(const Task& task) {
+  Touched touched{task.reads, task.writes};
+  for (const MapStep& step : task.steps) {
+    for (const View& view : step.in) {
+      add_once(touched.reads, view.buffer);
+    }
+    for (const View& view : step.out) {
+      add_once(touched.writes, view.buffer);
+    }
+  }
+  return touched;
+}
+
+struct Access {
+  std::vector<std::size_t> writers;  // tasks
+  std::vector<std::size_t> readers;  // tasks, each once
+};
+
+std::vector<Access> accesses_of(const Plan& plan) {
+  std::vector<Access> accesses(plan.buffers.size());
+  for (std::size_t t = 0; t < plan.tasks.size(); ++t) {
+    const Touched touched = touched_by(plan.tasks[t]);
+    for (const BufferId buffer : touched.reads) {
+      accesses[buffer.index].readers.push_back(t);
+    }
+    for (const BufferId buffer : touched.writes) {
+      accesses[buffer.index].writers.push_back(t);
+    }
+  }
+  return accesses;
+}
+
+// Buffers that must have their contents when the step ends.
+std::set<BufferId> kept_buffers(const Plan& plan) {
+  std::set<BufferId> kept;
+  for (const PlannedOutput& output : plan.outputs) {
+    kept.insert(output.view.buffer);
+  }
+  for (const LeafUpdate& update : plan.updates) {
+    kept.insert(update.source.buffer);
+  }
+  return kept;
+}
+
+bool is_whole(const View& view, const Buffer& buffer) {
+  return view.is_contiguous() && view.offset == 0 && view.elements() == buffer.elements;
+}
+
+class MapJoiner {
+ public:
+  MapJoiner(Plan& plan, const graph::Graph& graph)
+      : plan_(plan),
+        kept_(kept_buffers(plan)),
+        accesses_(accesses_of(plan)),
+        always_measures_(graph.lowering.has_value() && graph.lowering->bias.window == 0),
+        is_gone_(plan.tasks.size(), false) {
+    for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
+      const std::optional<ValueId> value = plan.buffers[i].value;
+      is_storable_.push_back(value.has_value() && !graph.value(*value).is_fused);
+    }
+  }
+
+  void run() {
+    for (std::size_t t = 0; t < plan_.tasks.size(); ++t) {
+      if (plan_.tasks[t].is_map()) {
+        while (take_map_into(t)) {
+        }
+      }
+    }
+    for (std::size_t t = 0; t < plan_.tasks.size(); ++t) {
+      if (!is_gone_[t] && plan_.tasks[t].is_map() && !measures_each_step(t)) {
+        take_rows_into(t);
+      }
+    }
+    std::vector<Task> kept;
+    for (std::size_t t = 0; t < plan_.tasks.size(); ++t) {
+      if (!is_gone_[t]) {
+        kept.push_back(std::move(plan_.tasks[t]));
+      }
+    }
+    plan_.tasks = std::move(kept);
+  }
+
+ private:
+  // The task that makes this operand for task t alone, whole and in FP32, if there is one.
+  std::optional<std::size_t> sole_writer(BufferId id, std::size_t t) const {
+    const Buffer& buffer = plan_.buffers[id.index];
+    const Access& access = accesses_[id.index];
+    const bool is_intermediate = buffer.format == Format::F32 && buffer.place == Place::Arena &&
+                                 !is_storable_[id.index] && !kept_.contains(id);
+    if (!is_intermediate || access.writers.size() != 1 || access.readers.size() != 1 ||
+        access.readers.front() != t || access.writers.front() == t) {
+      return std::nullopt;
+    }
+    for (const MapStep& step : plan_.tasks[t].steps) {
+      for (const View& view : step.in) {
+        if (view.buffer == id && !(is_whole(view, buffer) && view.elements() == elements(t))) {
+          return std::nullopt;
+        }
+      }
+    }
+    return access.writers.front();
+  }
+
+  std::int64_t elements(std::size_t t) const {
+    return plan_.tasks[t].steps.front().out.front().elements();
+  }
+
+  bool take_map_into(std::size_t t) {
+    for (const BufferId id : touched_by(plan_.tasks[t]).reads) {
+      const std::optional<std::size_t> writer = sole_writer(id, t);
+      if (!writer.has_value() || !plan_.tasks[*writer].is_map() ||
+          elements(*writer) != elements(t)) {
+        continue;
+      }
+      Task& from = plan_.tasks[*writer];
+      bool writes_only_this = true;
+      for (const BufferId written : touched_by(from).writes) {
+        const Place place = plan_.buffers[written.index].place;
+        writes_only_this = writes_only_this &&
+                           (written == id || place == Place::Register || place == Place::Nowhere);
+      }
+      if (!writes_only_this) {
+        continue;
+      }
+      Task& to = plan_.tasks[t];
+      to.steps.insert(to.steps.begin(), std::make_move_iterator(from.steps.begin()),
+                      std::make_move_iterator(from.steps.end()));
+      from.steps.clear();
+      is_gone_[*writer] = true;
+      plan_.buffers[id.index].place = Place::Register;
+      for (const BufferId read : touched_by(to).reads) {
+        std::vector<std::size_t>& readers = accesses_[read.index].readers;
+        std::erase(readers, *writer);
+        if (std::find(readers.begin(), readers.end(), t) == readers.end()) {
+          readers.push_back(t);
+        }
+      }
+      for (const BufferId written : touched_by(to).writes) {
+        std::replace(accesses_[written.index].writers.begin(),
+                     accesses_[written.index].writers.end(), *writer, t);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  // With a bias that follows the current amax, a pass runs twice; its kernel must not.
+  bool measures_each_step(std::size_t t) const {
+    if (!always_measures_) {
+      return false;
+    }
+    const std::vector<BufferId> writes = touched_by(plan_.tasks[t]).writes;
+    return std::any_of(writes.begin(), writes.end(),
+                       [&](BufferId id) { return has_bias(plan_.buffers[id.index].format); });
+  }
+
+  void take_rows_into(std::size_t t) {
+    std::optional<std::size_t> latest;
+    BufferId piece_of;
+    for (const BufferId id : touched_by(plan_.tasks[t]).reads) {
+      const std::optional<std::size_t> writer = sole_writer(id, t);
+      if (writer.has_value() && plan_.tasks[*writer].rows.has_value() &&
+          (!latest.has_value() || *writer > *latest)) {
+        latest = writer;
+        piece_of = id;
+      }
+    }
+    if (!latest.has_value()) {
+      return;
+    }
+    Task& from = plan_.tasks[*latest];
+    Task& to = plan_.tasks[t];
+    to.producer = std::move(from.rows);
+    to.reads = from.reads;
+    to.piece_of = piece_of;
+    to.piece_rows = std::clamp<std::int64_t>(
+        kPieceElements / std::max<std::int64_t>(to.producer->row_elements, 1), 1,
+        std::max<std::int64_t>(to.producer->rows, 1));
+    plan_.buffers[piece_of.index].place = Place::Piece;
+    plan_.buffers.push_back({Format::F32,
+                             to.piece_rows * to.producer->row_elements,
+                             Place::Arena,
+                             std::nullopt,
+                             false,
+                             {}});
+    to.piece_buffer = BufferId{static_cast<std::uint32_t>(plan_.buffers.size() - 1)};
+    to.writes.push_back(to.piece_buffer);
+    is_gone_[*latest] = true;
+  }
+
+  Plan& plan_;
+  std::set<BufferId> kept_;
+  std::vector<Access> accesses_;
+  std::vector<bool> is_storable_;  // by buffer: a value that is not fused
+  bool always_measures_;
+  std::vector<bool> is_gone_;
+};
+
+Result<void> check_leaves(const graph::Graph& graph) {
+  for (const graph::Value& value : graph.values) {
+    if (value.kind != graph::ValueKind::Op && has_bias(value.format)) {
+      return Error{ErrorKind::Unsupported,
+                   fmt::format("{} is a leaf in {}, which has no bias when it comes from outside: "
+                               "make it f32 and convert it in the graph",
+                               quoted(value.label), info(value.format).name)};
+    }
+  }
+  return {};
+}
+
+// What an output or an update hands over: contiguous, and not the caller's memory.
+View settled(Builder& builder, Plan& plan, const View& view) {
+  const Buffer& buffer = plan.buffers[view.buffer.index];
+  const bool is_foreign = buffer.place == Place::Input || buffer.place == Place::Constant;
+  return view.is_contiguous() && !is_foreign ? view : builder.copied(view);
+}
+
+Result<void> expand_ops(Builder& builder, const graph::Graph& graph) {
+  for (std::uint32_t i = 0; i < graph.ops.size(); ++i) {
+    const graph::Op& op = graph.ops[i];
+    const Expansion expand = find_expansion(op.info->name);
+    if (expand == nullptr) {
+      return Error{ErrorKind::Unsupported,
+                   fmt::format("no kernel runs {} (in module {}): add a row to the expansions in "
+                               "src/dojo/run/internal",
+                               op.info->name, quoted(op.module))};
+    }
+    builder.begin(OpId{i});
+    DOJO_TRY_VOID(expand(builder));
+  }
+  return {};
+}
+
+}  // namespace
+
+void join_maps(Plan& plan, const graph::Graph& graph) { MapJoiner(plan, graph).run(); }
+
+void update_in_place(Plan& plan) {
+  const std::vector<Access> accesses = accesses_of(plan);
+  std::size_t first_safe = 0;  // no task from here on can fail
+  for (std::size_t t = 0; t < plan.tasks.size(); ++t) {
+    first_safe = plan.tasks[t].can_fail ? t + 1 : first_safe;
+  }
+  std::map<BufferId, int> handed_over;  // as an output, or as the source of an update
+  for (const PlannedOutput& output : plan.outputs) {
+    ++handed_over[output.view.buffer];
+  }
+  for (const LeafUpdate& update : plan.updates) {
+    ++handed_over[update.source.buffer];
+  }
+  for (LeafUpdate& update : plan.updates) {
+    const BufferId source = update.source.buffer;
+    Buffer& buffer = plan.buffers[source.index];
+    const Access& made = accesses[source.index];
+    if (buffer.place != Place::Arena || made.writers.size() != 1 || handed_over[source] != 1 ||
+        handed_over.contains(update.target) || !is_whole(update.source, buffer)) {
+      continue;
+    }
+    const std::size_t writer = made.writers.front();
+    const Task& task = plan.tasks[writer];
+    bool is_safe = task.is_map() && !task.producer.has_value() && writer >= first_safe;
+    for (const std::size_t reader : accesses[update.target.index].readers) {
+      is_safe = is_safe && reader <= writer;
+    }
+    bool is_written = false;  // a later step of the task would read the new contents
+    for (const MapStep& step : task.steps) {
+      for (const View& view : step.in) {
+        const bool is_target = view.buffer == update.target;
+        is_safe = is_safe && (!is_target || (is_whole(view, buffer) && !is_written));
+      }
+      for (const View& view : step.out) {
+        is_written = is_written || view.buffer == source;
+        is_safe = is_safe && !has_bias(plan.buffers[view.buffer.index].format);
+      }
+    }
+    if (is_safe) {
+      buffer.place = Place::Leaf;
+      plan.leaf_of[source.index] = update.target;
+      update.is_in_place = true;
+    }
+  }
+}
+
+void place_buffers(Plan& plan, const graph::Graph& graph) {
+  const std::vector<Access> accesses = accesses_of(plan);
+  const std::set<BufferId> kept = kept_buffers(plan);
+  const auto end = static_cast<std::int64_t>(plan.tasks.size());
+  std::vector<Lifetime> lifetimes;
+  std::vector<BufferId> placed;
+  for (std::uint32_t i = 0; i < plan.buffers.size(); ++i) {
+    const Buffer& buffer = plan.buffers[i];
+    const Access& access = accesses[i];
+    if (buffer.place != Place::Arena || access.writers.empty()) {
+      continue;
+    }
+    Lifetime life{end, 0, Bytes(buffer.elements * bytes_of(buffer.format))};
+    bool is_made_forward = false;
+    bool is_read_later = false;
+    for (const std::size_t task : access.writers) {
+      life.first = std::min(life.first, static_cast<std::int64_t>(task));
+      life.last = std::max(life.last, static_cast<std::int64_t>(task));
+      is_made_forward = graph.ops[plan.tasks[task].op.index].phase == graph::Phase::Forward;
+    }
+    for (const std::size_t task : access.readers) {
+      life.last = std::max(life.last, static_cast<std::int64_t>(task));
+      is_read_later =
+          is_read_later || graph.ops[plan.tasks[task].op.index].phase == graph::Phase::Backward;
+    }
+    if (kept.contains(BufferId{i})) {
+      life.last = end;
+    }
+    if (is_made_forward && is_read_later) {
+      plan.saved_size += life.size;
+    }
+    lifetimes.push_back(life);
+    placed.push_back(BufferId{i});
+  }
+  const MemoryPlan memory = plan_memory(lifetimes);
+  plan.arena_size = memory.size;
+  plan.arena_offset.assign(plan.buffers.size(), 0);
+  for (std::size_t i = 0; i < placed.size(); ++i) {
+    plan.arena_offset[placed[i].index] = memory.offsets[i];
+  }
+}
+
+void compile_maps(Plan& plan) {
+  for (Task& task : plan.tasks) {
+    if (task.is_map()) {
+      task.program = std::make_shared<const MapProgram>(task.steps, plan.buffers);
+    }
+  }
+}
+
+Result<Plan> make_plan(const graph::Graph& graph, std::span<const std::uint32_t> ids) {
+  DOJO_TRY_VOID(check_leaves(graph));
+  Plan plan;
+  Builder builder(graph, plan, ids);
+  DOJO_TRY_VOID(expand_ops(builder, graph));
+  for (const graph::Output& output : graph.outputs) {
+    const View view = settled(builder, plan, *plan.views[output.value.index]);
+    plan.outputs.push_back({output.label, view, output.value});
+  }
+  std::set<BufferId> targets;
+  for (const graph::Update& update : graph.updates) {
+    targets.insert(plan.views[update.target.index]->buffer);
+  }
+  for (const graph::Update& update : graph.updates) {
+    View source = settled(builder, plan, *plan.views[update.value.index]);
+    if (targets.contains(source.buffer)) {  // a leaf that this step changes, too
+      source = builder.copied(source);
+    }
+    plan.updates.push_back({plan.views[update.target.index]->buffer, source});
+  }
+  join_maps(plan, graph);
+  plan.leaf_of.resize(plan.buffers.size());
+  for (std::uint32_t i = 0; i < plan.buffers.size(); ++i) {
+    plan.leaf_of[i] = BufferId{i};
+  }
+  update_in_place(plan);
+  place_buffers(plan, graph);
+  compile_maps(plan);
+  return plan;
+}
+
+}  // namespace dojo::run::internal
