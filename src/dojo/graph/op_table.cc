@@ -313,6 +313,11 @@ Result<void> check_operands(const OpCall& call) {
 
 }  // namespace
 
+bool is_default(const OpInfo& info, std::string_view name, const Attribute& value) {
+  const AttributeInfo* row = find_attribute(info, name);
+  return row != nullptr && is_of_type(value, row->type) && is_default(value, *row);
+}
+
 Result<void> normalise_attributes(Op& op) {
   for (auto each = op.attributes.begin(); each != op.attributes.end();) {
     DOJO_TRY(const AttributeInfo* row, row_of(*op.info, each->first));

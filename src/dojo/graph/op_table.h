@@ -154,6 +154,9 @@ Result<InferredTypes> infer(const OpCall& call);
 // that only feed such outputs stay.
 LoopNest nest_of(const Graph& graph, const Op& op);
 
+// Whether the value is what the row gives when the attribute is absent: then it is not printed.
+bool is_default(const OpInfo& info, std::string_view name, const Attribute& value);
+
 // Brings attributes to their canonical form: those equal to the default go, integers for a Float
 // become floats. Errors: unknown or missing names, wrong types.
 Result<void> normalise_attributes(Op& op);

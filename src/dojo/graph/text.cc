@@ -50,12 +50,15 @@ struct AttributePrinter {
   }
 };
 
-std::string print_attributes(const std::map<std::string, Attribute>& attributes) {
+// " {name=value, ...}", or nothing if all are the row's defaults.
+std::string print_attributes(const Op& op) {
   std::vector<std::string> out;
-  for (const auto& [name, value] : attributes) {
-    out.push_back(fmt::format("{}={}", name, std::visit(AttributePrinter{}, value)));
+  for (const auto& [name, value] : op.attributes) {
+    if (!is_default(*op.info, name, value)) {
+      out.push_back(fmt::format("{}={}", name, std::visit(AttributePrinter{}, value)));
+    }
   }
-  return fmt::format("{{{}}}", fmt::join(out, ", "));
+  return out.empty() ? "" : fmt::format(" {{{}}}", fmt::join(out, ", "));
 }
 
 constexpr std::array kPhaseWords{std::string_view("fwd"), std::string_view("bwd"),
@@ -137,9 +140,7 @@ std::string print_op(const Graph& graph, const Op& op) {
   }
   std::string out = fmt::format("{} = {}({})", print_targets(graph, op.outputs, "_"), op.info->name,
                                 print_targets(graph, op.inputs, "none"));
-  if (!op.attributes.empty()) {
-    out += fmt::format(" {}", print_attributes(op.attributes));
-  }
+  out += print_attributes(op);
   out += fmt::format(" : {} @{} {}", fmt::join(types, ", "), quoted(op.module),
                      kPhaseWords[static_cast<std::size_t>(op.phase)]);
   if (!op.k_parts.empty()) {
@@ -314,11 +315,13 @@ class Parser {
 
   static bool set_lowering(Lowering& lowering, const std::string& name, const Attribute& value) {
     const auto* integer = std::get_if<std::int64_t>(&value);
-    if (name == "bias_margin" && integer != nullptr && *integer >= 0 && *integer <= 63) {
+    if (name == "bias_margin" && integer != nullptr && *integer >= 0 &&
+        *integer <= kMaxBiasMargin) {
       lowering.bias.margin = static_cast<int>(*integer);
       return true;
     }
-    if (name == "bias_window" && integer != nullptr && *integer >= 0 && *integer <= 4096) {
+    if (name == "bias_window" && integer != nullptr && *integer >= 0 &&
+        *integer <= kMaxBiasWindow) {
       lowering.bias.window = static_cast<int>(*integer);
       return true;
     }

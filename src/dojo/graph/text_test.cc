@@ -69,6 +69,13 @@ TEST(GraphText, LeavesOutDefaultsAndWritesFloatsAsFloats) {
   EXPECT_EQ(print_op(graph, graph.ops[3]), "%m = aten.mul(%n) {other=-inf} : f32[2,3] @\"\" fwd");
 }
 
+TEST(GraphText, LeavesOutDefaultsThatAProgramWroteOut) {
+  Graph graph = parsed_body("%x = input f32[2] \"x\"\n%a = aten.add(%x, %x) : f32[2] @\"\" fwd");
+  const std::string text = print_graph(graph);
+  graph.ops[0].attributes["alpha"] = std::int64_t{1};
+  EXPECT_EQ(print_graph(graph), text);
+}
+
 TEST(GraphText, FloatsKeepTheirBits) {
   for (const double value : {0.1, 1e300, 5e-324, -0.0, 3.0, 1.0 / 3, 123456789.0, 1e22}) {
     Graph graph =

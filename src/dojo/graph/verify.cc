@@ -24,6 +24,7 @@ class Verifier {
   explicit Verifier(const Graph& graph) : graph_(graph) {}
 
   std::optional<Problem> find() {
+    check_head();
     for (std::uint32_t i = 0; i < graph_.values.size() && !problem_; ++i) {
       check_value(ValueId{i});
     }
@@ -68,9 +69,25 @@ class Verifier {
         break;
       }
     }
-    problem_ = Problem{
-        Error{kind, fmt::format("{}{} in module {}: {}", result, name, quoted(op.module), message)},
-        id, std::nullopt};
+    problem_ = Problem{Error{kind, fmt::format("{}{} in module {}: {}", result, name,
+                                               quoted(op.module.substr(0, 200)), message)},
+                       id, std::nullopt};
+  }
+
+  // What print_graph writes, parse_graph must read.
+  static bool is_long(const std::string& text) { return text.size() > TextLimits::kNameLength; }
+
+  void check_head() {
+    if (is_long(graph_.name)) {
+      fail("the Graph's name is longer than {} characters", TextLimits::kNameLength);
+    } else if (graph_.is_lowered()) {
+      const BiasPolicy& bias = graph_.lowering->bias;
+      if (bias.window < 0 || bias.window > kMaxBiasWindow || bias.margin < 0 ||
+          bias.margin > kMaxBiasMargin) {
+        fail("bias_window={} and bias_margin={} are outside of 0..{} and 0..{}", bias.window,
+             bias.margin, kMaxBiasWindow, kMaxBiasMargin);
+      }
+    }
   }
 
   void check_value(ValueId id) {
@@ -89,8 +106,8 @@ class Verifier {
       check_words(id, value);
     } else if (value.role != Role::None || value.is_fused || value.is_stochastic) {
       fail_value(id, "a leaf has no role and is neither fused nor stochastic");
-    } else if (value.label.empty()) {
-      fail_value(id, "a leaf needs a label");
+    } else if (value.label.empty() || is_long(value.label)) {
+      fail_value(id, "a leaf needs a label of at most {} characters", TextLimits::kNameLength);
     }
   }
 
@@ -182,6 +199,10 @@ class Verifier {
     }
     if (graph_.is_lowered() && op.info->is_unlowered_only) {
       fail_op(id, "must not stand in a lowered Graph");
+      return;
+    }
+    if (is_long(op.module)) {
+      fail_op(id, "the module's path is too long");
       return;
     }
     check_types(id, op);

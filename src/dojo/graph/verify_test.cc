@@ -51,6 +51,12 @@ TEST(Verify, HoldsNamesAndLeaves) {
   EXPECT_HAS(message(), "%y: more than 2^48 elements");
 }
 
+TEST(Verify, HoldsTheHead) {
+  Graph graph = parsed("graph \"t\" recipe \"r\" machine \"m\" {bias_window=16} {}");
+  graph.lowering->bias.margin = 64;
+  EXPECT_HAS(verify(graph).error().message, "bias_window=16 and bias_margin=64 are outside of");
+}
+
 TEST(Verify, HoldsDefinitionsAndTheirOrder) {
   Graph graph = parsed_body(
       "%x = input f32[2] \"x\"\n%a = aten.relu(%x) : f32[2] @\"m\" fwd\n"

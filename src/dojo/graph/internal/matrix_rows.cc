@@ -3,6 +3,7 @@
 
 #include "dojo/graph/internal/nest_builder.h"
 #include "dojo/graph/internal/rows.h"
+#include "dojo/graph/internal/saturating.h"
 
 namespace dojo::graph {
 namespace {
@@ -135,7 +136,8 @@ Result<Convolution> convolution_of(const OpCall& call, const Shape& x, const Sha
   }
   out.y = {x[0], w[0]};
   for (std::size_t i = 0; i < spatial; ++i) {
-    const std::int64_t room = x[2 + i] + 2 * out.padding[i] - out.dilation[i] * (w[2 + i] - 1) - 1;
+    const std::int64_t span = saturating_multiply(out.dilation[i], w[2 + i] - 1);
+    const std::int64_t room = x[2 + i] + 2 * out.padding[i] - span - 1;
     if (room < 0) {
       return invalid("the kernel {} is larger than the padded input {}", show(w), show(x));
     }

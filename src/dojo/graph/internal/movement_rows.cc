@@ -498,7 +498,8 @@ Result<InferredTypes> infer_pad(const OpCall& call) {
   }
   for (std::size_t i = 0; i < pad.size(); i += 2) {
     std::int64_t& extent = shape[shape.size() - 1 - i / 2];
-    const bool is_sane = std::abs(pad[i]) <= kMaxStep && std::abs(pad[i + 1]) <= kMaxStep;
+    const auto is_small = [](std::int64_t each) { return each >= -kMaxStep && each <= kMaxStep; };
+    const bool is_sane = is_small(pad[i]) && is_small(pad[i + 1]);
     if (!is_sane || extent + pad[i] + pad[i + 1] < 1) {
       return invalid("pad {} leaves nothing of {}", show(pad), show(call.shape(0)));
     }
