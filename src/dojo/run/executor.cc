@@ -142,9 +142,10 @@ class Executor::Impl {
     std::vector<std::string> labels;
     for (const internal::PlannedOutput& output : plan_.outputs) {
       if (output.label == label) {
-        if (!has_outputs_) {
+        if (ran_ == Ran::Nothing || (ran_ == Ran::Forward && !output.is_forward)) {
           return Error{ErrorKind::InvalidInput,
-                       "output " + quoted(label) + " has no value before the first step"};
+                       fmt::format("output {} has no value before the {}", quoted(label),
+                                   ran_ == Ran::Nothing ? "first step" : "backward part has run")};
         }
         const Value& value = graph_.value(output.value);
         return TensorOutput{value.format, bias_[output.view.buffer.index], value.shape,
@@ -157,36 +158,55 @@ class Executor::Impl {
                              suggestion(label, labels))};
   }
 
+  std::vector<std::string> outputs(bool is_forward) const {
+    std::vector<std::string> labels;
+    for (const internal::PlannedOutput& output : plan_.outputs) {
+      if (output.is_forward == is_forward) {
+        labels.push_back(output.label);
+      }
+    }
+    return labels;
+  }
+
   Result<void> step(std::span<const TensorInput> inputs) {
-    DOJO_TRY_VOID(take_inputs(inputs));
-    for (std::size_t i = 0; i < graph_.values.size(); ++i) {
-      const Value& value = graph_.values[i];
-      if ((value.kind == ValueKind::Weight || value.kind == ValueKind::Buffer) && !is_written_[i]) {
-        return Error{ErrorKind::InvalidInput,
-                     fmt::format("{} {} has no value yet: write it before the first step",
-                                 name_of(value.kind), quoted(value.label))};
-      }
-    }
-    const StepContext context = make_context();
-    has_outputs_ = false;
-    for (Rounded& rounded : rounded_) {
-      rounded.stats = {};
-    }
-    for (const Task& task : plan_.tasks) {
-      DOJO_TRY_VOID(run(context, task));
-    }
-    for (const internal::LeafUpdate& update : plan_.updates) {
-      if (!update.is_in_place) {
-        const Buffer& target = plan_.buffers[update.target.index];
-        const std::int64_t width = bytes_of(target.format);
-        std::memcpy(data_[update.target.index],
-                    data_[update.source.buffer.index] + update.source.offset * width,
-                    static_cast<std::size_t>(target.elements * width));
-      }
-    }
-    note_history();
-    has_outputs_ = true;
+    DOJO_TRY_VOID(take_inputs(inputs, std::nullopt));
+    DOJO_TRY_VOID(check_leaves_written());
+    begin_step();
+    DOJO_TRY_VOID(run_tasks(0, plan_.tasks.size(), completed_steps_));
+    update_leaves();
+    note_history(Part::Whole);
+    ran_ = Ran::All;
     ++completed_steps_;
+    return {};
+  }
+
+  Result<void> forward(std::span<const TensorInput> inputs) {
+    if (!plan_.is_in_two_parts) {
+      return Error{ErrorKind::InvalidInput,
+                   fmt::format("graph {} cannot run in two parts: a forward op stands after others",
+                               quoted(graph_.name))};
+    }
+    DOJO_TRY_VOID(take_inputs(inputs, Part::Forward));
+    DOJO_TRY_VOID(check_leaves_written());
+    begin_step();
+    DOJO_TRY_VOID(run_tasks(0, plan_.forward_tasks, completed_steps_));
+    note_history(Part::Forward);
+    ran_ = Ran::Forward;
+    ++completed_steps_;
+    return {};
+  }
+
+  Result<void> backward(std::span<const TensorInput> inputs) {
+    if (ran_ != Ran::Forward) {
+      return Error{ErrorKind::InvalidInput,
+                   "backward needs a forward before it, whose saved activations it reads once"};
+    }
+    DOJO_TRY_VOID(take_inputs(inputs, Part::Backward));
+    ran_ = Ran::Nothing;
+    DOJO_TRY_VOID(run_tasks(plan_.forward_tasks, plan_.tasks.size(), completed_steps_ - 1));
+    update_leaves();
+    note_history(Part::Backward);
+    ran_ = Ran::All;
     return {};
   }
 
@@ -233,7 +253,7 @@ class Executor::Impl {
     }
     completed_steps_ = state.completed_steps;
     seed_ = state.seed;
-    has_outputs_ = false;
+    ran_ = Ran::Nothing;
     return {};
   }
 
@@ -256,12 +276,16 @@ class Executor::Impl {
     BufferId buffer;
     std::uint32_t tensor = 0;
     std::string module;
+    bool is_forward = false;
     bool has_window = false;  // a configurable float
     numerics::BiasWindow window;
     numerics::EncodeStats stats;  // of this step
     std::optional<int> previous_bias;
     std::int64_t bias_changes = 0;
   };
+
+  enum class Part : std::uint8_t { Forward, Backward, Whole };
+  enum class Ran : std::uint8_t { Nothing, Forward, All };  // of the last step, without an error
 
   BufferId buffer_of(ValueId id) const { return plan_.views[id.index]->buffer; }
 
@@ -343,7 +367,9 @@ class Executor::Impl {
       rounded.value = ValueId{i};
       rounded.buffer = view->buffer;
       rounded.tensor = ids_[i];
-      rounded.module = graph_.ops[uses.definition[i]->index].module;
+      const graph::Op& op = graph_.ops[uses.definition[i]->index];
+      rounded.module = op.module;
+      rounded.is_forward = op.phase == graph::Phase::Forward;
       rounded.has_window = has_bias(value.format);
       rounded.window.length = length;
       rounded.window.history.reserve(static_cast<std::size_t>(length));
@@ -377,17 +403,65 @@ class Executor::Impl {
     }
   }
 
-  Result<void> take_inputs(std::span<const TensorInput> inputs) {
+  Result<void> check_leaves_written() const {
+    for (std::size_t i = 0; i < graph_.values.size(); ++i) {
+      const Value& value = graph_.values[i];
+      if ((value.kind == ValueKind::Weight || value.kind == ValueKind::Buffer) && !is_written_[i]) {
+        return Error{ErrorKind::InvalidInput,
+                     fmt::format("{} {} has no value yet: write it before the first step",
+                                 name_of(value.kind), quoted(value.label))};
+      }
+    }
+    return {};
+  }
+
+  void begin_step() {
+    ran_ = Ran::Nothing;
+    for (Rounded& rounded : rounded_) {
+      rounded.stats = {};
+    }
+  }
+
+  Result<void> run_tasks(std::size_t begin, std::size_t end, std::int64_t step) {
+    const StepContext context = make_context(step);
+    for (std::size_t i = begin; i < end; ++i) {
+      DOJO_TRY_VOID(run(context, plan_.tasks[i]));
+    }
+    return {};
+  }
+
+  void update_leaves() {
+    for (const internal::LeafUpdate& update : plan_.updates) {
+      if (!update.is_in_place) {
+        const Buffer& target = plan_.buffers[update.target.index];
+        const std::int64_t width = bytes_of(target.format);
+        std::memcpy(data_[update.target.index],
+                    data_[update.source.buffer.index] + update.source.offset * width,
+                    static_cast<std::size_t>(target.elements * width));
+      }
+    }
+  }
+
+  bool is_read_in(BufferId input, Part part) const {
+    const internal::ReadInParts& read = plan_.reads[input.index];
+    return part == Part::Forward ? read.forward : read.later;
+  }
+
+  // Without a part, all inputs must be there.
+  Result<void> take_inputs(std::span<const TensorInput> inputs, std::optional<Part> part) {
     std::size_t expected = 0;
     for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
       const Value& value = graph_.values[i];
       if (value.kind != ValueKind::Input) {
         continue;
       }
-      ++expected;
       const auto given = std::find_if(inputs.begin(), inputs.end(), [&](const TensorInput& each) {
         return each.label == value.label;
       });
+      if (given == inputs.end() && part.has_value() && !is_read_in(buffer_of(ValueId{i}), *part)) {
+        continue;
+      }
+      ++expected;
       if (given == inputs.end()) {
         return Error{ErrorKind::InvalidInput,
                      fmt::format("input {} ({}) is missing", quoted(value.label),
@@ -422,7 +496,7 @@ class Executor::Impl {
     return Error{ErrorKind::InvalidInput, "inputs do not match the graph"};
   }
 
-  StepContext make_context() {
+  StepContext make_context(std::int64_t step) {
     StepContext context;
     context.pool = &pool_;
     context.isa = isa_;
@@ -430,7 +504,7 @@ class Executor::Impl {
                             ? numerics::DenormalScale::Paper
                             : numerics::DenormalScale::Gradual;
     context.seed = seed_;
-    context.step = static_cast<std::uint32_t>(completed_steps_);
+    context.step = static_cast<std::uint32_t>(step);
     context.buffers = plan_.buffers.data();
     context.data = data_.data();
     context.bias = bias_.data();
@@ -525,9 +599,10 @@ class Executor::Impl {
     }
   }
 
-  void note_history() {
+  void note_history(Part part) {
     for (Rounded& rounded : rounded_) {
-      if (!rounded.has_window) {
+      const bool is_of_part = part == Part::Whole || rounded.is_forward == (part == Part::Forward);
+      if (!rounded.has_window || !is_of_part) {
         continue;
       }
       if (rounded.window.length > 0) {
@@ -562,7 +637,7 @@ class Executor::Impl {
   std::optional<AlignedBytes> scratch_memory_;
   std::vector<numerics::EncodeStats> totals_;  // of the last pass
   std::int64_t completed_steps_ = 0;
-  bool has_outputs_ = false;
+  Ran ran_ = Ran::Nothing;
 };
 
 Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -593,6 +668,14 @@ int Executor::threads() const { return impl_->threads(); }
 Result<void> Executor::write(const TensorInput& tensor) { return impl_->write(tensor); }
 Result<TensorOutput> Executor::read(std::string_view label) const { return impl_->read(label); }
 Result<void> Executor::step(std::span<const TensorInput> inputs) { return impl_->step(inputs); }
+std::vector<std::string> Executor::forward_outputs() const { return impl_->outputs(true); }
+std::vector<std::string> Executor::later_outputs() const { return impl_->outputs(false); }
+Result<void> Executor::forward(std::span<const TensorInput> inputs) {
+  return impl_->forward(inputs);
+}
+Result<void> Executor::backward(std::span<const TensorInput> inputs) {
+  return impl_->backward(inputs);
+}
 Result<TensorOutput> Executor::output(std::string_view label) const { return impl_->output(label); }
 std::int64_t Executor::completed_steps() const { return impl_->completed_steps(); }
 std::uint64_t Executor::seed() const { return impl_->seed(); }

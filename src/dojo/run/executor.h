@@ -97,7 +97,20 @@ class Executor {
   // One step: all inputs by label. Errors: an input is missing, unknown or of another type; a
   // weight has no value yet; an index (of an embedding, a label) is out of range.
   Result<void> step(std::span<const TensorInput> inputs);
-  // An output of the last step.
+
+  // The same step in two parts, for a caller who computes the loss between them: the forward ops,
+  // then all others. Each takes the inputs that its ops read, by label, and further ones if given;
+  // what forward read must still have the same contents. A step is complete, as completed_steps()
+  // counts, with its forward part; backward runs once for it. Errors: those of step(); the Graph
+  // has a forward op after others; backward without a forward before it.
+  Result<void> forward(std::span<const TensorInput> inputs);
+  Result<void> backward(std::span<const TensorInput> inputs);
+
+  // Labels of the outputs that the forward ops make, and of all others.
+  std::vector<std::string> forward_outputs() const;
+  std::vector<std::string> later_outputs() const;
+
+  // An output of the last step, or of the part of it that has run.
   Result<TensorOutput> output(std::string_view label) const;
 
   std::int64_t completed_steps() const;

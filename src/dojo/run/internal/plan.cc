@@ -248,8 +248,30 @@ View settled(Builder& builder, Plan& plan, const View& view) {
   return view.is_contiguous() && !is_foreign ? view : builder.copied(view);
 }
 
-Result<void> expand_ops(Builder& builder, const graph::Graph& graph) {
+// The outputs that forward ops make, or all others.
+void settle_outputs(Builder& builder, Plan& plan, const graph::Graph& graph, bool is_forward) {
+  const std::vector<std::optional<OpId>> definition = graph::uses_of(graph).definition;
+  for (const graph::Output& output : graph.outputs) {
+    const std::optional<OpId> made = definition[output.value.index];
+    const bool is_made_forward =
+        made.has_value() && graph.ops[made->index].phase == graph::Phase::Forward;
+    if (is_made_forward == is_forward) {
+      const View view = settled(builder, plan, *plan.views[output.value.index]);
+      plan.outputs.push_back({output.label, view, output.value, is_forward});
+    }
+  }
+}
+
+// Forward outputs are settled before the first op that is not forward, so that they have their
+// contents when the forward part has run.
+Result<void> expand_ops(Builder& builder, Plan& plan, const graph::Graph& graph) {
+  const auto is_forward = [](const graph::Op& op) { return op.phase == graph::Phase::Forward; };
+  const auto forward_end = std::find_if(graph.ops.rbegin(), graph.ops.rend(), is_forward).base();
+  const auto count = static_cast<std::uint32_t>(forward_end - graph.ops.begin());
   for (std::uint32_t i = 0; i < graph.ops.size(); ++i) {
+    if (i == count) {
+      settle_outputs(builder, plan, graph, true);
+    }
     const graph::Op& op = graph.ops[i];
     const Expansion expand = find_expansion(op.info->name);
     if (expand == nullptr) {
@@ -261,6 +283,10 @@ Result<void> expand_ops(Builder& builder, const graph::Graph& graph) {
     builder.begin(OpId{i});
     DOJO_TRY_VOID(expand(builder));
   }
+  if (count == graph.ops.size()) {
+    settle_outputs(builder, plan, graph, true);
+  }
+  settle_outputs(builder, plan, graph, false);
   return {};
 }
 
@@ -364,15 +390,27 @@ void compile_maps(Plan& plan) {
   }
 }
 
+void find_parts(Plan& plan, const graph::Graph& graph) {
+  const auto is_forward = [&](const Task& task) {
+    return graph.ops[task.op.index].phase == graph::Phase::Forward;
+  };
+  const auto later = std::find_if_not(plan.tasks.begin(), plan.tasks.end(), is_forward);
+  plan.is_in_two_parts = std::none_of(later, plan.tasks.end(), is_forward);
+  plan.forward_tasks = static_cast<std::size_t>(later - plan.tasks.begin());
+  plan.reads.assign(plan.buffers.size(), {});
+  for (const Task& task : plan.tasks) {
+    for (const BufferId buffer : touched_by(task).reads) {
+      ReadInParts& read = plan.reads[buffer.index];
+      (is_forward(task) ? read.forward : read.later) = true;
+    }
+  }
+}
+
 Result<Plan> make_plan(const graph::Graph& graph, std::span<const std::uint32_t> ids) {
   DOJO_TRY_VOID(check_leaves(graph));
   Plan plan;
   Builder builder(graph, plan, ids);
-  DOJO_TRY_VOID(expand_ops(builder, graph));
-  for (const graph::Output& output : graph.outputs) {
-    const View view = settled(builder, plan, *plan.views[output.value.index]);
-    plan.outputs.push_back({output.label, view, output.value});
-  }
+  DOJO_TRY_VOID(expand_ops(builder, plan, graph));
   std::set<BufferId> targets;
   for (const graph::Update& update : graph.updates) {
     targets.insert(plan.views[update.target.index]->buffer);
@@ -392,6 +430,7 @@ Result<Plan> make_plan(const graph::Graph& graph, std::span<const std::uint32_t>
   update_in_place(plan);
   place_buffers(plan, graph);
   compile_maps(plan);
+  find_parts(plan, graph);
   return plan;
 }
 

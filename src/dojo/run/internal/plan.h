@@ -61,6 +61,13 @@ struct PlannedOutput {
   std::string label;
   View view;  // contiguous
   ValueId value;
+  bool is_forward = false;  // its contents are there before the first op that is not forward
+};
+
+// Which parts of the step read a buffer.
+struct ReadInParts {
+  bool forward = false;
+  bool later = false;
 };
 
 struct Plan {
@@ -76,6 +83,12 @@ struct Plan {
   std::vector<BufferId> leaf_of;
   Bytes arena_size;
   Bytes saved_size;
+
+  // A step runs in two parts if all forward ops stand before the others: the first `forward_tasks`
+  // tasks, then the rest.
+  bool is_in_two_parts = false;
+  std::size_t forward_tasks = 0;
+  std::vector<ReadInParts> reads;  // by buffer
 };
 
 // The whole way; `ids` are graph::tensor_ids. Errors name the op that this version cannot run.
@@ -89,5 +102,6 @@ void join_maps(Plan& plan, const graph::Graph& graph);
 void update_in_place(Plan& plan);
 void place_buffers(Plan& plan, const graph::Graph& graph);
 void compile_maps(Plan& plan);
+void find_parts(Plan& plan, const graph::Graph& graph);
 
 }  // namespace dojo::run::internal
