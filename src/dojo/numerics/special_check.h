@@ -25,7 +25,7 @@ struct SpecialFunction {
 
 inline const std::vector<SpecialFunction>& special_functions() {
   static const std::vector<SpecialFunction> kAll{
-      {"exp", exp, exp, [](double x) { return std::exp(x); }, 1.0, false},
+      {"exp", exp, exp, [](double x) { return std::exp(x); }, 1.1, false},
       {"log", log, log, [](double x) { return std::log(x); }, 1.0, false},
       {"tanh", tanh, tanh, [](double x) { return std::tanh(x); }, 1.5, true},
       {"erf", erf, erf, [](double x) { return std::erf(x); }, 1.5, true},

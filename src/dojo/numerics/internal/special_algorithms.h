@@ -18,8 +18,8 @@ inline float exp(float x) {
   const std::int32_t n =
       static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - 0x4B400000u);
   const float k = shifted - kShift;
-  const float coarse = __builtin_fmaf(k, -0x1.62e43p-1F, c);
-  const float r = __builtin_fmaf(k, 0x1.05c61p-29F, coarse);
+  const float coarse = __builtin_fmaf(k, -0x1.62e4p-1F, c);  // exact: 15 bits times at most 8
+  const float r = __builtin_fmaf(k, -0x1.7f7d1cp-20F, coarse);
   float q = 0x1.6a4154p-10F;
   q = __builtin_fmaf(q, r, 0x1.1239c6p-7F);
   q = __builtin_fmaf(q, r, 0x1.5558bcp-5F);
