@@ -7,6 +7,22 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from opendojo._core import __version__
+from opendojo.capture import capture
+from opendojo.checkpoint import load, resume, save
 from opendojo.errors import Error
+from opendojo.report import write_report
+from opendojo.step import ForwardPass, TrainingStep, compile_forward, compile_step
 
-__all__ = ["Error", "__version__"]
+__all__ = [
+    "Error",
+    "ForwardPass",
+    "TrainingStep",
+    "__version__",
+    "capture",
+    "compile_forward",
+    "compile_step",
+    "load",
+    "resume",
+    "save",
+    "write_report",
+]

@@ -66,8 +66,9 @@ void bind_graph(nb::module_& module) {
                      return self.is_lowered() ? std::optional(self.lowering->machine)
                                               : std::nullopt;
                    })
-      .def_prop_ro("sha256", [](const Graph& self) { return graph::graph_sha256(self); },
-                   "SHA-256 of the canonical text.")
+      .def_prop_ro(
+          "sha256", [](const Graph& self) { return graph::graph_sha256(self); },
+          "SHA-256 of the canonical text.")
       .def_prop_ro("op_count", [](const Graph& self) { return self.ops.size(); })
       .def("leaves", &leaves,
            "Inputs, weights, buffers and states: dicts of kind, label, format and shape.")

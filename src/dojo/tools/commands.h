@@ -8,5 +8,6 @@ namespace dojo::tools {
 
 void add_graph_command(CLI::App& app);
 void add_machine_command(CLI::App& app);
+void add_simulate_command(CLI::App& app);
 
 }  // namespace dojo::tools

@@ -1,0 +1,236 @@
+// Bindings of run: the executor. Arrays come in without a copy and go out as copies.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "dojo/bindings/bindings.h"
+#include "dojo/run/executor.h"
+
+namespace dojo::bindings {
+namespace {
+
+using run::Executor;
+using Array = nb::ndarray<nb::numpy, nb::ro, nb::c_contig, nb::device::cpu>;
+
+std::optional<Format> format_of(nb::dlpack::dtype type) {
+  if (type == nb::dtype<float>()) {
+    return Format::F32;
+  }
+  if (type == nb::dtype<std::uint8_t>()) {
+    return Format::U8;
+  }
+  if (type == nb::dtype<std::int32_t>()) {
+    return Format::I32;
+  }
+  if (type == nb::dtype<std::int64_t>()) {
+    return Format::I64;
+  }
+  if (type == nb::dtype<bool>()) {
+    return Format::Bool;
+  }
+  return std::nullopt;
+}
+
+// Shape and label stay here while the executor reads them through a TensorInput.
+struct Given {
+  std::string label;
+  graph::Shape shape{};
+  Array array{};
+  Format format = Format::F32;
+
+  run::TensorInput input() const {
+    return {.label = label,
+            .format = format,
+            .shape = shape,
+            .bytes = {static_cast<const std::byte*>(array.data()), array.nbytes()}};
+  }
+};
+
+Given given(std::string label, Array array) {
+  const std::optional<Format> format = format_of(array.dtype());
+  if (!format.has_value()) {
+    throw ApiError(Error{
+        ErrorKind::InvalidInput,
+        "tensor \"" + label + "\": expected an array of float32, uint8, int32, int64 or bool"});
+  }
+  Given given{.label = std::move(label), .array = std::move(array), .format = *format};
+  for (std::size_t i = 0; i < given.array.ndim(); ++i) {
+    given.shape.push_back(static_cast<std::int64_t>(given.array.shape(i)));
+  }
+  return given;
+}
+
+template <class T>
+nb::object copied(std::span<const std::byte> bytes, const graph::Shape& shape) {
+  const std::size_t size = std::max<std::size_t>(bytes.size(), 1);
+  auto memory = std::make_unique<std::byte[]>(size);
+  if (!bytes.empty()) {
+    std::memcpy(memory.get(), bytes.data(), bytes.size());
+  }
+  const nb::capsule owner(memory.get(),
+                          [](void* p) noexcept { delete[] static_cast<std::byte*>(p); });
+  const std::vector<std::size_t> extents(shape.begin(), shape.end());
+  return nb::cast(
+      nb::ndarray<nb::numpy, T>(memory.release(), extents.size(), extents.data(), owner));
+}
+
+// Codes and BF16 come out as their stored bits.
+nb::object as_array(const run::TensorOutput& tensor) {
+  switch (tensor.format) {
+    case Format::F32:
+      return copied<float>(tensor.bytes, tensor.shape);
+    case Format::Bf16:
+      return copied<std::uint16_t>(tensor.bytes, tensor.shape);
+    case Format::I32:
+      return copied<std::int32_t>(tensor.bytes, tensor.shape);
+    case Format::I64:
+      return copied<std::int64_t>(tensor.bytes, tensor.shape);
+    case Format::Bool:
+      return copied<bool>(tensor.bytes, tensor.shape);
+    case Format::U8:
+    case Format::Cf8_1_4_3:
+    case Format::Cf8_1_5_2:
+      return copied<std::uint8_t>(tensor.bytes, tensor.shape);
+  }
+  DOJO_CHECK(false);
+  return nb::none();
+}
+
+nb::dict outputs_of(const Executor& executor) {
+  nb::dict outputs;
+  for (const graph::Output& output : executor.graph().outputs) {
+    outputs[output.label.c_str()] = as_array(value_or_throw(executor.output(output.label)));
+  }
+  return outputs;
+}
+
+nb::dict step(Executor& self, const nb::dict& inputs) {
+  std::vector<Given> arrays;
+  for (const auto& [label, array] : inputs) {
+    arrays.push_back(given(nb::cast<std::string>(label), nb::cast<Array>(array)));
+  }
+  std::vector<run::TensorInput> tensors;
+  for (const Given& each : arrays) {
+    tensors.push_back(each.input());
+  }
+  Result<void> done;
+  {
+    const nb::gil_scoped_release release;
+    done = self.step(tensors);
+  }
+  value_or_throw(std::move(done));
+  return outputs_of(self);
+}
+
+nb::dict snapshot(const Executor& self) {
+  const run::State state = self.state();
+  nb::dict windows;
+  for (const run::State::Window& window : state.windows) {
+    const std::vector<float>& history = window.history.history;
+    windows[nb::int_(window.tensor)] =
+        nb::make_tuple(copied<float>(std::as_bytes(std::span(history)),
+                                     {static_cast<std::int64_t>(history.size())}),
+                       window.history.position);
+  }
+  nb::dict dict;
+  dict["step"] = state.completed_steps;
+  dict["seed"] = state.seed;
+  dict["windows"] = windows;
+  return dict;
+}
+
+// The executor's own state says which tensors have windows and how long they are.
+void restore(Executor& self, const nb::dict& snapshot) {
+  run::State state = self.state();
+  state.completed_steps = nb::cast<std::int64_t>(snapshot["step"]);
+  state.seed = nb::cast<std::uint64_t>(snapshot["seed"]);
+  const auto windows = nb::cast<nb::dict>(snapshot["windows"]);
+  if (windows.size() != state.windows.size()) {
+    throw ApiError(Error{ErrorKind::InvalidInput,
+                         "restore: the state has bias windows of other tensors than this step; "
+                         "resume with the model, recipe and machine it was saved with"});
+  }
+  for (run::State::Window& window : state.windows) {
+    const nb::int_ key(window.tensor);
+    if (!windows.contains(key)) {
+      throw ApiError(Error{ErrorKind::InvalidInput,
+                           "restore: the state lacks a bias window of this step; resume with the "
+                           "model, recipe and machine it was saved with"});
+    }
+    const auto pair = nb::cast<nb::tuple>(windows[key]);
+    const auto history =
+        nb::cast<nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(pair[0]);
+    window.history.history.assign(history.data(), history.data() + history.size());
+    window.history.position = nb::cast<std::int64_t>(pair[1]);
+  }
+  value_or_throw(self.restore(state));
+}
+
+nb::list tensor_log(const Executor& self) {
+  nb::list list;
+  for (const run::TensorLogRow& row : self.tensor_log()) {
+    nb::dict dict;
+    dict["name"] = row.name;
+    dict["module"] = row.module;
+    dict["format"] = std::string(info(row.format).name);
+    dict["bias"] = row.bias;
+    dict["amax"] = row.amax;
+    dict["elements"] = row.elements;
+    dict["saturated"] = row.saturated;
+    dict["zeroed"] = row.zeroed;
+    dict["not_finite"] = row.not_finite;
+    dict["bias_changes"] = row.bias_changes;
+    list.append(dict);
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_run(nb::module_& module) {
+  nb::class_<Executor>(module, "Executor", "Runs a lowered Graph on values, step by step.")
+      .def(
+          "__init__",
+          [](Executor* self, const graph::Graph& graph, int threads, std::uint64_t seed) {
+            new (self) Executor(
+                value_or_throw(Executor::create(graph, {.threads = threads, .seed = seed})));
+          },
+          nb::arg("graph"), nb::arg("threads") = 1, nb::arg("seed") = 0)
+      .def("step", &step, nb::arg("inputs"),
+           "One step on C-contiguous arrays by label; returns the outputs by label.")
+      .def(
+          "write",
+          [](Executor& self, const std::string& label, const Array& array) {
+            value_or_throw(self.write(given(label, array).input()));
+          },
+          nb::arg("label"), nb::arg("array"), "Contents of a weight, buffer or state.")
+      .def(
+          "read",
+          [](const Executor& self, const std::string& label) {
+            return as_array(value_or_throw(self.read(label)));
+          },
+          nb::arg("label"), "A copy of a weight, buffer or state.")
+      .def("snapshot", &snapshot,
+           "Completed steps, seed and bias windows {tensor id: (amax history, position)}.")
+      .def("restore", &restore, nb::arg("snapshot"), "Puts back what snapshot() gave.")
+      .def("tensor_log", &tensor_log,
+           "How each rounded tensor fared: bias, amax, saturated, zeroed, bias changes.")
+      .def_prop_ro("completed_steps", &Executor::completed_steps)
+      .def_prop_ro("seed", &Executor::seed)
+      .def_prop_ro("threads", &Executor::threads)
+      .def_prop_ro(
+          "arena_bytes", [](const Executor& self) { return self.arena_bytes().count(); },
+          "Bytes planned for op values.")
+      .def_prop_ro(
+          "saved_bytes", [](const Executor& self) { return self.saved_bytes().count(); },
+          "Bytes that live from the forward to the backward part.");
+}
+
+}  // namespace dojo::bindings
