@@ -109,6 +109,51 @@ TEST(Encode, PathsAgreeInBitsAndStatistics) {
   }
 }
 
+TEST(Encode, EveryMidpointOfEveryBiasRoundsAsTheOracleSays) {
+  for (const Format format : {Format::Cf8_1_4_3, Format::Cf8_1_5_2}) {
+    for (const DenormalScale denormals : {DenormalScale::Paper, DenormalScale::Gradual}) {
+      for (int bias = 0; bias <= kMaxBias; ++bias) {
+        const testing::GridOracle oracle(cfloat_spec(format, bias, denormals));
+        std::vector<float> x;
+        for (const double middle : oracle.middles()) {
+          const std::uint32_t centre = testing::bits_of(static_cast<float>(middle));
+          for (std::uint32_t bits = centre - 2; bits <= centre + 2; ++bits) {
+            x.push_back(std::bit_cast<float>(bits));
+          }
+        }
+        for (const Isa isa : isas()) {
+          const Encoded out = encoded(x, {format, bias, denormals}, {}, isa);
+          for (std::size_t i = 0; i < x.size(); ++i) {
+            ASSERT_EQ(static_cast<std::uint32_t>(out.bytes[i]), oracle.nearest(x[i]))
+                << info(format).name << " bias " << bias << ": " << x[i] << " " << name_of(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
+// In the hole between denormal and normal numbers the position is a division by 9 or 5; here are
+// all operands for which it has no remainder, where an error of rounding would show first.
+TEST(Encode, StochasticPathsAgreeInTheHole) {
+  if (best_isa() != Isa::Avx512) {
+    GTEST_SKIP() << kNoAvx512;
+  }
+  for (const Format format : {Format::Cf8_1_4_3, Format::Cf8_1_5_2}) {
+    const float low = decode(cfloat_spec(format, 30), (1u << info(format).mantissa_bits) - 1);
+    const float high = decode(cfloat_spec(format, 30), 1u << info(format).mantissa_bits);
+    std::vector<float> x;
+    for (int k = 0; k < 65536; ++k) {
+      x.push_back(low + static_cast<float>(k) * ((high - low) / 65536));  // exact
+    }
+    for (std::uint64_t seed = 0; seed < 48; ++seed) {
+      const RoundingSpec rounding{Rounding::Stochastic, {seed, 0, 0}, 0};
+      ASSERT_EQ(encoded(x, {format, 30}, rounding, Isa::Plain),
+                encoded(x, {format, 30}, rounding, Isa::Avx512));
+    }
+  }
+}
+
 TEST(Encode, DoesNotDependOnRangesOrThreads) {
   Random random(12);
   const std::vector<float> x = mixed_input(random, 20, 200'003);
