@@ -112,10 +112,22 @@ class FormatChooser {
     return format;
   }
 
+  // An input that only the backward part reads is the gradient of an output.
+  bool is_gradient_input(ValueId root) const {
+    return graph_.value(root).kind == ValueKind::Input &&
+           std::none_of(groups_.reads[root.index].begin(), groups_.reads[root.index].end(),
+                        [&](const Read& read) {
+                          return graph_.ops[read.op.index].phase != Phase::Backward;
+                        });
+  }
+
   Role operand_role(ValueId root) const {
     const Value& value = graph_.value(root);
     if (value.kind == ValueKind::Weight || value.kind == ValueKind::Buffer) {
       return Role::WeightOperand;
+    }
+    if (is_gradient_input(root)) {
+      return Role::GradientOperand;
     }
     const std::optional<OpId> definition = definition_[root.index];
     const bool is_gradient =

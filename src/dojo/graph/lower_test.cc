@@ -149,6 +149,32 @@ TEST(Lower, KeepsGradientsThatAreHandedOutInFp32) {
   EXPECT_EQ(named(graph, "dw1").format, Format::F32);
 }
 
+// The gradient of the last hidden layer's output as an input of the backward part.
+constexpr const char* kTangent = R"(graph "tangent" {
+  %x = input f32[8,16] "x"
+  %t = input f32[8,16] "tangent"
+  %w0 = weight f32[16,16] "a.weight"
+  %w1 = weight f32[16,16] "b.weight"
+  %w2 = weight f32[16,16] "c.weight"
+  %y0 = aten.mm(%x, %w0) : f32[8,16] @"a" fwd
+  %y1 = aten.mm(%y0, %w1) : f32[8,16] @"b" fwd
+  %y2 = aten.mm(%y1, %w2) : f32[8,16] @"c" fwd
+  %dy0 = aten.mm(%t, %w1) : f32[8,16] @"b" bwd
+  %xt = aten.permute(%x) {dims=[1,0]} : f32[16,8] @"a" bwd
+  %dw0 = aten.mm(%xt, %dy0) : f32[16,16] @"a" bwd
+  output %y2 "y"
+  output %dw0 "grad.a.weight"
+}
+)";
+
+TEST(Lower, AnInputOfTheBackwardPartAloneIsAGradient) {
+  const Graph graph = lowered(kTangent, *recipe_named("cfloat8"));
+  const Value& tangent = graph.value(*defining(graph, "dy0").inputs[0]);
+  EXPECT_EQ(tangent.role, Role::GradientOperand);
+  EXPECT_EQ(tangent.format, Format::Cf8_1_5_2);
+  EXPECT_EQ(graph.value(*defining(graph, "y0").inputs[0]).role, Role::MatrixOperand);
+}
+
 TEST(Lower, InFp32ConvertsNothing) {
   const Graph graph = lowered(kConvolutions, *recipe_named("fp32"));
   for (const Op& op : graph.ops) {
