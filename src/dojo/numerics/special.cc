@@ -41,6 +41,16 @@ void sigmoid(const float* x, float* y, std::size_t count) {
     y[i] = sigmoid(x[i]);
   }
 }
+void sin(const float* x, float* y, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    y[i] = sin(x[i]);
+  }
+}
+void cos(const float* x, float* y, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    y[i] = cos(x[i]);
+  }
+}
 
 }  // namespace
 }  // namespace dojo::numerics::avx512
@@ -83,6 +93,12 @@ void rsqrt(std::span<const float> x, std::span<float> y, Isa isa) {
 }
 void sigmoid(std::span<const float> x, std::span<float> y, Isa isa) {
   apply<sigmoid>(x, y, isa, avx512::sigmoid);
+}
+void sin(std::span<const float> x, std::span<float> y, Isa isa) {
+  apply<sin>(x, y, isa, avx512::sin);
+}
+void cos(std::span<const float> x, std::span<float> y, Isa isa) {
+  apply<cos>(x, y, isa, avx512::cos);
 }
 
 }  // namespace dojo::numerics

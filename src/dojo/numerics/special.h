@@ -22,5 +22,7 @@ void tanh(std::span<const float> x, std::span<float> y, Isa isa = best_isa());
 void erf(std::span<const float> x, std::span<float> y, Isa isa = best_isa());
 void rsqrt(std::span<const float> x, std::span<float> y, Isa isa = best_isa());
 void sigmoid(std::span<const float> x, std::span<float> y, Isa isa = best_isa());
+void sin(std::span<const float> x, std::span<float> y, Isa isa = best_isa());
+void cos(std::span<const float> x, std::span<float> y, Isa isa = best_isa());
 
 }  // namespace dojo::numerics

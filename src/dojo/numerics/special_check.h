@@ -32,7 +32,11 @@ inline const std::vector<SpecialFunction>& special_functions() {
       {"rsqrt", rsqrt, rsqrt, [](double x) { return 1 / std::sqrt(x); }, 1.5, false},
       {"sigmoid", sigmoid, sigmoid,
        [](double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); },
-       2.5, false}};
+       2.5, false},
+      {"sin", sin, sin, [](double x) { return std::fabs(x) < 0x1p50 ? std::sin(x) : NAN; }, 0.6,
+       true},
+      {"cos", cos, cos, [](double x) { return std::fabs(x) < 0x1p50 ? std::cos(x) : NAN; }, 0.6,
+       false}};
   return kAll;
 }
 

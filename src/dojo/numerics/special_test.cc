@@ -49,6 +49,10 @@ TEST(Special, ValuesAtTheEdges) {
   EXPECT_EQ(sigmoid(-INFINITY), 0.0F);
   EXPECT_EQ(sigmoid(INFINITY), 1.0F);
   EXPECT_GT(sigmoid(-100.0F), 0.0F);
+  EXPECT_EQ(sin(0.0F), 0.0F);
+  EXPECT_EQ(cos(0.0F), 1.0F);
+  EXPECT_TRUE(std::isnan(sin(INFINITY)));
+  EXPECT_TRUE(std::signbit(sin(-0.0F)));
   EXPECT_TRUE(std::signbit(tanh(-0.0F)));
   EXPECT_TRUE(std::signbit(erf(-0.0F)));
   for (const SpecialFunction& f : special_functions()) {
@@ -61,6 +65,7 @@ TEST(Special, OddFunctionsAreOddBitByBit) {
     const float x = std::bit_cast<float>(bits);
     ASSERT_EQ(tanh(-x), -tanh(x));
     ASSERT_EQ(erf(-x), -erf(x));
+    ASSERT_TRUE(testing::is_same(sin(-x), -sin(x)) || std::fabs(x) >= 0x1p50F);
   }
 }
 

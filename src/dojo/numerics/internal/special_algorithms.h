@@ -107,3 +107,38 @@ inline float sigmoid(float x) {
   const float over = x < 0.0F ? e : 1.0F;
   return x != x ? x + x : over / (1.0F + e);
 }
+
+// Of x >= 0: sin(x) with quarter_turns = 0, cos(x) with 1, in FP64 up to the last rounding: x = k
+// pi/2 + r with |r| <= pi/4 (pi/2 in two parts, so that r is good for |x| < 2^50), then the Taylor
+// series of sine or cosine, as k + quarter_turns says. NaN from 2^50 on, where neighbours are 2^26
+// apart.
+inline float sine(float x, std::uint64_t quarter_turns) {
+  constexpr double kShift = 0x1.8p52;  // adding it rounds to an integer in the low bits
+  const double wide = static_cast<double>(x);
+  const double shifted = __builtin_fma(wide, 0x1.45f306dc9c883p-1, kShift);
+  const double k = shifted - kShift;
+  const std::uint64_t turns = std::bit_cast<std::uint64_t>(shifted) + quarter_turns;
+  const double coarse = __builtin_fma(k, -0x1.921fb54442d18p+0, wide);
+  const double r = __builtin_fma(k, -0x1.1a62633145c07p-54, coarse);
+  const double square = r * r;
+  double s = 1.0 / 362880;
+  s = __builtin_fma(s, square, -1.0 / 5040);
+  s = __builtin_fma(s, square, 1.0 / 120);
+  s = __builtin_fma(s, square, -1.0 / 6);
+  const double of_sine = __builtin_fma(r * square, s, r);
+  double c = -1.0 / 3628800;
+  c = __builtin_fma(c, square, 1.0 / 40320);
+  c = __builtin_fma(c, square, -1.0 / 720);
+  c = __builtin_fma(c, square, 1.0 / 24);
+  c = __builtin_fma(c, square, -0.5);
+  const double of_cosine = __builtin_fma(square, c, 1.0);
+  const double magnitude = (turns & 1) != 0 ? of_cosine : of_sine;
+  const auto value = static_cast<float>((turns & 2) != 0 ? -magnitude : magnitude);
+  const float inside = x < 0x1p50F ? value : __builtin_nanf("");
+  return x != x ? x + x : inside;
+}
+inline float sin(float x) {
+  const std::uint32_t sign = std::bit_cast<std::uint32_t>(x) & 0x80000000u;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(sine(__builtin_fabsf(x), 0)) ^ sign);
+}
+inline float cos(float x) { return sine(__builtin_fabsf(x), 1); }
