@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "dojo/bindings/bindings.h"
+#include "dojo/numerics/encode.h"
 #include "dojo/run/executor.h"
 
 namespace dojo::bindings {
@@ -103,15 +104,33 @@ nb::object as_array(const run::TensorOutput& tensor) {
   return nb::none();
 }
 
-nb::dict outputs_of(const Executor& executor) {
+// What an output is worth: codes and BF16 as FP32.
+nb::object as_values(const Executor& executor, const run::TensorOutput& tensor) {
+  if (!is_float(tensor.format) || tensor.format == Format::F32) {
+    return as_array(tensor);
+  }
+  const bool is_paper = executor.graph().lowering->denormals == graph::Denormals::Paper;
+  std::vector<float> values(static_cast<std::size_t>(graph::element_count(tensor.shape)));
+  numerics::decode(
+      tensor.bytes,
+      {.format = tensor.format,
+       .bias = tensor.bias,
+       .denormals = is_paper ? numerics::DenormalScale::Paper : numerics::DenormalScale::Gradual},
+      values);
+  return copied<float>(std::as_bytes(std::span(values)), tensor.shape);
+}
+
+nb::dict outputs_of(const Executor& executor, const std::vector<std::string>& labels) {
   nb::dict outputs;
-  for (const graph::Output& output : executor.graph().outputs) {
-    outputs[output.label.c_str()] = as_array(value_or_throw(executor.output(output.label)));
+  for (const std::string& label : labels) {
+    outputs[label.c_str()] = as_values(executor, value_or_throw(executor.output(label)));
   }
   return outputs;
 }
 
-nb::dict step(Executor& self, const nb::dict& inputs) {
+using Run = Result<void> (Executor::*)(std::span<const run::TensorInput>);
+
+void run_on(Executor& self, const nb::dict& inputs, Run run) {
   std::vector<Given> arrays;
   for (const auto& [label, array] : inputs) {
     arrays.push_back(given(nb::cast<std::string>(label), nb::cast<Array>(array)));
@@ -123,10 +142,26 @@ nb::dict step(Executor& self, const nb::dict& inputs) {
   Result<void> done;
   {
     const nb::gil_scoped_release release;
-    done = self.step(tensors);
+    done = (self.*run)(tensors);
   }
   value_or_throw(std::move(done));
-  return outputs_of(self);
+}
+
+nb::dict step(Executor& self, const nb::dict& inputs) {
+  run_on(self, inputs, &Executor::step);
+  nb::dict outputs = outputs_of(self, self.forward_outputs());
+  outputs.update(outputs_of(self, self.later_outputs()));
+  return outputs;
+}
+
+nb::dict forward(Executor& self, const nb::dict& inputs) {
+  run_on(self, inputs, &Executor::forward);
+  return outputs_of(self, self.forward_outputs());
+}
+
+nb::dict backward(Executor& self, const nb::dict& inputs) {
+  run_on(self, inputs, &Executor::backward);
+  return outputs_of(self, self.later_outputs());
 }
 
 nb::dict snapshot(const Executor& self) {
@@ -205,6 +240,10 @@ void bind_run(nb::module_& module) {
           nb::arg("graph"), nb::arg("threads") = 1, nb::arg("seed") = 0)
       .def("step", &step, nb::arg("inputs"),
            "One step on C-contiguous arrays by label; returns the outputs by label.")
+      .def("forward", &forward, nb::arg("inputs"),
+           "The forward part of a step; returns the outputs that it makes.")
+      .def("backward", &backward, nb::arg("inputs"),
+           "The rest of the step that forward began; returns the other outputs.")
       .def(
           "write",
           [](Executor& self, const std::string& label, const Array& array) {
