@@ -88,8 +88,7 @@ def train(
             rate["lr"] = learning_rate(number, options.steps)
             batch = batches.at(number)
             if number == 0:
-                step.record_step((batch.frames,), (batch.labels,), options.out / "first-step")
-                outputs = step.outputs
+                outputs = step.record((batch.frames,), (batch.labels,), options.out / "first-step")
             else:
                 outputs = step((batch.frames,), (batch.labels,))
             losses.append(float(outputs["loss"]))

@@ -29,6 +29,7 @@ KEPT = 2
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 _WINDOW = "bias_window/"
+_POSITION = "bias_position/"
 _LEAF = "leaf/"
 
 
@@ -43,7 +44,7 @@ class Checkpoint:
     recipe: str
     machine: str
     leaves: dict[str, np.ndarray]
-    windows: dict[int, np.ndarray]  # tensor id -> f32, oldest amax first
+    windows: dict[int, tuple[np.ndarray, int]]  # tensor id -> amax history f32, next place in it
     extra: dict[str, Any]
 
 
@@ -54,10 +55,8 @@ def save(folder: str | Path, step: TrainingStep, extra: Mapping[str, Any] | None
     Errors (opendojo.Error): no write access, no space; the checkpoints before stay as they are.
     """
     folder = Path(folder)
-    tensors = {_LEAF + label: step.executor.read(label).copy() for label in step.leaf_labels}
     state = step.executor.snapshot()
-    for tensor_id, window in state["windows"].items():
-        tensors[f"{_WINDOW}{tensor_id:08x}"] = np.asarray(window, dtype=np.float32)
+    tensors = state_tensors(step, state)
     about = {
         "version": 1,
         "step": state["step"],
@@ -139,6 +138,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def state_tensors(step: TrainingStep, state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Leaves and bias windows under the names that `dojo graph eval` reads, too."""
+    tensors = {_LEAF + label: step.executor.read(label) for label in step.leaf_labels}
+    for tensor_id, (history, position) in state["windows"].items():
+        tensors[f"{_WINDOW}{tensor_id:08x}"] = history
+        tensors[f"{_POSITION}{tensor_id:08x}"] = np.array(position, dtype=np.int64)
+    return tensors
 
 
 def _files(folder: Path) -> list[Path]:

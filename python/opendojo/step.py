@@ -12,10 +12,12 @@ While a step trains, weights, buffers and optimiser states live in its executor,
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save as format_tensors
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -125,6 +127,10 @@ class TrainingStep(_Executed):
         Returns:
             The step's outputs by name: "loss", a scalar, and whatever the loss hands out.
         """
+        return self.executor.step(self._arrays(inputs, targets))
+
+    def _arrays(self, inputs: Any, targets: Any) -> dict[str, np.ndarray]:
+        """All inputs of the Graph by label, the hyper-parameters among them."""
         arrays = self._data((inputs, targets))
         for hyper in self.captured.hyper:
             if hyper.key == "step":
@@ -132,7 +138,33 @@ class TrainingStep(_Executed):
             else:
                 value = self.optimizer.param_groups[hyper.group][hyper.key]
                 arrays[hyper.label] = np.array(float(value), dtype=np.float32)
-        return self.executor.step(arrays)
+        return arrays
+
+    def record(self, inputs: Any, targets: Any, path: str | Path) -> dict[str, np.ndarray]:
+        """One step as a call makes it, with all that went in and came out written beside it:
+        `<path>.inputs.safetensors` and `<path>.expected.safetensors`, for
+        `dojo graph eval GRAPH --inputs ... --check ...`.
+
+        Returns:
+            The step's outputs.
+        """
+        from opendojo.checkpoint import state_tensors, write_atomically
+
+        state = self.executor.snapshot()
+        about = {"step": str(state["step"]), "seed": str(state["seed"])}
+        before = state_tensors(self, state)
+        arrays = self._arrays(inputs, targets)
+        before |= {f"input/{label}": array for label, array in arrays.items()}
+        outputs = self.executor.step(arrays)
+        after = state_tensors(self, self.executor.snapshot())
+        after |= {f"output/{label}": array for label, array in outputs.items()}
+        try:
+            for what, tensors in (("inputs", before), ("expected", after)):
+                file = Path(f"{path}.{what}.safetensors")
+                write_atomically(file, format_tensors(tensors, about))
+        except OSError as error:
+            raise Error(f"{path}: cannot write: {error.strerror}") from error
+        return outputs
 
     @property
     def completed_steps(self) -> int:

@@ -1,4 +1,4 @@
-// dojo graph show FILE | stats FILE | ops
+// dojo graph show FILE | stats FILE | ops (eval is in eval_command.cc)
 #include <fmt/format.h>
 
 #include <memory>
@@ -139,6 +139,8 @@ void add_graph_command(CLI::App& app) {
   CLI::App* ops = command->add_subcommand("ops", "The op table");
   ops->add_flag("--markdown", *as_markdown, "As docs/ops.md has it");
   ops->callback([as_markdown] { show_ops(*as_markdown); });
+
+  add_eval_command(*command);
 }
 
 }  // namespace dojo::tools
