@@ -17,7 +17,7 @@ namespace {
 // A joint graph: nothing is updated, what the loss says comes in as a tangent
 // that only the backward part reads. Its outputs are permuted, so that they are
 // copied to be handed out.
-constexpr const char *kJoint = R"(graph "joint" {
+constexpr const char* kJoint = R"(graph "joint" {
   %x = input f32[4,6] "x"
   %t = input f32[4,3] "tangent"
   %w0 = weight f32[8,6] "a.weight"
@@ -75,48 +75,38 @@ Array made(graph::Shape shape, std::uint32_t seed) {
   return array;
 }
 
-Executor executor_of(const char *text, std::string_view recipe,
-                     int threads = 1) {
+Executor executor_of(const char* text, std::string_view recipe, int threads = 1) {
   const auto captured = graph::parse_graph(text, "joint.graph");
-  EXPECT_TRUE(captured.has_value())
-      << (captured ? "" : captured.error().to_string());
+  EXPECT_TRUE(captured.has_value()) << (captured ? "" : captured.error().to_string());
   auto lowered = graph::lower(*captured, *graph::recipe_named(recipe), "d1");
-  EXPECT_TRUE(lowered.has_value())
-      << (lowered ? "" : lowered.error().to_string());
-  auto executor =
-      Executor::create(*std::move(lowered), {.threads = threads, .seed = 5});
-  EXPECT_TRUE(executor.has_value())
-      << (executor ? "" : executor.error().to_string());
-  EXPECT_TRUE(
-      executor->write(made({8, 6}, 1).as_input("a.weight")).has_value());
-  EXPECT_TRUE(
-      executor->write(made({3, 8}, 2).as_input("b.weight")).has_value());
-  EXPECT_TRUE(
-      executor->write(made({3, 3}, 3).as_input("c.weight")).has_value());
+  EXPECT_TRUE(lowered.has_value()) << (lowered ? "" : lowered.error().to_string());
+  auto executor = Executor::create(*std::move(lowered), {.threads = threads, .seed = 5});
+  EXPECT_TRUE(executor.has_value()) << (executor ? "" : executor.error().to_string());
+  EXPECT_TRUE(executor->write(made({8, 6}, 1).as_input("a.weight")).has_value());
+  EXPECT_TRUE(executor->write(made({3, 8}, 2).as_input("b.weight")).has_value());
+  EXPECT_TRUE(executor->write(made({3, 3}, 3).as_input("c.weight")).has_value());
   return *std::move(executor);
 }
 
-std::map<std::string, std::vector<std::byte>>
-bytes_of_outputs(const Executor &executor,
-                 const std::vector<std::string> &labels) {
+std::map<std::string, std::vector<std::byte>> bytes_of_outputs(
+    const Executor& executor, const std::vector<std::string>& labels) {
   std::map<std::string, std::vector<std::byte>> found;
-  for (const std::string &label : labels) {
+  for (const std::string& label : labels) {
     const auto output = executor.output(label);
-    EXPECT_TRUE(output.has_value())
-        << (output ? "" : output.error().to_string());
+    EXPECT_TRUE(output.has_value()) << (output ? "" : output.error().to_string());
     found[label] = {output->bytes.begin(), output->bytes.end()};
   }
   return found;
 }
 
 TEST(TwoParts, GiveTheBitsOfOneStep) {
-  for (const char *recipe : {"fp32", "bf16", "cfloat8"}) {
+  for (const char* recipe : {"fp32", "bf16", "cfloat8"}) {
     Executor whole = executor_of(kJoint, recipe);
     Executor parts = executor_of(kJoint, recipe, 2);
-    for (std::uint32_t step = 0; step < 20; ++step) { // more than a bias window
+    for (std::uint32_t step = 0; step < 20; ++step) {  // more than a bias window
       const Array x = made({4, 6}, 10 + step);
       Array tangent = made({4, 3}, 100 + step);
-      for (float &value : tangent.values) {
+      for (float& value : tangent.values) {
         value *= static_cast<float>(1U << step);
       }
       const std::vector both{x.as_input("x"), tangent.as_input("tangent")};
@@ -124,8 +114,7 @@ TEST(TwoParts, GiveTheBitsOfOneStep) {
       ASSERT_TRUE(parts.forward(std::span(both).first(1)).has_value());
       const std::vector<std::string> forward = parts.forward_outputs();
       ASSERT_EQ(forward, std::vector<std::string>{"output"});
-      EXPECT_EQ(bytes_of_outputs(whole, forward),
-                bytes_of_outputs(parts, forward));
+      EXPECT_EQ(bytes_of_outputs(whole, forward), bytes_of_outputs(parts, forward));
       ASSERT_TRUE(parts.backward(both).has_value());
       const std::vector<std::string> later = parts.later_outputs();
       ASSERT_EQ(later.size(), 3U);
@@ -143,8 +132,7 @@ TEST(TwoParts, AForwardIsAStepEvenWithoutABackward) {
   const auto first = bytes_of_outputs(executor, {"output"});
   ASSERT_TRUE(executor.forward(inputs).has_value());
   EXPECT_EQ(executor.completed_steps(), 2);
-  EXPECT_NE(first,
-            bytes_of_outputs(executor, {"output"})); // another dropout mask
+  EXPECT_NE(first, bytes_of_outputs(executor, {"output"}));  // another dropout mask
 }
 
 TEST(TwoParts, BackwardRunsOnceForAForward) {
@@ -155,8 +143,7 @@ TEST(TwoParts, BackwardRunsOnceForAForward) {
   for (int time = 0; time < 2; ++time) {
     const auto early = executor.backward(both);
     ASSERT_FALSE(early.has_value());
-    EXPECT_NE(early.error().message.find("backward needs a forward before it"),
-              std::string::npos);
+    EXPECT_NE(early.error().message.find("backward needs a forward before it"), std::string::npos);
     ASSERT_TRUE(executor.forward(both).has_value());
     ASSERT_TRUE(executor.backward(both).has_value());
   }
@@ -171,8 +158,7 @@ TEST(TwoParts, EachPartWantsTheInputsThatItReads) {
   Executor executor = executor_of(kJoint, "cfloat8");
   const Array x = made({4, 6}, 10);
   const Array tangent = made({4, 3}, 11);
-  const auto lacking =
-      executor.forward(std::vector{tangent.as_input("tangent")});
+  const auto lacking = executor.forward(std::vector{tangent.as_input("tangent")});
   ASSERT_FALSE(lacking.has_value());
   EXPECT_NE(lacking.error().message.find("input \"x\""), std::string::npos);
   EXPECT_EQ(executor.completed_steps(), 0);
@@ -181,16 +167,13 @@ TEST(TwoParts, EachPartWantsTheInputsThatItReads) {
   EXPECT_FALSE(executor.output("grad.a.weight").has_value());
   // The refusal left the saved activations as they were.
   ASSERT_TRUE(
-      executor
-          .backward(std::vector{x.as_input("x"), tangent.as_input("tangent")})
-          .has_value());
+      executor.backward(std::vector{x.as_input("x"), tangent.as_input("tangent")}).has_value());
   EXPECT_TRUE(executor.output("grad.a.weight").has_value());
 }
 
 TEST(TwoParts, RefuseAGraphWhoseForwardOpsAreNotTogether) {
   std::string text = kJoint;
-  const std::string forward =
-      "  %y2t = aten.permute(%y2) {dims=[1,0]} : f32[3,4] @\"c\" fwd\n";
+  const std::string forward = "  %y2t = aten.permute(%y2) {dims=[1,0]} : f32[3,4] @\"c\" fwd\n";
   text.erase(text.find(forward), forward.size());
   text.insert(text.find("  output %y2t"),
               "  %z = aten.relu(%y2) : f32[4,3] @\"c\" fwd\n"
@@ -199,9 +182,8 @@ TEST(TwoParts, RefuseAGraphWhoseForwardOpsAreNotTogether) {
   const Array x = made({4, 6}, 10);
   const auto refused = executor.forward(std::vector{x.as_input("x")});
   ASSERT_FALSE(refused.has_value());
-  EXPECT_NE(refused.error().message.find("cannot run in two parts"),
-            std::string::npos);
+  EXPECT_NE(refused.error().message.find("cannot run in two parts"), std::string::npos);
 }
 
-} // namespace
-} // namespace dojo::run
+}  // namespace
+}  // namespace dojo::run

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "dojo/base/philox.h"
@@ -40,79 +41,65 @@ const graph::Stage& Evaluation::stage(std::string_view name) const {
   DOJO_CHECK(false);
 }
 
-void Evaluation::each(const graph::Stage& stage, const std::function<void(Point&)>& body) const {
+std::vector<std::size_t> Evaluation::parallel_loops(const graph::Stage& stage) const {
   std::vector<std::size_t> loops;
-  for (const graph::StageLoop& loop : stage.loops) {
-    if (loop.kind == graph::LoopKind::Parallel) {
-      loops.push_back(static_cast<std::size_t>(loop.loop));
+  for (const graph::StageLoop& each : stage.loops) {
+    if (each.kind == graph::LoopKind::Parallel) {
+      loops.push_back(size_of(each.loop));
     }
   }
-  Point point(nest.loops.size(), 0);
-  while (true) {
-    body(point);
-    std::size_t i = loops.size();
-    while (i > 0 && ++point[loops[i - 1]] == nest.loops[loops[i - 1]].extent) {
-      point[loops[--i]] = 0;
-    }
-    if (i == 0) {
-      return;
-    }
-  }
+  return loops;
 }
 
-float Evaluation::fold(const graph::Stage& stage, Point& point, float start,
-                       const std::function<float(float, const Point&)>& add,
-                       const std::function<float(float, float)>& chain) const {
-  std::vector<std::size_t> loops;
-  std::vector<std::int64_t> extents;
-  numerics::ReduceCuts cuts;
+Evaluation::FoldedLoops Evaluation::folded_loops(const graph::Stage& stage) const {
+  FoldedLoops folded;
   for (const graph::StageLoop& each : stage.loops) {
     if (each.kind == graph::LoopKind::Parallel) {
       continue;
     }
-    loops.push_back(static_cast<std::size_t>(each.loop));
-    extents.push_back(nest.loops[loops.back()].extent);
-    cuts.block.push_back(extents.back());
+    const graph::Loop& loop = nest.loops[size_of(each.loop)];
+    folded.loops.push_back(size_of(each.loop));
+    folded.extents.push_back(loop.extent);
+    folded.cuts.block.push_back(loop.extent);
     for (const graph::ReduceCut& cut : op.k_parts) {
-      if (cut.loop == nest.loops[loops.back()].name) {
-        cuts.block.back() = cut.block;
+      if (cut.loop == loop.name) {
+        folded.cuts.block.back() = cut.block;
       }
     }
-  }
-  const auto add_point = [&](float acc, std::span<const std::int64_t> at) {
-    for (std::size_t i = 0; i < loops.size(); ++i) {
-      point[loops[i]] = at[i];
-    }
-    return add(acc, point);
-  };
-  const float folded = numerics::fold_in_order(extents, cuts, start, add_point, chain);
-  for (const std::size_t loop : loops) {
-    point[loop] = 0;
   }
   return folded;
 }
 
-float Evaluation::sum(const graph::Stage& stage, Point& point,
-                      const std::function<float(float, const Point&)>& add) const {
-  return fold(stage, point, 0.0F, add, [](float total, float part) { return total + part; });
+std::int64_t Evaluation::results(const graph::Stage& stage) const {
+  std::int64_t count = 1;
+  for (const std::size_t loop : parallel_loops(stage)) {
+    count *= nest.loops[loop].extent;
+  }
+  return count;
 }
 
-void Evaluation::visit(const graph::Stage& stage, Point& point,
-                       const std::function<void(const Point&)>& body) const {
-  graph::Stage folded = stage;
-  std::erase_if(folded.loops,
-                [](const auto& each) { return each.kind == graph::LoopKind::Parallel; });
-  for (graph::StageLoop& loop : folded.loops) {
-    loop.kind = graph::LoopKind::Parallel;
+Point Evaluation::point_at(const graph::Stage& stage, std::int64_t i) const {
+  Point point(nest.loops.size(), 0);
+  const std::vector<std::size_t> loops = parallel_loops(stage);
+  for (std::size_t k = loops.size(); k-- > 0;) {
+    point[loops[k]] = i % nest.loops[loops[k]].extent;
+    i /= nest.loops[loops[k]].extent;
   }
-  each(folded, [&](Point& inner) {
-    Point merged = point;
-    for (const graph::StageLoop& loop : folded.loops) {
-      const auto at = static_cast<std::size_t>(loop.loop);
-      merged[at] = inner[at];
+  return point;
+}
+
+void Evaluation::advance(const graph::Stage& stage, Point& point) const {
+  advance(parallel_loops(stage), point);
+}
+
+bool Evaluation::advance(const std::vector<std::size_t>& loops, Point& point) const {
+  for (std::size_t i = loops.size(); i-- > 0;) {
+    if (++point[loops[i]] < nest.loops[loops[i]].extent) {
+      return true;
     }
-    body(merged);
-  });
+    point[loops[i]] = 0;
+  }
+  return false;
 }
 
 std::int64_t Evaluation::folded_points(const graph::Stage& stage) const {
@@ -149,32 +136,33 @@ const graph::Operand& Evaluation::writing(const graph::Stage& stage, int output)
   return find_operand(stage, {graph::TensorKind::Output, output}, graph::OperandUse::Write);
 }
 
-std::optional<std::vector<std::int64_t>> Evaluation::position(const graph::Operand& operand,
-                                                              const Point& point) const {
-  std::vector<std::int64_t> at;
+std::optional<Position> Evaluation::position(const graph::Operand& operand, const Point& point) {
+  Position at;
   for (const graph::Access& access : operand.access) {
     const auto* map = std::get_if<graph::Affine>(&access);
     DOJO_CHECK(map != nullptr);  // ops with other accesses are written without their nest
     std::int64_t index = map->offset;
     for (const graph::Term& term : map->terms) {
-      index += term.stride * point[static_cast<std::size_t>(term.loop)];
+      index += term.stride * point[size_of(term.loop)];
     }
     if (map->ratio.has_value()) {
       const graph::Ratio& ratio = *map->ratio;
-      index += floor_divide(
-          ratio.multiplier * point[static_cast<std::size_t>(ratio.loop)] + ratio.addend,
-          ratio.divisor);
+      index +=
+          floor_divide(ratio.multiplier * point[size_of(ratio.loop)] + ratio.addend, ratio.divisor);
     }
-    if (index % map->divisor != 0) {
-      return std::nullopt;
+    if (map->divisor != 1) {
+      if (index % map->divisor != 0) {
+        return std::nullopt;
+      }
+      index /= map->divisor;
     }
-    at.push_back(index / map->divisor);
+    at.push_back(index);
   }
   return at;
 }
 
 std::optional<std::int64_t> Evaluation::element(const graph::Operand& operand,
-                                                const std::vector<std::int64_t>& position) {
+                                                const Position& position) {
   std::int64_t number = 0;
   for (std::size_t i = 0; i < position.size(); ++i) {
     if (position[i] < 0 || position[i] >= operand.shape[i]) {
@@ -185,7 +173,7 @@ std::optional<std::int64_t> Evaluation::element(const graph::Operand& operand,
   return number;
 }
 
-std::int64_t Evaluation::element_at(const graph::Operand& operand, const Point& point) const {
+std::int64_t Evaluation::element_at(const graph::Operand& operand, const Point& point) {
   return *element(operand, *position(operand, point));
 }
 
@@ -344,7 +332,8 @@ class Step {
         arrays_(graph.values.size()),
         denormals_(graph.lowering->denormals == graph::Denormals::Paper
                        ? numerics::DenormalScale::Paper
-                       : numerics::DenormalScale::Gradual) {}
+                       : numerics::DenormalScale::Gradual),
+        pool_(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 64u))) {}
 
   Result<void> take_leaves(const std::map<std::string, Tensor>& leaves) {
     for (std::size_t i = 0; i < graph_.values.size(); ++i) {
@@ -433,7 +422,8 @@ class Step {
                           {},
                           state_.seed,
                           static_cast<std::uint32_t>(state_.completed_steps),
-                          {}};
+                          {},
+                          &pool_};
     for (const std::optional<ValueId>& input : op.inputs) {
       evaluation.in.push_back(input.has_value() ? &arrays_[input->index] : nullptr);
     }
@@ -514,6 +504,7 @@ class Step {
   std::vector<Array> arrays_;  // by value
   std::vector<std::pair<std::size_t, float>> pushed_;
   numerics::DenormalScale denormals_;
+  ThreadPool pool_;
 };
 
 }  // namespace

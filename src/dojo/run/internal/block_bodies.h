@@ -267,6 +267,12 @@ void log(const BlockCall& call) {
 void erf(const BlockCall& call) {
   special(call, [&](auto x, auto y) { numerics::erf(x, y, call.isa); });
 }
+void sin(const BlockCall& call) {
+  special(call, [&](auto x, auto y) { numerics::sin(x, y, call.isa); });
+}
+void cos(const BlockCall& call) {
+  special(call, [&](auto x, auto y) { numerics::cos(x, y, call.isa); });
+}
 void sigmoid(const BlockCall& call) {
   special(call, [&](auto x, auto y) { numerics::sigmoid(x, y, call.isa); });
 }

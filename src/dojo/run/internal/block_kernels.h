@@ -64,6 +64,8 @@ void scatter_elements(ThreadPool& pool, std::int64_t width, const std::byte* fro
   ROW(log, "f", "f")                     \
   ROW(log1p, "f", "f")                   \
   ROW(erf, "f", "f")                     \
+  ROW(sin, "f", "f")                     \
+  ROW(cos, "f", "f")                     \
   ROW(neg_int, "i", "i")                 \
   ROW(abs_int, "i", "i")                 \
   ROW(sign_int, "i", "i")                \

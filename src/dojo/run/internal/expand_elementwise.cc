@@ -292,6 +292,8 @@ void add_elementwise_expansions(std::vector<ExpansionRow>& rows) {
       {"aten.log", unary<log>},
       {"aten.log1p", unary<log1p>},
       {"aten.erf", unary<erf>},
+      {"aten.sin", unary<sin>},
+      {"aten.cos", unary<cos>},
       {"aten.eq", compare<eq, eq_int>},
       {"aten.ne", compare<ne, ne_int>},
       {"aten.lt", compare<lt, lt_int>},

@@ -1,19 +1,23 @@
 // What the files of the interpreter share.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "dojo/base/check.h"
 #include "dojo/base/result.h"
+#include "dojo/base/thread_pool.h"
 #include "dojo/graph/graph.h"
 #include "dojo/graph/nest.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/graph/verify.h"
 #include "dojo/numerics/association.h"
 
 namespace dojo::run::internal {
@@ -49,6 +53,19 @@ struct Made {
 // A point of a nest's loops, by loop index.
 using Point = std::vector<std::int64_t>;
 
+// An index per dimension of an operand.
+class Position {
+ public:
+  void push_back(std::int64_t index) { at_[size_++] = index; }
+  std::size_t size() const { return size_; }
+  std::int64_t operator[](std::size_t i) const { return at_[i]; }
+  std::int64_t back() const { return at_[size_ - 1]; }
+
+ private:
+  std::array<std::int64_t, graph::kMaxRank> at_{};
+  std::size_t size_ = 0;
+};
+
 // One op being evaluated.
 struct Evaluation {
   const graph::Graph& graph;
@@ -59,6 +76,7 @@ struct Evaluation {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
   std::vector<std::uint32_t> tensor_ids;  // of the outputs
+  ThreadPool* pool = nullptr;             // for what is many independent sums
 
   bool has_in(std::size_t i) const { return i < in.size() && in[i] != nullptr; }
   bool has_out(std::size_t i) const { return i < op.outputs.size() && op.outputs[i].has_value(); }
@@ -68,28 +86,70 @@ struct Evaluation {
   // --- the op's nest ---
   const graph::Stage& stage(std::string_view name = "") const;
   // body(point) for each point of the stage's parallel loops, in order.
-  void each(const graph::Stage& stage, const std::function<void(Point&)>& body) const;
+  template <class Body>
+  void each(const graph::Stage& stage, const Body& body) const {
+    const std::vector<std::size_t> loops = parallel_loops(stage);
+    Point point(nest.loops.size(), 0);
+    do {
+      body(point);
+    } while (advance(loops, point));
+  }
+  // The same one by one: how many there are, the i-th, the one after.
+  std::int64_t results(const graph::Stage& stage) const;
+  Point point_at(const graph::Stage& stage, std::int64_t i) const;
+  void advance(const graph::Stage& stage, Point& point) const;
   // Folds over the stage's other loops in their order, cut as k_parts says, from `start`;
   // add(acc, point) and chain(total, part).
-  float fold(const graph::Stage& stage, Point& point, float start,
-             const std::function<float(float, const Point&)>& add,
-             const std::function<float(float, float)>& chain) const;
-  float sum(const graph::Stage& stage, Point& point,
-            const std::function<float(float, const Point&)>& add) const;
+  template <class Add, class Chain>
+  float fold(const graph::Stage& stage, Point& point, float start, const Add& add,
+             const Chain& chain) const {
+    const FoldedLoops folded = folded_loops(stage);
+    const auto add_point = [&](float acc, std::span<const std::int64_t> at) {
+      for (std::size_t i = 0; i < at.size(); ++i) {
+        point[folded.loops[i]] = at[i];
+      }
+      return add(acc, std::as_const(point));
+    };
+    const float value =
+        numerics::fold_in_order(folded.extents, folded.cuts, start, add_point, chain);
+    for (const std::size_t loop : folded.loops) {
+      point[loop] = 0;
+    }
+    return value;
+  }
+  template <class Add>
+  float sum(const graph::Stage& stage, Point& point, const Add& add) const {
+    return fold(stage, point, 0.0F, add, [](float total, float part) { return total + part; });
+  }
   // In the loops' own order, whatever k_parts says: for results that have no parts.
-  void visit(const graph::Stage& stage, Point& point,
-             const std::function<void(const Point&)>& body) const;
+  template <class Body>
+  void visit(const graph::Stage& stage, Point& point, const Body& body) const {
+    const std::vector<std::size_t> loops = folded_loops(stage).loops;
+    do {
+      body(std::as_const(point));
+    } while (advance(loops, point));
+  }
   std::int64_t folded_points(const graph::Stage& stage) const;
   // The operand of the stage that reads input i (or writes output i).
   const graph::Operand& reading(const graph::Stage& stage, int input) const;
   const graph::Operand& writing(const graph::Stage& stage, int output) const;
   // The element's index per dimension; nullopt: no element, since a divisor does not divide.
-  std::optional<std::vector<std::int64_t>> position(const graph::Operand& operand,
-                                                    const Point& point) const;
+  static std::optional<Position> position(const graph::Operand& operand, const Point& point);
   // Its number in row-major order; nullopt: outside of the tensor.
   static std::optional<std::int64_t> element(const graph::Operand& operand,
-                                             const std::vector<std::int64_t>& position);
-  std::int64_t element_at(const graph::Operand& operand, const Point& point) const;
+                                             const Position& position);
+  static std::int64_t element_at(const graph::Operand& operand, const Point& point);
+
+ private:
+  struct FoldedLoops {
+    std::vector<std::size_t> loops;
+    std::vector<std::int64_t> extents;
+    numerics::ReduceCuts cuts;
+  };
+  std::vector<std::size_t> parallel_loops(const graph::Stage& stage) const;
+  FoldedLoops folded_loops(const graph::Stage& stage) const;
+  // The next point, the last loop fastest; false, and all loops at 0, after the last one.
+  bool advance(const std::vector<std::size_t>& loops, Point& point) const;
 };
 
 inline std::size_t size_of(std::int64_t count) { return static_cast<std::size_t>(count); }

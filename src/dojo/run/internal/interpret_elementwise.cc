@@ -221,6 +221,8 @@ float expm1(Floats x, const Op&) { return numerics::exp(x[0]) - 1; }
 float log(Floats x, const Op&) { return numerics::log(x[0]); }
 float log1p(Floats x, const Op&) { return numerics::log(1 + x[0]); }
 float erf(Floats x, const Op&) { return numerics::erf(x[0]); }
+float sin(Floats x, const Op&) { return numerics::sin(x[0]); }
+float cos(Floats x, const Op&) { return numerics::cos(x[0]); }
 
 std::int64_t bitwise_and(Ints x, const Op&) { return x[0] & x[1]; }
 std::int64_t bitwise_or(Ints x, const Op&) { return x[0] | x[1]; }
@@ -505,6 +507,8 @@ void add_elementwise_interpreters(std::vector<InterpretRow>& rows) {
       {"aten.log", in_float<log>},
       {"aten.log1p", in_float<log1p>},
       {"aten.erf", in_float<erf>},
+      {"aten.sin", in_float<sin>},
+      {"aten.cos", in_float<cos>},
       {"aten.eq", test<eq<Floats>, eq<Ints>>},
       {"aten.ne", test<ne<Floats>, ne<Ints>>},
       {"aten.lt", test<lt<Floats>, lt<Ints>>},

@@ -73,12 +73,12 @@ Result<void> move(Evaluation& e) {
     }
     Moved moved(e, output);
     e.each(stage, [&](Point& point) {
-      const std::int64_t to = e.element_at(result, point);
+      const std::int64_t to = Evaluation::element_at(result, point);
       for (const Operand& operand : stage.operands) {
         if (operand.use == graph::OperandUse::Write) {
           continue;
         }
-        const auto position = e.position(operand, point);
+        const auto position = Evaluation::position(operand, point);
         const auto from =
             position.has_value() ? Evaluation::element(operand, *position) : std::nullopt;
         if (from.has_value()) {
@@ -359,7 +359,8 @@ Result<void> distance(Evaluation& e) {
   Point point(e.nest.loops.size(), 0);
   const float sum = e.sum(stage, point, [&](float acc, const Point& at) {
     return acc + loss(e, [&](std::size_t k) {
-             return e.in[k]->number(e.element_at(e.reading(stage, static_cast<int>(k)), at));
+             return e.in[k]->number(
+                 Evaluation::element_at(e.reading(stage, static_cast<int>(k)), at));
            });
   });
   const auto count = static_cast<float>(e.folded_points(stage));
@@ -428,11 +429,11 @@ Result<void> nll(Evaluation& e) {
   const Operand& rows = e.reading(stage, 1);
   Point point(e.nest.loops.size(), 0);
   const float total = e.sum(stage, point, [&](float acc, const Point& at) {
-    return acc + weight_of(e.element_at(rows, at));
+    return acc + weight_of(Evaluation::element_at(rows, at));
   });
   if (is_reduced) {
     const float sum = e.sum(stage, point, [&](float acc, const Point& at) {
-      return acc + loss_of(e.element_at(rows, at));
+      return acc + loss_of(Evaluation::element_at(rows, at));
     });
     e.out[0].floats = {int_attr(e.op, "reduction") == kMean ? sum / total : sum};
   } else {

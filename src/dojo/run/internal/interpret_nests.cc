@@ -18,6 +18,7 @@ using graph::Shape;
 using graph::Stage;
 
 // --- products: acc = fma(a, b, acc), then one rounding for what is added ---
+// Results do not depend on each other, so threads share them.
 Result<void> product(Evaluation& e) {
   const Stage& stage = e.nest.stages.front();
   const Operand& left = stage.operands[0];
@@ -26,17 +27,21 @@ Result<void> product(Evaluation& e) {
       stage.operands[2].use == graph::OperandUse::Read ? &stage.operands[2] : nullptr;
   const Operand& result = e.writing(stage, 0);
   resize_out(e, 0);
-  e.each(stage, [&](Point& point) {
-    float sum = e.sum(stage, point, [&](float acc, const Point& at) {
-      const std::optional<float> a = value_at(e, left, at);
-      const std::optional<float> b = value_at(e, right, at);
-      return a.has_value() && b.has_value() ? std::fma(*a, *b, acc) : acc;
-    });
-    if (added != nullptr) {
-      sum = sum + *value_at(e, *added, point);
+  const auto some = [&](std::int64_t begin, std::int64_t end) {
+    Point point = e.point_at(stage, begin);
+    for (std::int64_t i = begin; i < end; ++i, e.advance(stage, point)) {
+      float sum = e.sum(stage, point, [&](float acc, const Point& at) {
+        const std::optional<float> a = value_at(e, left, at);
+        const std::optional<float> b = value_at(e, right, at);
+        return a.has_value() && b.has_value() ? std::fma(*a, *b, acc) : acc;
+      });
+      if (added != nullptr) {
+        sum = sum + *value_at(e, *added, point);
+      }
+      e.out[0].floats[size_of(Evaluation::element_at(result, point))] = sum;
     }
-    e.out[0].floats[size_of(e.element_at(result, point))] = sum;
-  });
+  };
+  e.pool->parallel_for(e.results(stage), 64, std::ref(some));
   return {};
 }
 
@@ -45,7 +50,7 @@ Result<void> product(Evaluation& e) {
 void each_result(Evaluation& e, const Stage& stage,
                  const std::function<void(Point&, std::size_t)>& f) {
   const Operand& result = e.writing(stage, 0);
-  e.each(stage, [&](Point& point) { f(point, size_of(e.element_at(result, point))); });
+  e.each(stage, [&](Point& point) { f(point, size_of(Evaluation::element_at(result, point))); });
 }
 
 Result<void> sum(Evaluation& e) {
@@ -56,7 +61,7 @@ Result<void> sum(Evaluation& e) {
     each_result(e, stage, [&](Point& point, std::size_t to) {
       std::uint64_t total = 0;
       e.sum(stage, point, [&](float, const Point& at) {
-        total += static_cast<std::uint64_t>(e.in[0]->integer(e.element_at(x, at)));
+        total += static_cast<std::uint64_t>(e.in[0]->integer(Evaluation::element_at(x, at)));
         return 0.0F;
       });
       e.out[0].ints[to] = static_cast<std::int64_t>(total);
@@ -89,7 +94,7 @@ auto of_elements(Evaluation& e, const F& f) {
   each_result(e, stage, [&](Point& point, std::size_t to) {
     std::vector<T> elements;
     e.visit(stage, point, [&](const Point& at) {
-      const std::int64_t i = e.element_at(x, at);
+      const std::int64_t i = Evaluation::element_at(x, at);
       elements.push_back(std::is_same_v<T, float> ? static_cast<T>(e.in[0]->number(i))
                                                   : static_cast<T>(e.in[0]->integer(i)));
     });
@@ -169,7 +174,7 @@ Result<void> variance(Evaluation& e) {
       const float distance = *value_at(e, x, at) - middle;
       return std::fma(distance, distance, acc);
     });
-    e.out[0].floats[size_of(e.element_at(result, point))] = squared / divisor;
+    e.out[0].floats[size_of(Evaluation::element_at(result, point))] = squared / divisor;
   });
   return {};
 }
@@ -235,7 +240,7 @@ Result<void> softmax(Evaluation& e) {
     const float value = *value_at(e, e.reading(apply, 0), point);
     const float m = greatest[row];
     const float z = sums[row];
-    float& result = e.out[0].floats[size_of(e.element_at(e.writing(apply, 0), point))];
+    float& result = e.out[0].floats[size_of(Evaluation::element_at(e.writing(apply, 0), point))];
     if (is_log) {
       result = (value - m) - numerics::log(z);
     } else {
@@ -263,7 +268,7 @@ Result<void> softmax_backward(Evaluation& e) {
     const float t = sums[point_number++ / columns];
     const float dy = *value_at(e, e.reading(apply, 0), point);
     const float y = *value_at(e, e.reading(apply, 1), point);
-    e.out[0].floats[size_of(e.element_at(e.writing(apply, 0), point))] =
+    e.out[0].floats[size_of(Evaluation::element_at(e.writing(apply, 0), point))] =
         is_log ? dy - numerics::exp(y) * t : y * (dy - t);
   });
   return {};
@@ -329,10 +334,10 @@ void apply_norm(Evaluation& e, const NormStatistics& statistics) {
   const Stage& apply = e.stage("apply");
   resize_out(e, 0);
   e.each(apply, [&](Point& point) {
-    const std::size_t row = size_of(e.element_at(statistic_read(apply, 1), point));
+    const std::size_t row = size_of(Evaluation::element_at(statistic_read(apply, 1), point));
     const float x = *value_at(e, e.reading(apply, 0), point);
     const float h = (x - statistics.mean[row]) * statistics.rstd[row];
-    e.out[0].floats[size_of(e.element_at(e.writing(apply, 0), point))] =
+    e.out[0].floats[size_of(Evaluation::element_at(e.writing(apply, 0), point))] =
         h * parameter(e, apply, 1, 1, point) + parameter(e, apply, 2, 0, point);
   });
 }
@@ -368,7 +373,7 @@ Result<void> batch_norm(Evaluation& e) {
     const float rstd = inverse_deviation(parameter(e, apply, 4, 0, point), e.op);
     const float x = *value_at(e, e.reading(apply, 0), point);
     const float h = (x - parameter(e, apply, 3, 0, point)) * rstd;
-    e.out[0].floats[size_of(e.element_at(e.writing(apply, 0), point))] =
+    e.out[0].floats[size_of(Evaluation::element_at(e.writing(apply, 0), point))] =
         h * parameter(e, apply, 1, 1, point) + parameter(e, apply, 2, 0, point);
   });
   e.out[3].floats = e.in[3]->floats;
@@ -425,18 +430,18 @@ Result<void> norm_gradient(Evaluation& e, const GradientOperands& at, bool has_s
         for (const Operand& operand : input.operands) {
           sum_of = operand.tensor.kind == graph::TensorKind::Scratch ? &operand : sum_of;
         }
-        const std::size_t row = size_of(e.element_at(*sum_of, point));
+        const std::size_t row = size_of(Evaluation::element_at(*sum_of, point));
         result = rstd(input, point) * ((weighted(input, point) - s1[row] / count) -
                                        normal(input, point) * (s2[row] / count));
       }
-      e.out[0].floats[size_of(e.element_at(e.writing(input, 0), point))] = result;
+      e.out[0].floats[size_of(Evaluation::element_at(e.writing(input, 0), point))] = result;
     });
   }
   if (e.has_out(1)) {
     const Stage& weight = e.stage("weight");
     resize_out(e, 1);
     e.each(weight, [&](Point& point) {
-      e.out[1].floats[size_of(e.element_at(e.writing(weight, 1), point))] =
+      e.out[1].floats[size_of(Evaluation::element_at(e.writing(weight, 1), point))] =
           e.sum(weight, point,
                 [&](float acc, const Point& p) { return acc + dy(weight, p) * normal(weight, p); });
     });
@@ -445,7 +450,7 @@ Result<void> norm_gradient(Evaluation& e, const GradientOperands& at, bool has_s
     const Stage& bias = e.stage("bias");
     resize_out(e, 2);
     e.each(bias, [&](Point& point) {
-      e.out[2].floats[size_of(e.element_at(e.writing(bias, 2), point))] =
+      e.out[2].floats[size_of(Evaluation::element_at(e.writing(bias, 2), point))] =
           e.sum(bias, point, [&](float acc, const Point& p) { return acc + dy(bias, p); });
     });
   }

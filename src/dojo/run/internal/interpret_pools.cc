@@ -29,7 +29,7 @@ Result<void> max_pool(Evaluation& e) {
     std::optional<std::int64_t> best;  // an element of x
     std::int64_t index = 0;
     e.visit(stage, point, [&](const Point& at) {
-      const auto position = *e.position(x, at);
+      const auto position = *Evaluation::position(x, at);
       const auto element = Evaluation::element(x, position);
       if (element.has_value() &&
           (!best.has_value() ||
@@ -65,9 +65,9 @@ Result<void> gather_windows(
   resize_out(e, 0);
   const std::int64_t plane = height_of(result.shape) * width_of(result.shape);
   e.each(stage, [&](Point& point) {
-    const std::int64_t to = e.element_at(result, point);
+    const std::int64_t to = Evaluation::element_at(result, point);
     e.out[0].floats[size_of(to)] = e.sum(stage, point, [&](float acc, const Point& at) {
-      const auto position = e.position(gradient, at);
+      const auto position = Evaluation::position(gradient, at);
       const auto window =
           position.has_value() ? Evaluation::element(gradient, *position) : std::nullopt;
       if (!window.has_value()) {
@@ -120,11 +120,11 @@ Result<void> average_pool(Evaluation& e) {
   resize_out(e, 0);
   e.each(stage, [&](Point& point) {
     const float total = e.sum(stage, point, [&](float acc, const Point& at) {
-      const auto element = Evaluation::element(x, *e.position(x, at));
+      const auto element = Evaluation::element(x, *Evaluation::position(x, at));
       return element.has_value() ? acc + e.in[0]->number(*element) : acc;
     });
-    const auto place = *e.position(result, point);
-    e.out[0].floats[size_of(e.element_at(result, point))] =
+    const auto place = *Evaluation::position(result, point);
+    e.out[0].floats[size_of(Evaluation::element_at(result, point))] =
         total / pool_divisor(e, e.in[0]->shape, place[place.size() - 2], place.back());
   });
   return {};
@@ -162,11 +162,11 @@ Result<void> adaptive_pool(Evaluation& e) {
   const Shape& output = result.shape;
   resize_out(e, 0);
   e.each(stage, [&](Point& point) {
-    const auto place = *e.position(result, point);
+    const auto place = *Evaluation::position(result, point);
     const std::int64_t row = place[place.size() - 2];
     const std::int64_t column = place.back();
     const float total = e.sum(stage, point, [&](float acc, const Point& at) {
-      const auto position = *e.position(x, at);
+      const auto position = *Evaluation::position(x, at);
       const auto element = Evaluation::element(x, position);
       const bool counts =
           element.has_value() &&
@@ -174,7 +174,7 @@ Result<void> adaptive_pool(Evaluation& e) {
           covers(column, width_of(input), width_of(output), position.back());
       return counts ? acc + e.in[0]->number(*element) : acc;
     });
-    e.out[0].floats[size_of(e.element_at(result, point))] =
+    e.out[0].floats[size_of(Evaluation::element_at(result, point))] =
         total / adaptive_size(input, output, row, column);
   });
   return {};
@@ -246,12 +246,12 @@ Result<void> resize(Evaluation& e) {
     DOJO_CHECK(false);
   };
   e.each(stage, [&](Point& point) {
-    const auto place = *e.position(result, point);
+    const auto place = *Evaluation::position(result, point);
     const std::int64_t plane = place[0] * from[1] + place[1];
     const auto value = [&](std::int64_t row, std::int64_t column) {
       return e.in[0]->number((plane * from[2] + row) * from[3] + column);
     };
-    float& made = e.out[0].floats[size_of(e.element_at(result, point))];
+    float& made = e.out[0].floats[size_of(Evaluation::element_at(result, point))];
     if (is_nearest(e)) {
       made = value(tap(2, place[2], 0).first, tap(3, place[3], 0).first);
       return;
