@@ -1,13 +1,12 @@
 #include "dojo/numerics/internal/codec_avx512.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/decode_avx512.h"
+#include "dojo/numerics/internal/intrinsics.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")

@@ -2,14 +2,13 @@
 // Include from files that choose the path at run time; the functions below are AVX-512 code.
 #pragma once
 
-#include <immintrin.h>
-
 #include <cstddef>
 #include <cstdint>
 
 #include "dojo/base/format.h"
 #include "dojo/numerics/cfloat.h"
 #include "dojo/numerics/encode.h"
+#include "dojo/numerics/internal/intrinsics.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")

@@ -1,12 +1,11 @@
 #include "dojo/numerics/internal/gemm_avx512.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <numeric>
 
 #include "dojo/numerics/internal/batch.h"
 #include "dojo/numerics/internal/buffer.h"
+#include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/pack_avx512.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 #include "dojo/numerics/internal/tile_avx512.h"

@@ -3,8 +3,6 @@
 // Include from files that choose the path at run time; the functions below are AVX-512 code.
 #pragma once
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +10,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/decode_avx512.h"
+#include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/storage.h"
 
 #pragma GCC push_options

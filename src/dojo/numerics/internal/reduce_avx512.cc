@@ -2,13 +2,12 @@
 // the lanes hide the latency of the chain. Lanes run along the innermost parallel loop.
 #include "dojo/numerics/internal/reduce_avx512.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <limits>
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/buffer.h"
+#include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/pack_avx512.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 

@@ -7,8 +7,6 @@
 // rows, so a row ends in a few positions that are computed and dropped. Stride s in the forward
 // direction splits a source plane into s x s phase planes (every s-th row and column); in the input
 // gradient it splits the outputs into s x s passes, each with the taps that meet it.
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/buffer.h"
 #include "dojo/numerics/internal/convolution_avx512.h"
+#include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/pack_avx512.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 #include "dojo/numerics/internal/tile_avx512.h"

@@ -1,11 +1,10 @@
 #include "dojo/numerics/internal/tile_avx512.h"
 
-#include <immintrin.h>
-
 #include <array>
 #include <utility>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/intrinsics.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")
@@ -13,7 +12,43 @@
 namespace dojo::numerics::avx512 {
 namespace {
 
-// total = first ? value : total + value, for a whole tile.
+// Below, loops over a tile are unrolled and inlined whole, so that it stays in registers.
+template <int rows, int vectors>
+struct Tile {
+  static constexpr std::int64_t kSize = rows * vectors * 16;
+
+  // op(register, float index in the tile) for every vector.
+  template <class Op>
+  [[gnu::always_inline]] void for_each(const Op& op) {
+#pragma GCC unroll 32
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        op(acc[r][v], (r * vectors + v) * 16);
+      }
+    }
+  }
+
+  [[gnu::always_inline]] void fold(const float* row, const float* column) {
+    __m512 right[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      right[v] = _mm512_loadu_ps(column + v * 16);
+    }
+#pragma GCC unroll 32
+    for (int r = 0; r < rows; ++r) {
+      const __m512 left = _mm512_set1_ps(row[r]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        acc[r][v] = _mm512_fmadd_ps(left, right[v], acc[r][v]);
+      }
+    }
+  }
+
+  __m512 acc[rows][vectors];
+};
+
+// total = first ? value : total + value, for a whole tile in memory.
 void close_level(float* total, const float* value, std::int64_t count, bool is_first) {
   for (std::int64_t i = 0; i < count; i += 16) {
     const __m512 x = _mm512_loadu_ps(value + i);
@@ -22,41 +57,21 @@ void close_level(float* total, const float* value, std::int64_t count, bool is_f
 }
 
 template <int rows, int vectors, bool indexed_a>
-void tile(const TileCall& call) {
-  constexpr std::int64_t kSize = rows * vectors * 16;
-  __m512 acc[rows][vectors];
+void run(const TileCall& call) {
+  using Tile = Tile<rows, vectors>;
+  Tile tile;
   float* const state = call.state;
-#pragma GCC unroll 32
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) {
-      acc[r][v] =
-          call.resumes ? _mm512_loadu_ps(state + (r * vectors + v) * 16) : _mm512_setzero_ps();
-    }
-  }
+  tile.for_each([&](__m512& acc, int at) {
+    acc = call.resumes ? _mm512_loadu_ps(state + at) : _mm512_setzero_ps();
+  });
   const float* a = call.a;
   const std::int32_t* a_offset = call.a_offset;
-  const float* const b = call.b;
   const std::int32_t* b_offset = call.b_offset;
   bool is_open = true;
   for (std::int64_t s = 0; s < call.segment_count; ++s) {
     const internal::Segment& segment = call.segments[s];
     for (std::int32_t k = 0; k < segment.points; ++k) {
-      const float* const row = indexed_a ? a + *a_offset++ : a;
-      const float* const column = b + *b_offset++;
-      __m512 right[vectors];
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        right[v] = _mm512_loadu_ps(column + v * 16);
-      }
-#pragma GCC unroll 32
-      for (int r = 0; r < rows; ++r) {
-        const __m512 left = _mm512_set1_ps(row[r]);
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) {
-          acc[r][v] = _mm512_fmadd_ps(left, right[v], acc[r][v]);
-        }
-      }
+      tile.fold(indexed_a ? a + *a_offset++ : a, call.b + *b_offset++);
       if constexpr (!indexed_a) {
         a += rows;
       }
@@ -65,30 +80,21 @@ void tile(const TileCall& call) {
     if (is_open) {
       continue;
     }
-    float* total = state + kSize;
+    float* total = state + Tile::kSize;
     const bool is_first = (segment.first & 1u) != 0;
-#pragma GCC unroll 32
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        float* at = total + (r * vectors + v) * 16;
-        _mm512_storeu_ps(at, is_first ? acc[r][v] : _mm512_add_ps(_mm512_loadu_ps(at), acc[r][v]));
-        acc[r][v] = _mm512_setzero_ps();
-      }
-    }
+    tile.for_each([&](__m512& acc, int at) {
+      _mm512_storeu_ps(total + at,
+                       is_first ? acc : _mm512_add_ps(_mm512_loadu_ps(total + at), acc));
+      acc = _mm512_setzero_ps();
+    });
     for (std::int32_t level = 1; level < segment.closes; ++level) {
-      close_level(total + kSize, total, kSize, ((segment.first >> level) & 1u) != 0);
-      total += kSize;
+      const bool starts = ((segment.first >> level) & 1u) != 0;
+      close_level(total + Tile::kSize, total, Tile::kSize, starts);
+      total += Tile::kSize;
     }
   }
   if (is_open) {
-#pragma GCC unroll 32
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        _mm512_storeu_ps(state + (r * vectors + v) * 16, acc[r][v]);
-      }
-    }
+    tile.for_each([&](__m512& acc, int at) { _mm512_storeu_ps(state + at, acc); });
   }
 }
 
@@ -96,7 +102,7 @@ using Kernel = void (*)(const TileCall&);
 
 template <int vectors, bool indexed_a, int... rows>
 constexpr std::array<Kernel, sizeof...(rows)> kernels_of(std::integer_sequence<int, rows...>) {
-  return {tile<rows + 1, vectors, indexed_a>...};
+  return {run<rows + 1, vectors, indexed_a>...};
 }
 
 template <int vectors, bool indexed_a>

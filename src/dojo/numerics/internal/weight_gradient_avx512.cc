@@ -3,8 +3,6 @@
 // walks n, y, x. Images are decoded once into channel-last FP32 ("the stage"), so at each point the
 // columns (kx, c) of a filter row are adjacent memory, and so are the rows. The order of the points
 // is then nothing but two lists of offsets, whatever the cuts.
-#include <immintrin.h>
-
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -14,6 +12,7 @@
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/buffer.h"
 #include "dojo/numerics/internal/convolution_avx512.h"
+#include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/pack_avx512.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 #include "dojo/numerics/internal/tile_avx512.h"
