@@ -90,4 +90,15 @@ inline std::optional<std::int64_t> index_at(const Affine& map,
   return numerator / map.divisor;
 }
 
+// The index in each dimension of a written operand at a point; written maps are affine.
+using Element = std::vector<std::int64_t>;
+
+inline Element element_at(const Operand& operand, const std::vector<std::int64_t>& point) {
+  Element element;
+  for (const Access& access : operand.access) {
+    element.push_back(*index_at(std::get<Affine>(access), point));
+  }
+  return element;
+}
+
 }  // namespace dojo::graph
