@@ -380,6 +380,9 @@ TEST(Work, OfAnEmbeddingGradientIsOnePointPerIndexAndElement) {
   const LoopNest nest = nest_of(graph, graph.ops[0]);
   EXPECT_EQ(work(nest, nest.stages[0]).points, 4 * 5 * 8);
   EXPECT_EQ(work(nest, nest.stages[0]).results, 1000 * 8);
+  // A slice of the rows gets its share of the indices, rounded up.
+  EXPECT_EQ(work(nest, nest.stages[0], with_loop(nest, "v", {0, 500})).points, 80);
+  EXPECT_EQ(work(nest, nest.stages[0], with_loop(nest, "v", {0, 1})).points, 5 * 8);
 }
 
 }  // namespace
