@@ -1,6 +1,7 @@
 """OpenDojo: train PyTorch networks in the number formats of Tesla's Dojo, and time them on it."""
 
 import os
+from typing import Any
 
 # Threads of PyTorch's OpenMP spin after each parallel region by default and would take the cores
 # from OpenDojo's own kernels. Must be set before torch is imported; a user's own setting stays.
@@ -19,6 +20,7 @@ __all__ = [
     "TrainingStep",
     "__version__",
     "capture",
+    "compile",
     "compile_forward",
     "compile_step",
     "load",
@@ -26,3 +28,12 @@ __all__ = [
     "save",
     "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`opendojo.compile`, at first use: torch._dynamo takes as long to import as all else."""
+    if name == "compile":
+        from opendojo.backend import compile
+
+        return compile
+    raise AttributeError(f"module 'opendojo' has no attribute {name!r}")
