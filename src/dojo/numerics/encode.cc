@@ -62,7 +62,7 @@ EncodeStats encode_bf16_plain(std::span<const float> in, const RoundingSpec& rou
 
 EncodeStats copy_f32(std::span<const float> in, std::byte* out) {
   EncodeStats stats;
-  std::memcpy(out, in.data(), in.size_bytes());
+  std::ranges::copy(std::as_bytes(in), out);
   for (const float x : in) {
     note(stats, x, false, false);
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -145,7 +146,7 @@ std::vector<float> of(Reduction reduction, const std::vector<float>& x, const Re
   Case c;
   c.reduction = reduction;
   c.input.bytes.resize(4 * (x.size() + 2));
-  std::memcpy(c.input.bytes.data() + 8, x.data(), 4 * x.size());
+  std::ranges::copy(std::as_bytes(std::span(x)), c.input.bytes.begin() + 8);
   c.space.reduce = {{static_cast<std::int64_t>(x.size()), 1}};
   c.cuts = cuts;
   return reduced(c, 1, isa);
