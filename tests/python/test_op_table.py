@@ -47,15 +47,14 @@ def test_every_row_has_an_op() -> None:
     assert {op.name for op in GRAPH.ops} == set(DEFAULTS)
 
 
-def computed(op: Op) -> list:
-    """What the op gives for operands of its types, full of ones (indices of any row)."""
-    operands = []
-    for name in op.operands:
-        if name is None:
-            operands.append(None)
-        else:
-            dtype, shape = TYPES[name]
-            operands.append(torch.ones(shape, dtype=dtype))
+def ones(op: Op) -> list:
+    """Operands of its types, full of ones (indices of any row)."""
+    types = [None if name is None else TYPES[name] for name in op.operands]
+    return [None if t is None else torch.ones(t[1], dtype=t[0]) for t in types]
+
+
+def computed(op: Op, operands: list) -> list:
+    """What PyTorch gives for these operands."""
     if op.name == "aten.index_put":  # a list of tensors comes last in a Graph
         x, values, *indices = operands
         return [torch.ops.aten.index_put(x, indices, values, **op.attributes)]
@@ -81,7 +80,7 @@ def test_types_are_those_of_pytorch(op: Op) -> None:
     if op.name.startswith("dojo."):
         pytest.skip("PyTorch has no such op")
     types = iter(op.types)
-    for target, result in zip(op.targets, computed(op), strict=True):
+    for target, result in zip(op.targets, computed(op, ones(op)), strict=True):
         if target is not None:
             dtype, shape = next(types)
             assert (result.dtype, tuple(result.shape)) == (DTYPES[dtype], shape)

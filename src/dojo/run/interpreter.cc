@@ -539,8 +539,11 @@ Result<Interpretation> interpret_step(const Graph& graph,
   bool fits = before.graph_sha256 == expected.graph_sha256 &&
               before.windows.size() == expected.windows.size();
   for (std::size_t i = 0; fits && i < expected.windows.size(); ++i) {
-    fits = before.windows[i].tensor == expected.windows[i].tensor &&
-           before.windows[i].history.length == expected.windows[i].history.length;
+    const numerics::BiasWindow& window = before.windows[i].history;
+    const int length = expected.windows[i].history.length;
+    fits = before.windows[i].tensor == expected.windows[i].tensor && window.length == length &&
+           std::ssize(window.history) <= length && window.position >= 0 &&
+           window.position < std::max(length, 1);
   }
   if (!fits) {
     return Error{ErrorKind::InvalidInput, fmt::format("this state belongs to another graph than {}",
