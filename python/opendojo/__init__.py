@@ -1,6 +1,7 @@
 """OpenDojo: train PyTorch networks in the number formats of Tesla's Dojo, and time them on it."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 # Threads of PyTorch's OpenMP spin after each parallel region by default and would take the cores
@@ -30,10 +31,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """`opendojo.compile`, at first use: torch._dynamo takes as long to import as all else."""
-    if name == "compile":
-        from opendojo.backend import compile
+def compile(model: Callable, **options: Any) -> Callable:
+    """As opendojo.backend.compile, which imports torch._dynamo: at first use, for it takes as long
+    to import as all else."""
+    from opendojo import backend
 
-        return compile
-    raise AttributeError(f"module 'opendojo' has no attribute {name!r}")
+    return backend.compile(model, **options)

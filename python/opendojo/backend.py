@@ -136,6 +136,20 @@ def _refusal(error: Error, cause: Exception | None = None) -> Callable:
 
 
 # --- one graph ---
+@dataclass(frozen=True)
+class GraphState:
+    """What a compiled graph carries from step to step for one model, and what it is of."""
+
+    sha256: str  # of the lowered Graph
+    signature: str  # of its arguments
+    recipe: str
+    machine: str
+    trains: bool
+    step: int  # completed forward passes
+    seed: int
+    windows: dict[int, tuple[np.ndarray, int]]  # tensor id -> amax history, next place in it
+
+
 class CompiledGraph:
     """A graph of torch.compile, lowered for a machine. Dynamo calls it with the graph's arguments,
     for any model of the same code: each gets an executor of its own."""
@@ -198,9 +212,8 @@ class CompiledGraph:
             if instance.is_of(state):
                 return instance
         instance = Instance(self, state)
+        _give_expected_state(instance)
         self.instances.append(instance)
-        for hook in _creation_hooks:
-            hook(instance)
         return instance
 
 
@@ -293,6 +306,21 @@ class Instance:
             for i, leaf in enumerate(self.captured.leaves)
             if leaf is not None and leaf.kind == "input"
         }
+
+    def graph_state(self) -> GraphState:
+        compiled, snapshot = self.compiled, self.executor.snapshot()
+        return GraphState(
+            sha256=compiled.graph.sha256,
+            signature=compiled.signature,
+            recipe=compiled.options.recipe,
+            machine=compiled.options.machine,
+            trains=compiled.trains,
+            **snapshot,
+        )
+
+    def restore(self, state: GraphState) -> None:
+        self.is_open = False
+        self.executor.restore({"step": state.step, "seed": state.seed, "windows": state.windows})
 
     def _write_leaves(self, arguments: tuple) -> None:
         # All of them each time: a write through `.data` leaves no trace in a tensor's version.
@@ -451,7 +479,7 @@ def _running_frame() -> CodeType | None:
 _graphs: "weakref.WeakSet[CompiledGraph]" = weakref.WeakSet()
 _graph_breaks: list[str] = []
 _replaced_settings: list[bool] = []
-_creation_hooks: list[Callable[[Instance], None]] = []
+_expected: list[tuple["weakref.ref[nn.Module]", list[GraphState]]] = []
 
 
 def instances_of(model: nn.Module) -> list[Instance]:
@@ -462,6 +490,50 @@ def instances_of(model: nn.Module) -> list[Instance]:
         (i for i in found if any(id(t) in own for t in i.state)),
         key=lambda i: (i.compiled.signature, i.compiled.graph.sha256),
     )
+
+
+# --- states of a model's graphs ---
+def states_of(model: nn.Module) -> list[GraphState]:
+    """Of the graphs at work on the model, and of those that are still expected."""
+    waiting = [state for owner, states in _expected if owner() is model for state in states]
+    return [instance.graph_state() for instance in instances_of(model)] + waiting
+
+
+def expect_states(model: nn.Module, states: list[GraphState]) -> None:
+    """From now on a graph that meets this model begins with its state among these; graphs that have
+    met it begin anew."""
+    for instance in instances_of(model):
+        instance.compiled.instances.remove(instance)
+    _expected[:] = [(o, s) for o, s in _expected if o() is not None and o() is not model]
+    _expected.append((weakref.ref(model), list(states)))
+
+
+def _give_expected_state(instance: Instance) -> None:
+    """Errors (opendojo.Error): training goes on with another recipe, machine or graph."""
+    own = {id(tensor) for tensor in instance.state}
+    for owner, states in _expected:
+        model = owner()
+        if model is None or not any(id(t) in own for t in [*model.parameters(), *model.buffers()]):
+            continue
+        ours = instance.graph_state()
+        for state in states:
+            if state.sha256 == ours.sha256:
+                states.remove(state)
+                instance.restore(state)
+                return
+        for state in states:
+            is_same_kind = (state.recipe, state.machine) == (ours.recipe, ours.machine)
+            if state.trains and ours.trains and not is_same_kind:
+                raise Error(
+                    f"the checkpoint was trained with recipe {state.recipe} on {state.machine}, "
+                    f"this model is compiled with {ours.recipe} for {ours.machine}: compile with "
+                    "the same options, or do not resume"
+                )
+            if state.trains and state.signature == ours.signature:
+                raise Error(
+                    "the checkpoint is of another graph with the same inputs: resume with the "
+                    "same model code, overrides and version of OpenDojo that it was made with"
+                )
 
 
 def report() -> dict[str, Any]:
