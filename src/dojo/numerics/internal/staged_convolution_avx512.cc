@@ -385,26 +385,49 @@ Pass pass_of(const std::array<std::int64_t, 3>& extent, const ReduceCuts& cuts,
   return pass;
 }
 
-// Packs weights tile by tile: [group][tile][tap][row]. at(group, row, tap) is an element offset.
-template <class At>
-void pack_weights(ThreadPool& pool, const ImageOperand& weight, std::int64_t groups,
-                  std::int64_t rows, Pass& pass, const At& at) {
-  const ElementReader read(weight.storage);
+// Strides of the weights as one direction of convolution reads them.
+struct WeightStrides {
+  std::int64_t group = 0;
+  std::int64_t row = 0;      // output channel of the product
+  std::int64_t channel = 0;  // channel of a tap
+  std::int64_t ky = 0;
+  std::int64_t kx = 0;
+};
+
+// Packs weights tile by tile: [group][tile][tap][row].
+void pack_weights(ThreadPool& pool, const Storage& weight, const WeightStrides& stride,
+                  std::int64_t groups, std::int64_t rows, Pass& pass) {
+  const AnyLoad any_load = load_of(weight.type);
+  const std::int64_t bytes = bytes_of(weight.type.format);
+  const std::byte* data = static_cast<const std::byte*>(weight.data) + weight.offset * bytes;
   const std::int64_t taps = static_cast<std::int64_t>(pass.taps.size());
+  std::vector<std::int64_t> at;  // of each tap
+  for (const Tap& tap : pass.taps) {
+    at.push_back(tap.channel * stride.channel + tap.ky * stride.ky + tap.kx * stride.kx);
+  }
   pass.weights = internal::Buffer(std::max<std::int64_t>(groups * rows * taps, 1));
   const std::vector<RowTile> tiles = row_tiles(rows);
   const std::int64_t count = static_cast<std::int64_t>(tiles.size());
-  pool.parallel_for(groups * count, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t group = i / count;
-      const RowTile& tile = tiles[static_cast<std::size_t>(i % count)];
-      float* to = pass.weights.data() + (group * rows + tile.first) * taps;
-      for (const Tap& tap : pass.taps) {
-        for (std::int64_t r = 0; r < tile.rows; ++r) {
-          *to++ = read(at(group, tile.first + r, tap));
-        }
+  const auto pack_tile = [&](const auto& load, std::int64_t group, const RowTile& tile) {
+    const std::byte* from = data + (group * stride.group + tile.first * stride.row) * bytes;
+    float* to = pass.weights.data() + (group * rows + tile.first) * taps;
+    for (std::size_t k = 0; k < at.size();) {  // runs of taps that adjoin in storage
+      std::size_t end = k + 1;
+      while (end < at.size() && at[end] == at[end - 1] + 1) {
+        ++end;
       }
+      const std::int64_t points = static_cast<std::int64_t>(end - k);
+      pack(load, Panel{from + at[k] * bytes, stride.row, 1, tile.rows, points}, to, tile.rows);
+      to += points * tile.rows;
+      k = end;
     }
+  };
+  pool.parallel_for(groups * count, 1, [&](std::int64_t begin, std::int64_t end) {
+    with_load(any_load, [&](const auto& load) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        pack_tile(load, i / count, tiles[static_cast<std::size_t>(i % count)]);
+      }
+    });
   });
 }
 
@@ -450,11 +473,9 @@ void convolution(ThreadPool& pool, const ConvolutionShape& s, const ImageOperand
     tap.column = x / s.stride_x;
   }
   const std::array<std::int64_t, 4>& stride = weight.stride;
-  pack_weights(pool, weight, s.groups, s.group_out(), pass,
-               [&](std::int64_t group, std::int64_t row, const Tap& tap) {
-                 return (group * s.group_out() + row) * stride[0] + tap.channel * stride[1] +
-                        tap.ky * stride[2] + tap.kx * stride[3];
-               });
+  pack_weights(pool, weight.storage,
+               {s.group_out() * stride[0], stride[0], stride[1], stride[2], stride[3]}, s.groups,
+               s.group_out(), pass);
 
   Problem problem;
   problem.source = input;
@@ -525,11 +546,9 @@ void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& s,
     }
     pass.first_y = first_j * s.stride_y + phase_y - s.padding_y;
     pass.first_x = first_i * s.stride_x + phase_x - s.padding_x;
-    pack_weights(pool, weight, s.groups, s.group_in(), pass,
-                 [&](std::int64_t group, std::int64_t row, const Tap& tap) {
-                   return (group * s.group_out() + tap.channel) * stride[0] + row * stride[1] +
-                          tap.ky * stride[2] + tap.kx * stride[3];
-                 });
+    pack_weights(pool, weight.storage,
+                 {s.group_out() * stride[0], stride[1], stride[0], stride[2], stride[3]}, s.groups,
+                 s.group_in(), pass);
     passes.push_back(std::move(pass));
   }
   StagedConvolution(problem, stage, std::move(passes), pool.threads()).run(pool);
