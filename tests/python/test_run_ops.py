@@ -80,7 +80,7 @@ def expect_close(op: Op, got: list[Tensor | None], wanted: list[Tensor]) -> None
                 rtol=2e-5,
                 atol=2e-5,
                 equal_nan=True,
-                msg=lambda m, t=target: f"{t}: {m}",
+                msg=f"{op.name} %{target}",
             )
 
 
