@@ -88,6 +88,7 @@ def test_training_and_simulation_carry_the_same_graph(finished: Path, dojo: Path
     assert ideal + total == pytest.approx(simulation["step_seconds"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_interpreter_reproduces_the_first_step_bit_for_bit(finished: Path, dojo: Path) -> None:
     files = {name: finished / f"first-step.{name}.safetensors" for name in ("inputs", "expected")}
     arguments = ["--inputs", files["inputs"], "--check", files["expected"]]
