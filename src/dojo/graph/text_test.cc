@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <random>
 
-#include "dojo/graph/lower.h"
 #include "dojo/graph/test_graphs.h"
 #include "dojo/graph/verify.h"
 
