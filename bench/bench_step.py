@@ -1,5 +1,6 @@
 """The training step of the steering network against PyTorch, and what is saved for backward."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -71,8 +72,8 @@ def train_steering() -> Entries:
         step = _compiled(recipe, dropout=0.3)
         model, optimizer = _steering(dropout=0.3)
         timing = paired_timing(
-            lambda step=step: step((batch[0],), (batch[1],)),
-            lambda model=model, optimizer=optimizer: _eager_step(model, optimizer, batch),
+            functools.partial(step, (batch[0],), (batch[1],)),
+            functools.partial(_eager_step, model, optimizer, batch),
             pairs=30,
             warm_up=3,
         )
