@@ -31,7 +31,7 @@ from torch._dynamo.eval_frame import innermost_backend
 from torch._dynamo.utils import _get_error_on_graph_break, _set_error_on_graph_break
 
 from opendojo import _core
-from opendojo.capture.dynamo import describe_placeholders, module_paths
+from opendojo.capture.dynamo import describe_placeholders, name_modules
 from opendojo.capture.joint import CapturedJoint, Placeholder, Source, capture_joint
 from opendojo.errors import Error
 from opendojo.step import default_threads
@@ -161,10 +161,10 @@ class CompiledGraph:
         placeholders = describe_placeholders(graph, example_inputs)
         for placeholder in placeholders:
             _check_device(placeholder)
+        name_modules(graph)
         self.captured: CapturedJoint = capture_joint(
             graph,
             placeholders,
-            module_paths(graph),
             differentiate=torch.is_grad_enabled(),
             name="compiled.forward",
         )

@@ -46,7 +46,7 @@ def _plain(source: str) -> str:
 
 
 def _sources(graph: torch.fx.GraphModule) -> list[str]:
-    nodes = [n for n in graph.graph.nodes if n.op == "placeholder"]
+    nodes = graph.graph.find_nodes(op="placeholder")
     return [str(n._dynamo_source.name) if hasattr(n, "_dynamo_source") else n.name for n in nodes]
 
 
@@ -78,11 +78,18 @@ def describe_placeholders(
             "the graph holds parameters instead of taking them: leave "
             "torch._dynamo.config.inline_inbuilt_nn_modules at True"
         )
+    nodes = graph.graph.find_nodes(op="placeholder")
     sources = _sources(graph)
     roots = _roots(sources)
     taken: set[str] = set()
     found = []
-    for source, example in zip(sources, example_inputs, strict=True):
+    for node, source, example in zip(nodes, sources, example_inputs, strict=True):
+        if node.meta.get("grapharg") is not None and node.meta["grapharg"].pass_arg_as_tensor:
+            raise Error(
+                f"{_plain(source)!r} is a Python number that changes from call to call: pass it as "
+                "a float32 tensor, or set torch._dynamo.config.specialize_float, for one graph per "
+                "value"
+            )
         if not isinstance(example, Tensor):
             number = float(example) if isinstance(example, float | torch.SymFloat) else int(example)
             found.append(Placeholder("number", source, number))  # its value becomes a guard
@@ -107,19 +114,23 @@ def describe_placeholders(
     return found
 
 
-def module_paths(graph: torch.fx.GraphModule) -> dict[str, str]:
-    """Path of the innermost module of each node, by the node's name. Nodes of a compiled function
-    that stand outside of all modules are the loss."""
+def name_modules(graph: torch.fx.GraphModule) -> None:
+    """Gives each node, also of graphs inside, the path of its innermost module as
+    meta["custom"]["module"]. Nodes of a compiled function that stand outside of all modules are
+    the loss."""
     roots = _roots(_sources(graph))
     stacks = {
-        node.name: [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-        for node in graph.graph.nodes
+        node: [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        for inner in graph.modules()
+        if isinstance(inner, torch.fx.GraphModule)
+        for node in inner.graph.nodes
         if node.op not in ("placeholder", "output")
     }
     # Compiled as a module, the first root is never on the stack: it is the function that runs.
     is_function = bool(roots) and any(stack[:1] == roots[:1] for stack in stacks.values())
     outside = LOSS_MODULE if is_function or not roots else ""
-    return {name: _path(stack[-1], roots) if stack else outside for name, stack in stacks.items()}
+    for node, stack in stacks.items():
+        node.meta["custom"] = {"module": _path(stack[-1], roots) if stack else outside}
 
 
 def _path(module: str, roots: list[str]) -> str:

@@ -80,7 +80,6 @@ class CapturedJoint:
 def capture_joint(
     graph: torch.fx.GraphModule,
     placeholders: list[Placeholder],
-    modules: dict[str, str],
     *,
     differentiate: bool,
     name: str,
@@ -88,15 +87,12 @@ def capture_joint(
     """The joint Graph of `graph`, whose nodes are torch-level calls as Dynamo makes them.
 
     Args:
-        graph: takes `placeholders`, each with a label of its own, and returns a tuple.
-        modules: the module path of each node, by the node's name.
+        graph: takes `placeholders`, each with a label of its own, and returns a tuple. Its nodes
+            have the path of their module as meta["custom"]["module"].
         differentiate: by all arguments that require a gradient; False: forward only.
 
     Errors (opendojo.Error): as capture; an argument other than a buffer that is changed in place.
     """
-    for node in graph.graph.nodes:
-        if node.name in modules:
-            node.meta["custom"] = {"module": modules[node.name]}
     trace = _JointTrace(graph, placeholders, differentiate)
     traced = trace.run()
     weights = [p.label for p in placeholders if p.kind == "weight"]
@@ -196,13 +192,14 @@ class _JointTrace:
             # A view is the last op with a gradient: nodes without a forward op carry its number.
             ends = [found[i].view(found[i].shape) for i in self.roots]
             record.last_sequence_number = torch.autograd._get_sequence_nr() - 1
+            given = [r.detach() for r in found if isinstance(r, Tensor)]
             gradients: tuple = ()
             if ends:
                 with fx_traceback.annotate({"phase": "bwd"}):
                     gradients = torch.autograd.grad(
                         ends, [arguments[at] for at in wanted], tangents, allow_unused=True
                     )
-            return [*(r.detach() for r in found if isinstance(r, Tensor)), *gradients]
+            return [*given, *gradients]
 
         tangents = [fake_like(self.fake, self.results[i]) for i in self.roots]
         with torch.set_grad_enabled(bool(self.roots)):

@@ -350,8 +350,9 @@ def module_of_leaf(path: str) -> str:
 
 
 def _spread_modules(graph: torch.fx.Graph, record: TraceRecord) -> None:
-    """Gives every node `meta["custom"]` with module and phase. A backward node has the module of
-    the forward node with its autograd sequence number. A sum of gradients belongs to no forward
+    """Gives every node `meta["custom"]` with module and phase. Once the backward part has begun,
+    nothing is forward: what is computed again there is part of it. A backward node has the module
+    of the forward node with its autograd sequence number. A sum of gradients belongs to no forward
     node: it has the module of the parameter, or else of the node that reads it."""
     nodes = [n for n in graph.nodes if n.op not in ("placeholder", "output")]
     module_of: dict[int, str] = {}
@@ -363,9 +364,11 @@ def _spread_modules(graph: torch.fx.Graph, record: TraceRecord) -> None:
 
     gradients = next(n for n in graph.nodes if n.op == "output").args[0][len(record.outputs) :]
     owner = dict(zip(gradients, map(module_of_leaf, record.trained), strict=True))
+    phase = "fwd"
     for node in nodes:
         custom = dict(node.meta.get("custom") or {})
-        custom.setdefault("phase", "fwd")
+        phase = custom.get("phase", phase)
+        custom["phase"] = phase
         number = node.meta.get("seq_nr", -1)
         is_sum = number == record.last_sequence_number and node.target == torch.ops.aten.add.Tensor
         if custom["phase"] == "bwd" and "module" not in custom and not is_sum and numbers:
