@@ -64,8 +64,8 @@ Result<void> verify_compute(std::size_t index, const Compute& compute, const Pro
     if (source.index >= index ||
         !std::holds_alternative<Transfer>(program.phases[source.index].body)) {
       return at_phase(
-          index, fmt::format("it is pipelined on phase {}, which is no transfer before it",
-                             source.index));
+          index,
+          fmt::format("it is pipelined on phase {}, which is no transfer before it", source.index));
     }
   }
   return {};
