@@ -102,6 +102,14 @@ bool Evaluation::advance(const std::vector<std::size_t>& loops, Point& point) co
   return false;
 }
 
+std::vector<bool> Evaluation::is_folded(const graph::Stage& stage) const {
+  std::vector<bool> folded(nest.loops.size(), false);
+  for (const std::size_t loop : folded_loops(stage).loops) {
+    folded[loop] = true;
+  }
+  return folded;
+}
+
 std::int64_t Evaluation::folded_points(const graph::Stage& stage) const {
   std::int64_t points = 1;
   for (const graph::StageLoop& each : stage.loops) {

@@ -129,6 +129,7 @@ struct Evaluation {
       body(std::as_const(point));
     } while (advance(loops, point));
   }
+  std::vector<bool> is_folded(const graph::Stage& stage) const;  // by loop
   std::int64_t folded_points(const graph::Stage& stage) const;
   // The operand of the stage that reads input i (or writes output i).
   const graph::Operand& reading(const graph::Stage& stage, int input) const;
