@@ -166,7 +166,7 @@ class CompiledGraph:
             graph,
             placeholders,
             differentiate=torch.is_grad_enabled(),
-            name="compiled.forward",
+            name="compiled",
         )
         text = self.captured.text
         self.graph = _core.lower(
@@ -556,6 +556,7 @@ def report() -> dict[str, Any]:
             }
             for compiled in _graphs
             for instance in compiled.instances
+            if instance.is_alive
         ],
         "graph_breaks": list(_graph_breaks),
     }

@@ -16,6 +16,7 @@ from opendojo import backend
 from opendojo.backend import CompiledGraph, instances_of, opendojo_backend, report
 from torch import Tensor, nn
 from torch._dynamo.callback import callback_handler
+from torch.utils.checkpoint import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -362,6 +363,80 @@ def test_a_write_that_leaves_no_trace_is_seen() -> None:
     torch.testing.assert_close(
         call(x) - model.bias, 2 * (before - model.bias), rtol=1e-5, atol=1e-6
     )
+
+
+class Form(nn.Module):
+    """Two linear layers and a buffer, put together by a function."""
+
+    def __init__(self, form: Callable) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.form = form
+        self.register_buffer("mean", torch.ones(4), persistent=False)
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.form(self, *arguments)
+
+
+def without_gradient(m: Form, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        h = m.b(x)
+    return m.a(x) * h
+
+
+def running_mean(m: Form, x: Tensor) -> Tensor:
+    y = m.b(x) + m.mean
+    m.mean.mul_(0.9).add_(x.mean(0))
+    return y * m.a(x) * m.mean
+
+
+def recomputed(m: Form, x: Tensor) -> Tensor:
+    return m.b(checkpoint(lambda z: torch.tanh(m.a(z)), x, use_reentrant=False))
+
+
+FORMS: dict[str, tuple[Callable, Callable]] = {
+    "dict": (lambda m, x: {"h": m.a(x), "none": None, "k": 3}, lambda o: o["h"].sum() * o["k"]),
+    "same twice": (lambda m, x: (m.a(x),) * 2, lambda o: o[0].sum() + o[1].exp().sum()),
+    "views": (lambda m, x: (x, x.t(), m.a.weight.t(), m.mean), lambda o: o[2].exp().sum()),
+    "indices": (lambda m, x: (m.a(x), m.a(x).argmax(1)), lambda o: o[0].sum() + o[1].sum()),
+    "detached": (lambda m, x: (m.a(x), m.b(x).detach()), lambda o: (o[0] * o[1]).sum()),
+    "no_grad": (without_gradient, torch.sum),
+    "buffer": (running_mean, torch.sum),
+    "checkpoint": (recomputed, torch.sum),
+    "scalar": (lambda m, x: m.a(x).sum(), lambda o: o),
+    "constant": (lambda m, x: m.a(x) + torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.sum),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_model_may_do_and_return(form: str) -> None:
+    function, loss = FORMS[form]
+    model = Form(function)
+    eager = copy.deepcopy(model)
+    call = compiled(model)
+    for _ in range(3):
+        x = torch.randn(3, 4)
+        ours, theirs = call(x), eager(x)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        loss(ours).backward()
+        loss(theirs).backward()
+    for a, b in zip(model.parameters(), eager.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.mean, eager.mean)
+
+
+def test_a_number_that_changes_is_one_more_graph_or_refused() -> None:
+    model = Form(lambda m, x, k: m.a(x) * k)
+    call = compiled(model)
+    x = torch.randn(3, 4)
+    for k in (1, 2, 3):
+        torch.testing.assert_close(call(x, k), model(x, k), rtol=1e-5, atol=1e-5)
+    with pytest.raises(opendojo.Error, match=r"'arguments\.1' is a Python number that"):
+        for k in (0.5, 0.75):
+            call(x, k)
 
 
 # --- one forward, one backward ---
