@@ -79,7 +79,7 @@ class _Executed:
                     f"{list(value.shape)}: capture again for another shape, or drop a last short "
                     "batch (DataLoader(drop_last=True))"
                 )
-            arrays[value.label] = np.ascontiguousarray(array)
+            arrays[value.label] = np.asarray(array, order="C")
         return arrays
 
     def _leaf_tensors(self) -> dict[str, Tensor]:
@@ -108,7 +108,7 @@ class _Executed:
                     f"parameter {leaf.label!r} is on the meta device and has no contents: only "
                     "capture and simulate, or load weights first"
                 )
-            self.executor.write(leaf.label, np.ascontiguousarray(value.cpu().numpy()))
+            self.executor.write(leaf.label, np.asarray(value.cpu().numpy(), order="C"))
 
 
 class TrainingStep(_Executed):
@@ -212,7 +212,7 @@ class TrainingStep(_Executed):
         for state in self.captured.states:
             held = self.optimizer.state.get(parameters[state.parameter], {}).get(state.key)
             if held is not None:
-                self.executor.write(state.label, np.ascontiguousarray(held.cpu().numpy()))
+                self.executor.write(state.label, np.asarray(held.cpu().numpy(), order="C"))
 
 
 class ForwardPass(_Executed):
