@@ -2,8 +2,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 #include <vector>
 
 #include "dojo/base/format.h"
@@ -110,6 +113,27 @@ TEST(ThreadPool, CoversEachIterationOnceForAnyCount) {
       for (const auto& hit : hits) {
         EXPECT_EQ(hit.load(), 1);
       }
+    }
+  }
+}
+
+// Plain variables on purpose: a worker that came late into the next loop would be a data race.
+TEST(ThreadPool, LoopsFollowEachOtherWhileWorkersWakeAndSleep) {
+  ThreadPool pool(4);
+  std::vector<std::int64_t> values(64);
+  for (std::int64_t loop = 0; loop < 20'000; ++loop) {
+    const std::int64_t count = loop % 64;
+    pool.parallel_for(count, 1 + loop % 3, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        values[static_cast<std::size_t>(i)] += loop;
+      }
+    });
+    for (std::int64_t i = 0; i < count; ++i) {
+      ASSERT_EQ(values[static_cast<std::size_t>(i)], loop);
+    }
+    std::fill(values.begin(), values.end(), 0);
+    if (loop % 5'000 == 0) {  // long enough to fall asleep
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   }
 }

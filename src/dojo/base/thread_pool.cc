@@ -18,18 +18,27 @@ constexpr int kSpins = 2000;
 
 }  // namespace
 
+// One word says which loop runs, whether workers may still join it, and how many are inside. A loop
+// ends when its iterations are claimed and those inside have left: nobody waits for a worker that
+// is still asleep, and one that wakes up late finds the gate closed.
 struct ThreadPool::State {
+  static constexpr std::uint64_t kInside = 0xFFFF;  // low bits: workers inside
+  static constexpr std::uint64_t kOpen = 0x10000;
+  static constexpr int kNumberShift = 17;  // above: the loop's number
+
   std::mutex mutex;
   std::condition_variable wake;
   std::condition_variable done;
-  std::atomic<std::uint64_t> generation = 0;  // one per loop
+  std::atomic<std::uint64_t> gate = 0;
   std::atomic<bool> stopping = false;
   std::atomic<std::int64_t> next = 0;  // next unclaimed iteration
-  std::atomic<int> busy = 0;           // workers not yet finished with this loop
   std::int64_t count = 0;
   std::int64_t grain = 1;
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
   std::vector<std::thread> workers;
+
+  std::uint64_t number() const { return gate.load() >> kNumberShift; }
+  bool is_empty() const { return (gate.load() & kInside) == 0; }
 
   void work() {
     while (true) {
@@ -41,25 +50,61 @@ struct ThreadPool::State {
     }
   }
 
+  // Joins the loop of that number, unless it is closed.
+  bool enter(std::uint64_t loop) {
+    std::uint64_t seen = gate.load();
+    while ((seen & kOpen) != 0 && seen >> kNumberShift == loop) {
+      if (gate.compare_exchange_weak(seen, seen + 1)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  void leave() {
+    const std::uint64_t before = gate.fetch_sub(1);
+    if ((before & kOpen) == 0 && (before & kInside) == 1) {
+      const std::lock_guard lock(mutex);
+      done.notify_one();
+    }
+  }
+
   void run() {
-    std::uint64_t seen = 0;
+    std::uint64_t last = 0;
     while (true) {
-      for (int spin = 0; spin < kSpins && generation.load() == seen && !stopping; ++spin) {
+      for (int spin = 0; spin < kSpins && number() == last && !stopping; ++spin) {
         __builtin_ia32_pause();
       }
-      if (generation.load() == seen && !stopping) {
+      if (number() == last && !stopping) {
         std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return generation.load() != seen || stopping; });
+        wake.wait(lock, [&] { return number() != last || stopping; });
       }
       if (stopping) {
         return;
       }
-      seen = generation.load();
-      work();
-      if (busy.fetch_sub(1) == 1) {
-        const std::lock_guard lock(mutex);
-        done.notify_one();
+      last = number();
+      if (enter(last)) {
+        work();
+        leave();
       }
+    }
+  }
+
+  // Opens the gate of the next loop.
+  void open() {
+    const std::lock_guard lock(mutex);
+    gate.store((number() + 1) << kNumberShift | kOpen);
+  }
+
+  // Closes it and waits for those inside.
+  void close() {
+    gate.fetch_and(~kOpen);
+    for (int spin = 0; spin < kSpins && !is_empty(); ++spin) {
+      __builtin_ia32_pause();
+    }
+    if (!is_empty()) {
+      std::unique_lock lock(mutex);
+      done.wait(lock, [&] { return is_empty(); });
     }
   }
 };
@@ -101,20 +146,10 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t grain,
   state.grain = grain;
   state.body = &body;
   state.next = 0;
-  state.busy = static_cast<int>(state.workers.size());
-  {
-    const std::lock_guard lock(state.mutex);
-    state.generation.fetch_add(1);
-  }
+  state.open();
   state.wake.notify_all();
   state.work();
-  for (int spin = 0; spin < kSpins && state.busy.load() != 0; ++spin) {
-    __builtin_ia32_pause();
-  }
-  if (state.busy.load() != 0) {
-    std::unique_lock lock(state.mutex);
-    state.done.wait(lock, [&] { return state.busy.load() == 0; });
-  }
+  state.close();
 }
 
 }  // namespace dojo
