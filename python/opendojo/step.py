@@ -281,7 +281,8 @@ def compile_forward(
 
     Args:
         example: the model's inputs, of the shapes that calls will have.
-        weights: contents for the leaves by label; default: those of the model.
+        weights: contents of parameters and buffers by label, such as a checkpoint's leaves (more
+            than the forward pass reads is fine); default: those of the model.
     """
     captured = capture_forward(model, example, name=name)
     forward = ForwardPass(
@@ -293,9 +294,15 @@ def compile_forward(
         seed=0,
         threads=threads,
     )
-    forward.load_from_model()
-    for label, contents in (weights or {}).items():
-        forward.executor.write(label, np.ascontiguousarray(contents))
+    if weights is None:
+        forward.load_from_model()
+        return forward
+    constants = {label: tensor.numpy() for label, tensor in captured.constants.items()}
+    contents = constants | dict(weights)
+    for label in forward.leaf_labels:
+        if label not in contents:
+            raise Error(f"weights lack {label!r}, which the forward pass reads")
+        forward.executor.write(label, np.asarray(contents[label], order="C"))
     return forward
 
 
