@@ -151,11 +151,12 @@ struct LastTouch {
     auto& last = position[static_cast<std::size_t>(kind)];
     last = std::max(last.value_or(0), at);
   }
-  void add_others(Kind kind, std::size_t before, std::set<std::uint32_t>& after) const {
+  // What a phase of `kind` at position `before` has to wait for: all of other kinds before it.
+  void add_others(Kind kind, std::size_t before, LastTouch& waits) const {
     for (std::size_t other = 0; other < position.size(); ++other) {
       if (other != static_cast<std::size_t>(kind) && position[other].has_value() &&
           *position[other] < before) {
-        after.insert(static_cast<std::uint32_t>(*position[other]));
+        waits.note(static_cast<Kind>(other), *position[other]);
       }
     }
   }
@@ -185,7 +186,7 @@ class Waits {
   }
 
   // For the phase at a position that is the first to write the buffer.
-  void of_reuse(BufferId buffer, std::size_t at, std::set<std::uint32_t>& after) const {
+  void of_reuse(BufferId buffer, std::size_t at, LastTouch& after) const {
     const Bytes begin = *fit_.plan.offset[buffer];
     const Bytes end = begin + draft_.buffers[buffer].bytes;
     const Kind kind = kind_of(draft_.phases[draft_.order[at]]);
@@ -223,11 +224,17 @@ std::vector<program::Phase> number_phases(const Draft& draft, const Fit& fit) {
     for (const PhaseId before : phase.after) {
       after.insert(number[before.index]);
     }
+    LastTouch memory;
     for (const BufferId buffer : from.writes) {
-      so_far[buffer].add_others(kind_of(from), at, after);
+      so_far[buffer].add_others(kind_of(from), at, memory);
       if (!is_written[buffer]) {
-        waits.of_reuse(buffer, at, after);
+        waits.of_reuse(buffer, at, memory);
         is_written[buffer] = true;
+      }
+    }
+    for (const auto& position : memory.position) {
+      if (position.has_value()) {
+        after.insert(static_cast<std::uint32_t>(*position));
       }
     }
     for (const auto* list : {&from.reads, &from.writes}) {

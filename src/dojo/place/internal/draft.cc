@@ -6,6 +6,7 @@
 #include <set>
 
 #include "dojo/base/check.h"
+#include "dojo/cost/phase_cost.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/place/internal/fetch.h"
 
@@ -79,6 +80,7 @@ class Drafter {
     storage_.resize(values);
     producer_.resize(values);
     stream_of_.resize(values);
+    waits_in_bucket_.resize(values, false);
   }
 
   Draft run() {
@@ -89,6 +91,7 @@ class Drafter {
     for (std::size_t i = 0; i < streams_.size(); ++i) {
       flush(i);
     }
+    flush_buckets();
     copy_updates();
     for (const graph::Output& output : graph_.outputs) {
       if (const auto buffer = storage_[root(output.value).index]) {
@@ -109,6 +112,10 @@ class Drafter {
   BufferId add_buffer(std::string name, Bytes bytes, bool is_pinned = false) {
     draft_.buffers.push_back({.name = std::move(name), .bytes = bytes, .is_pinned = is_pinned});
     return draft_.buffers.size() - 1;
+  }
+  BufferId storage(ValueId id) const {
+    DOJO_CHECK(storage_[id.index].has_value());
+    return *storage_[id.index];
   }
   BufferId add_storage(ValueId id) {
     const BufferId buffer = add_buffer(value(id).name, held_bytes(id));
@@ -196,10 +203,14 @@ class Drafter {
     return stream_of_[id.index].has_value() && value(id).is_fused;
   }
 
-  // Stored operands whose phase is still open are finished; so are fused ones that have to move.
+  // Stored operands whose phase is still open are finished; so are fused ones that have to move,
+  // and sums over replicas that wait for company.
   void make_inputs_ready(OpId id) {
     const Op& op = graph_.ops[id.index];
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+      if (op.inputs[i].has_value() && waits_in_bucket_[root(*op.inputs[i]).index]) {
+        flush_buckets();
+      }
       if (!op.inputs[i].has_value() || !stream_of_[op.inputs[i]->index].has_value()) {
         continue;
       }
@@ -261,7 +272,8 @@ class Drafter {
            std::all_of(fetch.moves.begin(), fetch.moves.end(), [](const program::Move& move) {
              return move.scope == program::Scope::Inside &&
                     (move.pattern.kind == machine::PatternKind::AllGather ||
-                     move.pattern.kind == machine::PatternKind::Multicast);
+                     move.pattern.kind == machine::PatternKind::Multicast ||
+                     move.pattern.kind == machine::PatternKind::Halo);
            });
   }
 
@@ -331,7 +343,7 @@ class Drafter {
     const std::int64_t bytes = fetch.landing.count();
     const std::int64_t kept = panels > 1 ? 2 * ((bytes + panels - 1) / panels) : bytes;
     landings.push_back(add_buffer(value(id).name + ":fetched", Bytes(kept)));
-    draft.reads = {*storage_[id.index]};
+    draft.reads = {storage(id)};
     draft.writes = {landings.back()};
     return add_phase(std::move(draft));
   }
@@ -440,7 +452,7 @@ class Drafter {
         continue;
       }
       stream.read_values.insert(input->index);
-      stream.reads.insert(*storage_[input->index]);
+      stream.reads.insert(storage(*input));
       if (producer_[input->index].has_value()) {
         stream.after.insert(*producer_[input->index]);
       }
@@ -613,17 +625,27 @@ class Drafter {
         const auto& slot = op.outputs[static_cast<std::size_t>(tensor.index)];
         if (slot.has_value()) {
           begin_storage(*slot);
-          streams_[stream].writes.insert(*storage_[slot->index]);
+          streams_[stream].writes.insert(storage(*slot));
           streams_[stream].stored.push_back(*slot);
         }
       }
     }
+    // Later stages read its operands again: what is only in registers has to be stored.
+    for (const auto& input : op.inputs) {
+      if (input.has_value() && is_in_registers(*input)) {
+        streams_[stream].unread.insert(root(*input).index);
+      }
+    }
     const auto compute = flush(stream);
+    const std::size_t first_sum = draft_.phases.size();
     std::set<DraftId> sums;
     for (const graph::TensorRef& tensor : partial_) {
       if (const auto sum = emit_combine(id, tensor, compute)) {
         sums.insert(*sum);
       }
+    }
+    if (join_sums(first_sum)) {
+      sums = {first_sum};
     }
     partial_.clear();
     const std::size_t next = streams_.size();
@@ -634,6 +656,49 @@ class Drafter {
       streams_[next].after.insert(*compute);
     }
     return next;
+  }
+
+  // Sums that go the same way go as one message. True if the phases from `first` on are one now.
+  bool join_sums(std::size_t first) {
+    const auto way = [](const program::Move& move) {
+      program::Move same = move;
+      same.tensor.clear();
+      same.pattern.bytes = Bytes(0);
+      return same;
+    };
+    for (std::size_t i = first; i < draft_.phases.size(); ++i) {
+      const auto& moves = std::get<Transfer>(draft_.phases[i].phase.body).moves;
+      const auto& others = std::get<Transfer>(draft_.phases[first].phase.body).moves;
+      if (!std::equal(moves.begin(), moves.end(), others.begin(), others.end(),
+                      [&](const auto& a, const auto& b) { return way(a) == way(b); })) {
+        return false;
+      }
+    }
+    if (draft_.phases.size() < first + 2) {
+      return draft_.phases.size() == first + 1;
+    }
+    DraftPhase& joined = draft_.phases[first];
+    auto& moves = std::get<Transfer>(joined.phase.body).moves;
+    for (std::size_t i = first + 1; i < draft_.phases.size(); ++i) {
+      const DraftPhase& other = draft_.phases[i];
+      const auto& more = std::get<Transfer>(other.phase.body).moves;
+      for (std::size_t k = 0; k < moves.size(); ++k) {
+        moves[k].pattern.bytes += more[k].pattern.bytes;
+      }
+      for (auto member : {&Phase::reads, &Phase::writes}) {
+        auto& list = joined.phase.*member;
+        list.insert(list.end(), (other.phase.*member).begin(), (other.phase.*member).end());
+      }
+      joined.reads.insert(joined.reads.end(), other.reads.begin(), other.reads.end());
+      joined.writes.insert(joined.writes.end(), other.writes.begin(), other.writes.end());
+    }
+    for (auto& producer : producer_) {
+      if (producer.has_value() && *producer > first) {
+        producer = first;
+      }
+    }
+    draft_.phases.resize(first + 1);
+    return true;
   }
 
   void begin_storage(ValueId id) {
@@ -685,7 +750,9 @@ class Drafter {
     draft.is_forward = op.phase == graph::Phase::Forward;
     draft.block = block_of(op.module);
     draft.phase.region = mesh_.region;
-    draft.phase.body = Transfer{.moves = combine(what, plan.split, mesh_, machine_)};
+    std::vector<program::Move> moves = combine(what, plan.split, mesh_, machine_);
+    const auto over_replicas = result.has_value() ? take_for_bucket(*result, moves) : std::nullopt;
+    draft.phase.body = Transfer{.moves = std::move(moves)};
     draft.phase.reads = draft.phase.writes = {what.tensor};
     if (compute.has_value()) {
       draft.phase.after = {{static_cast<std::uint32_t>(*compute)}};
@@ -704,13 +771,103 @@ class Drafter {
       draft_.phases[*compute].writes.push_back(parts);
     }
     if (result.has_value()) {
-      draft.writes.push_back(*storage_[result->index]);
+      draft.writes.push_back(storage(*result));
     }
-    const DraftId added = add_phase(std::move(draft));
+    const bool has_moves = !std::get<Transfer>(draft.phase.body).moves.empty();
+    const auto added = has_moves ? std::optional(add_phase(std::move(draft))) : compute;
     if (result.has_value()) {
       producer_[result->index] = added;
     }
+    if (over_replicas.has_value()) {
+      put_in_bucket(*result, *over_replicas, parts, has_moves);
+    }
     return added;
+  }
+
+  // --- sums of gradients over replicas, several in one transfer ---
+  struct Bucket {
+    program::Move move;  // bytes of all
+    std::vector<ValueId> values;
+    std::vector<DraftId> after;
+    std::vector<BufferId> buffers;
+  };
+
+  // The last move, if it is the sum of a weight's gradient over replicas.
+  std::optional<program::Move> take_for_bucket(ValueId id,
+                                               std::vector<program::Move>& moves) const {
+    const bool is_gradient = value(id).role == graph::Role::WeightGradient;
+    if (!is_gradient || moves.empty() || moves.back().scope == program::Scope::Inside) {
+      return std::nullopt;
+    }
+    program::Move last = moves.back();
+    moves.pop_back();
+    return last;
+  }
+
+  // A bucket is sent when its bytes take as long as their way, so the latency is at most half.
+  void put_in_bucket(ValueId id, const program::Move& move, BufferId parts, bool has_moves) {
+    auto bucket = std::find_if(buckets_.begin(), buckets_.end(), [&](const Bucket& one) {
+      return one.move.scope == move.scope && one.move.pattern.axis == move.pattern.axis;
+    });
+    if (bucket == buckets_.end()) {
+      buckets_.push_back({.move = move, .values = {}, .after = {}, .buffers = {}});
+      bucket = std::prev(buckets_.end());
+    } else {
+      bucket->move.pattern.bytes += move.pattern.bytes;
+      bucket->move.region =
+          mesh_.lines(std::max(bucket->move.region.rows(), move.region.rows()),
+                      std::max(bucket->move.region.columns(), move.region.columns()));
+    }
+    bucket->values.push_back(id);
+    bucket->after.push_back(*producer_[id.index]);
+    bucket->buffers.push_back(storage(id));
+    if (!has_moves) {
+      bucket->buffers.push_back(parts);
+    }
+    waits_in_bucket_[id.index] = true;
+    const cost::TransferCost cost = cost::move_cost(bucket->move, mesh_.replicas, machine_);
+    if (cost.busy / machine_.network.pace >= static_cast<double>(cost.latency.count())) {
+      const Bucket full = std::move(*bucket);
+      buckets_.erase(bucket);
+      send(full);
+    }
+  }
+
+  void send(const Bucket& bucket) {
+    DraftPhase draft;
+    draft.phase.region = mesh_.region;
+    draft.phase.body = Transfer{.moves = {bucket.move}};
+    for (const ValueId id : bucket.values) {
+      draft.phase.reads.push_back(value(id).name);
+      waits_in_bucket_[id.index] = false;
+    }
+    draft.phase.writes = draft.phase.reads;
+    for (const DraftId one : std::set<DraftId>(bucket.after.begin(), bucket.after.end())) {
+      draft.phase.after.push_back({static_cast<std::uint32_t>(one)});
+    }
+    const std::set<BufferId> buffers(bucket.buffers.begin(), bucket.buffers.end());
+    draft.reads.assign(buffers.begin(), buffers.end());
+    draft.writes = draft.reads;
+    const DraftId added = add_phase(std::move(draft));
+    for (const ValueId id : bucket.values) {
+      producer_[id.index] = added;
+    }
+    for (std::size_t i = 0; i < graph_.values.size(); ++i) {  // views of them
+      if (plan_.root[i].index != i &&
+          std::find(bucket.values.begin(), bucket.values.end(), plan_.root[i]) !=
+              bucket.values.end() &&
+          storage_[i].has_value()) {
+        producer_[i] = added;
+      }
+    }
+  }
+
+  void flush_buckets() {
+    const std::vector<Bucket> buckets = std::move(buckets_);
+    buckets_.clear();
+    for (const Bucket& bucket : buckets) {
+      send(bucket);
+    }
   }
 
   Combine scratch_combine(OpId id, const graph::TensorRef& tensor) const {
@@ -772,7 +929,7 @@ class Drafter {
       }
       begin_storage(*output);
       if (!is_partial) {
-        streams_[stream].writes.insert(*storage_[output->index]);
+        streams_[stream].writes.insert(storage(*output));
         streams_[stream].stored.push_back(*output);
         open(*output, stream);
       }
@@ -823,7 +980,7 @@ class Drafter {
   void materialise(ValueId id, Stream& stream) {
     const Bytes bytes = held_bytes(id);
     storage_[id.index] = add_storage(id);
-    stream.writes.insert(*storage_[id.index]);
+    stream.writes.insert(storage(id));
     stream.stored.push_back(id);
     stream.work.stored += bytes;
   }
@@ -893,7 +1050,7 @@ class Drafter {
     if (producer_[update.value.index].has_value()) {
       draft.phase.after = {{static_cast<std::uint32_t>(*producer_[update.value.index])}};
     }
-    draft.reads = {*storage_[update.value.index]};
+    draft.reads = {storage(update.value)};
     return add_phase(std::move(draft));
   }
 
@@ -909,6 +1066,8 @@ class Drafter {
   std::vector<std::optional<DraftId>> producer_;       // by value: the phase that makes it
   std::vector<std::optional<std::size_t>> stream_of_;  // by value: its open stream
   std::optional<DraftId> last_compute_;
+  std::vector<Bucket> buckets_;
+  std::vector<bool> waits_in_bucket_;      // by value
   std::vector<graph::TensorRef> partial_;  // of the op at hand: sums still in parts
   std::map<int, BufferId> scratch_;        // of the op at hand
 };

@@ -423,27 +423,48 @@ class Combiner {
     now_[axis] = what_.stored[axis];
   }
 
-  // What all nodes hold alike is summed in shares, if sharing and gathering is quicker.
+  bool is_alike() const {
+    return !is_spread(now_[Axis::NodeY]) && !is_spread(now_[Axis::NodeX]) &&
+           !is_partial(Axis::NodeY) && !is_partial(Axis::NodeX);
+  }
+
+  std::int64_t cycles(const std::vector<Move>& moves) const {
+    cost::TransferCost sum;
+    for (const Move& move : moves) {
+      sum += cost::move_cost(move, mesh_.replicas, machine_);
+    }
+    return sum.total(machine_.network.pace).count();
+  }
+
+  // What all nodes of a replica hold alike need not cross by every node: the quickest of every node
+  // for itself; each node a share, then all shares gathered; one node for all, then to all. After
+  // a sum inside the replica that last step is the sum's own way back from its middle.
   void across() {
     const Bytes all = bytes();
     add(machine::all_reduce(machine::Axis::Both, Association::Chain, all), Scope::Across);
-    const bool is_alike = !is_spread(now_[Axis::NodeY]) && !is_spread(now_[Axis::NodeX]) &&
-                          !is_partial(Axis::NodeY) && !is_partial(Axis::NodeX);
-    if (is_alike && mesh_.nodes() > 1) {
+    if (is_alike() && mesh_.nodes() > 1) {
       const Move whole = moves_.back();
+      const bool follows_sum = moves_.size() > 1;
       Move share = whole;
       share.region = mesh_.region;
       share.pattern.bytes = Bytes((all.count() + mesh_.nodes() - 1) / mesh_.nodes());
       Move gather = share;
       gather.scope = Scope::Inside;
       gather.pattern = machine::all_gather(machine::Axis::Both, all);
-      cost::TransferCost in_shares = cost::move_cost(share, mesh_.replicas, machine_);
-      in_shares += cost::move_cost(gather, mesh_.replicas, machine_);
-      const double pace = machine_.network.pace;
-      if (in_shares.total(pace) < cost::move_cost(whole, mesh_.replicas, machine_).total(pace)) {
-        moves_.back() = share;
-        moves_.push_back(gather);
+      Move single = whole;
+      single.region = mesh_.lines(1, 1);
+      Move back = gather;
+      back.pattern = machine::multicast(
+          machine::Axis::Both, all,
+          mesh_.region.rows() / 2 * mesh_.region.columns() + mesh_.region.columns() / 2);
+      std::vector<Move> best{whole};
+      const std::vector<Move> by_one =
+          follows_sum ? std::vector<Move>{single} : std::vector<Move>{single, back};
+      for (const std::vector<Move>& other : {std::vector<Move>{share, gather}, by_one}) {
+        best = cycles(other) < cycles(best) ? other : best;
       }
+      moves_.pop_back();
+      moves_.insert(moves_.end(), best.begin(), best.end());
     }
     now_[Axis::Replica] = {};
   }

@@ -106,6 +106,7 @@ class Planner {
         settle(ValueId{i}, Layout{});
       }
     }
+    settle_buffers();
     return std::move(plan_);
   }
 
@@ -137,7 +138,7 @@ class Planner {
   Layout leaf_layout(ValueId id) const {
     const Value& value = graph_.value(id);
     if (value.kind == ValueKind::Input) {
-      return input_layout(value.shape, mesh_);
+      return input_layout(value.shape, value.format, mesh_);
     }
     const bool is_small_buffer = value.kind == ValueKind::Buffer &&
                                  graph::stored_bytes(value) <= Bytes(kReplicatedBufferBytes);
@@ -147,6 +148,20 @@ class Planner {
     // A state lies as its weight does; both have the same shape, but only the weight has readers
     // that may all be look-ups.
     return weight_layout(value.shape, value.format, mesh_, looked_up(id));
+  }
+
+  // A buffer that one op reads and changes (running statistics) lies as that op writes it.
+  void settle_buffers() {
+    for (const graph::Update& update : graph_.updates) {
+      const auto& readers = uses_.readers[update.target.index];
+      const auto& definition = uses_.definition[update.value.index];
+      const bool has_one_owner =
+          definition.has_value() &&
+          std::all_of(readers.begin(), readers.end(), [&](OpId id) { return id == *definition; });
+      if (graph_.value(update.target).kind == ValueKind::Buffer && has_one_owner) {
+        plan_.held[update.target.index] = plan_.held[update.value.index];
+      }
+    }
   }
 
   // Of a weight, or of the weight that the same update op changes.
@@ -380,27 +395,52 @@ class Planner {
     }
   }
 
+  // Gradients of weights end in slices: as the weight lies where that is a dimension still whole,
+  // else in even shares. Everything else ends alike on all nodes.
   Layout combined(const Layout& raw, ValueId value) const {
     Layout out = raw;
     const auto target = raw.has(Sharing::Partial) ? target_of(value) : std::nullopt;
     for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
-      const Axis other = axis == Axis::NodeX ? Axis::NodeY : Axis::NodeX;
-      if (raw[axis].sharing != Sharing::Partial && raw[axis].sharing != Sharing::Replicated) {
-        continue;
-      }
-      out[axis] = {};
-      // A part of the target makes sense only where the other axis lies as the target says.
-      const bool fits = target.has_value() &&
-                        (raw[other] == (*target)[other] || raw[other].sharing == Sharing::Partial ||
-                         raw[other].sharing == Sharing::Replicated);
-      if (fits) {
-        out[axis] = (*target)[axis];
+      if (raw[axis].sharing == Sharing::Partial) {
+        out[axis] = {};
       }
     }
+    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+      const Axis other = axis == Axis::NodeX ? Axis::NodeY : Axis::NodeX;
+      if (!target.has_value() || raw[axis].sharing == Sharing::Sliced) {
+        continue;
+      }
+      const AxisState& wanted = (*target)[axis];
+      const bool is_free =
+          wanted.sharing == Sharing::Sliced &&
+          !(out[other].sharing == Sharing::Sliced && out[other].dimension == wanted.dimension);
+      if (is_free) {
+        out[axis] = wanted;
+      }
+    }
+    share_rest(raw, target, value, out);
     if (raw[Axis::Replica].sharing == Sharing::Partial) {
       out[Axis::Replica] = {};
     }
     return out;
+  }
+
+  void share_rest(const Layout& raw, const std::optional<Layout>& target, ValueId value,
+                  Layout& out) const {
+    std::int64_t elements =
+        graph::element_count(program::slice_shape(out, graph_.value(value).shape));
+    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+      const bool is_open = target.has_value() && raw[axis].sharing != Sharing::Sliced &&
+                           out[axis].sharing == Sharing::Replicated;
+      if (!is_open) {
+        continue;
+      }
+      const program::AxisCut share = program::cut(axis, elements, mesh_.places(axis), 16);
+      if (share.parts > 1) {
+        out[axis] = program::flat(share.parts, share.block);
+        elements = share.block;
+      }
+    }
   }
 
   // Looked-up rows: each node ends with the rows of its share of the largest dimension left.

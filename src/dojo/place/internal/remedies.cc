@@ -40,7 +40,8 @@ struct Candidate {
   std::int64_t cycles = 0;  // that it costs
   std::vector<BufferId> dropped{};
   std::vector<DraftId> again{};  // phases to do again, in order
-  std::size_t before = 0;      // position that needs the first dropped buffer again
+  std::size_t before = 0;        // position that needs the first dropped buffer again
+  std::size_t since = 0;         // slices: the last position before the gap
 
   // Fewer cycles per byte; then more bytes; candidates come in a fixed order, the first wins.
   bool is_better_than(const Candidate& other) const {
@@ -59,7 +60,7 @@ class Fitter {
   Fit run(Bytes capacity) {
     Fit fit;
     Bytes target = capacity;
-    for (int round = 0; round < kMostRemedies; ++round) {
+    for (int round = 0; round < kMostRounds; ++round) {
       look();
       fit.life = life_;
       if (peak_.bytes <= target) {
@@ -71,7 +72,7 @@ class Fitter {
         // First fit leaves gaps: aim lower by what it missed.
         target = target - (fit.plan.peak - capacity);
       }
-      if (!apply_best()) {
+      if (!apply_best(std::max(peak_.bytes - target, Bytes(1)))) {
         break;
       }
     }
@@ -86,20 +87,28 @@ class Fitter {
   }
 
  private:
-  static constexpr int kMostRemedies = 4000;
+  static constexpr int kMostRounds = 200;
 
   void look() {
     life_ = lives(draft_);
     peak_ = live_peak(draft_, life_);
-    touches_.assign(draft_.buffers.size(), {});
+    // PERF: cleared, not made anew: a thousand rounds over a thousand small lists.
+    touches_.resize(draft_.buffers.size());
+    for (Touches& touches : touches_) {
+      touches.all.clear();
+      touches.writes.clear();
+    }
     position_.assign(draft_.phases.size(), 0);
     for (std::size_t at = 0; at < draft_.order.size(); ++at) {
       const DraftPhase& phase = draft_.phases[draft_.order[at]];
       position_[draft_.order[at]] = at;
-      std::set<BufferId> touched(phase.reads.begin(), phase.reads.end());
-      touched.insert(phase.writes.begin(), phase.writes.end());
-      for (const BufferId buffer : touched) {
-        touches_[buffer].all.push_back(at);
+      for (const auto* list : {&phase.reads, &phase.writes}) {
+        for (const BufferId buffer : *list) {
+          std::vector<std::size_t>& all = touches_[buffer].all;
+          if (all.empty() || all.back() != at) {
+            all.push_back(at);
+          }
+        }
       }
       for (const BufferId buffer : phase.writes) {
         touches_[buffer].writes.push_back(at);
@@ -123,7 +132,16 @@ class Fitter {
     return std::pair{*std::prev(after), *after};
   }
 
+  // PERF: asked for the same phases in each of many rounds; a phase's body does not change.
   std::int64_t cycles_of(DraftId id) const {
+    cycles_.resize(draft_.phases.size());
+    if (!cycles_[id].has_value()) {
+      cycles_[id] = computed_cycles(id);
+    }
+    return *cycles_[id];
+  }
+
+  std::int64_t computed_cycles(DraftId id) const {
     const auto& body = draft_.phases[id].phase.body;
     if (const auto* compute = std::get_if<Compute>(&body)) {
       return cost::compute_time(*compute, machine_).cost.body().count();
@@ -136,59 +154,88 @@ class Fitter {
     return 0;
   }
 
-  bool apply_best() {
-    if (slice_best()) {
-      return true;
-    }
-    std::optional<Candidate> best;
-    const auto offer = [&best](const std::optional<Candidate>& one) {
-      if (one.has_value() && one->freed > 0 && (!best.has_value() || one->is_better_than(*best))) {
-        best = one;
-      }
-    };
-    for (BufferId buffer = 0; buffer < draft_.buffers.size(); ++buffer) {
-      offer(recompute(buffer));
-    }
-    if (!best.has_value()) {
-      for (const Candidate& one : checkpoints()) {
-        offer(one);
+  // One round: the best remedies of the first kind that has any, as many as the excess needs. False
+  // if none is left. They are done from the last position to the first, so that those to come keep
+  // their places.
+  bool apply_best(Bytes excess) {
+    std::vector<Candidate> candidates = slices();
+    if (candidates.empty()) {
+      for (BufferId buffer = 0; buffer < draft_.buffers.size(); ++buffer) {
+        if (auto one = recompute(buffer); one.has_value() && one->freed > 0) {
+          candidates.push_back(std::move(*one));
+        }
       }
     }
-    if (!best.has_value()) {
+    if (candidates.empty()) {
+      for (Candidate& one : checkpoints()) {
+        if (one.freed > 0) {
+          candidates.push_back(std::move(one));
+        }
+      }
+    }
+    if (candidates.empty()) {
       return false;
     }
-    do_again(*best);
-    remedies_.push_back({best->what, best->name, Bytes(best->freed)});
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.is_better_than(b); });
+    std::int64_t freed = 0;
+    std::size_t taken = 0;
+    while (taken < candidates.size() && freed < excess.count()) {
+      freed += candidates[taken++].freed;
+    }
+    candidates.resize(taken);
+    for (const Candidate& one : candidates) {
+      remedies_.push_back({one.what, one.name, Bytes(one.freed)});
+    }
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.before > b.before; });
+    for (const Candidate& one : candidates) {
+      if (one.again.empty()) {
+        slice(one);
+      } else {
+        do_again(one);
+      }
+    }
     return true;
   }
 
   // --- 1: copies that all nodes hold alike ---
-  bool slice_best() {
-    std::optional<BufferId> best;
-    std::int64_t most = 0;
+  // A share costs an all-gather: not for what a few packets per node hold.
+  static constexpr std::int64_t kLeastSliced = 1024;
+
+  std::vector<Candidate> slices() const {
+    std::vector<Candidate> out;
     for (BufferId buffer = 0; buffer < draft_.buffers.size(); ++buffer) {
       const Buffer& one = draft_.buffers[buffer];
       const std::int64_t copies = one.copies_y * one.copies_x;
-      if (copies < 2 || !gap(buffer).has_value()) {
-        continue;
-      }
-      const std::int64_t freed = one.bytes.count() - (one.bytes.count() + copies - 1) / copies;
-      if (freed > most) {
-        best = buffer;
-        most = freed;
+      const auto around = gap(buffer);
+      const std::int64_t freed =
+          one.bytes.count() - (one.bytes.count() + copies - 1) / std::max<std::int64_t>(1, copies);
+      if (copies > 1 && around.has_value() && freed >= kLeastSliced) {
+        Candidate slice{.what = "slice", .name = one.name, .freed = freed};
+        slice.cycles = cost::pattern_cost(gather_of(one).pattern, mesh_.region, machine_)
+                           .total(machine_.network.pace)
+                           .count();
+        slice.dropped = {buffer};
+        slice.before = around->second;
+        slice.since = around->first;
+        out.push_back(std::move(slice));
       }
     }
-    // A share costs an all-gather: not for what one packet per node holds.
-    if (!best.has_value() || most < kLeastSliced) {
-      return false;
-    }
-    slice(*best, most);
-    return true;
+    return out;
   }
-  static constexpr std::int64_t kLeastSliced = 1024;
 
-  void slice(BufferId buffer, std::int64_t freed) {
-    const auto [from, to] = *gap(buffer);
+  program::Move gather_of(const Buffer& buffer) const {
+    const machine::Axis axis = buffer.copies_y == 1   ? machine::Axis::Rows
+                               : buffer.copies_x == 1 ? machine::Axis::Columns
+                                                      : machine::Axis::Both;
+    return {.tensor = tensor_name(buffer.name),
+            .region = mesh_.region,
+            .pattern = machine::all_gather(axis, buffer.bytes)};
+  }
+
+  void slice(const Candidate& what) {
+    const BufferId buffer = what.dropped.front();
     const Buffer whole = draft_.buffers[buffer];
     const std::int64_t copies = whole.copies_y * whole.copies_x;
     const BufferId share = draft_.buffers.size();
@@ -196,26 +243,20 @@ class Fitter {
                               .bytes = Bytes((whole.bytes.count() + copies - 1) / copies)});
     const BufferId again = draft_.buffers.size();
     draft_.buffers.push_back({.name = whole.name + ":again", .bytes = whole.bytes});
-    const machine::Axis axis = whole.copies_y == 1   ? machine::Axis::Rows
-                               : whole.copies_x == 1 ? machine::Axis::Columns
-                                                     : machine::Axis::Both;
     DraftPhase gather;
     gather.phase.region = mesh_.region;
-    gather.phase.body = Transfer{.moves = {{.tensor = tensor_name(whole.name),
-                                            .region = mesh_.region,
-                                            .pattern = machine::all_gather(axis, whole.bytes)}}};
+    gather.phase.body = Transfer{.moves = {gather_of(whole)}};
     gather.phase.reads = {tensor_name(whole.name)};
-    gather.phase.after = {id_of(draft_.order[from])};
+    gather.phase.after = {id_of(draft_.order[what.since])};
     gather.reads = {share};
     gather.writes = {again};
     const DraftId added = draft_.phases.size();
-    draft_.phases[draft_.order[from]].writes.push_back(share);
+    draft_.phases[draft_.order[what.since]].writes.push_back(share);
     draft_.phases.push_back(std::move(gather));
-    for (std::size_t at = to; at < draft_.order.size(); ++at) {
+    for (std::size_t at = what.before; at < draft_.order.size(); ++at) {
       redirect(draft_.order[at], buffer, again, added);
     }
-    draft_.order.insert(draft_.order.begin() + static_cast<std::ptrdiff_t>(to), added);
-    remedies_.push_back({"slice", whole.name, Bytes(freed)});
+    draft_.order.insert(draft_.order.begin() + static_cast<std::ptrdiff_t>(what.before), added);
   }
 
   static std::string tensor_name(const std::string& buffer) {
@@ -277,12 +318,13 @@ class Fitter {
   // Adds a phase to do again; what it reads from outside has to stay until then. False if a leaf
   // that it reads is overwritten in between.
   bool add_again(DraftId id, Candidate& out) const {
-    std::set<BufferId> made;
-    for (const DraftId earlier : out.again) {
-      made.insert(draft_.phases[earlier].writes.begin(), draft_.phases[earlier].writes.end());
-    }
+    const auto is_made = [&](BufferId buffer) {
+      return std::any_of(out.again.begin(), out.again.end(), [&](DraftId earlier) {
+        return contains(draft_.phases[earlier].writes, buffer);
+      });
+    };
     for (const BufferId read : draft_.phases[id].reads) {
-      if (made.contains(read) || contains(out.dropped, read)) {
+      if (is_made(read) || contains(out.dropped, read)) {
         continue;
       }
       const auto& writes = touches_[read].writes;
@@ -412,6 +454,7 @@ class Fitter {
   std::vector<Touches> touches_;
   std::vector<std::size_t> position_;  // by draft
   std::vector<Remedy> remedies_;
+  mutable std::vector<std::optional<std::int64_t>> cycles_;  // by draft, once asked for
 };
 
 }  // namespace

@@ -68,7 +68,7 @@ Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool i
   return layout;
 }
 
-Layout input_layout(const Shape& shape, const Mesh& mesh) {
+Layout input_layout(const Shape& shape, Format format, const Mesh& mesh) {
   Layout layout;
   if (shape.empty() || shape.front() != mesh.replicas.batch) {
     return layout;
@@ -78,7 +78,8 @@ Layout input_layout(const Shape& shape, const Mesh& mesh) {
         program::sliced(0, {Axis::Replica, mesh.replicas.count, mesh.replicas.block});
   }
   const auto spread = [&](Axis axis, std::size_t dimension) {
-    const AxisCut blocks = cut(axis, shape[dimension], mesh.places(axis), 1);
+    const AxisCut blocks =
+        cut(axis, shape[dimension], mesh.places(axis), shape.size() >= 4 ? 1 : kMatrixQuantum);
     if (blocks.parts > 1) {
       layout[axis] = program::sliced(static_cast<int>(dimension), blocks);
     }
@@ -86,8 +87,18 @@ Layout input_layout(const Shape& shape, const Mesh& mesh) {
   if (shape.size() >= 4) {
     spread(Axis::NodeY, shape.size() - 2);
     spread(Axis::NodeX, shape.size() - 1);
-  } else if (shape.size() >= 2) {
+  } else if (shape.size() == 3) {
     spread(Axis::NodeY, 1);
+    spread(Axis::NodeX, 2);
+  } else if (shape.size() == 2 && !is_float(format)) {
+    spread(Axis::NodeY, 1);
+  } else if (shape.size() == 2) {
+    const AxisCut rows =
+        cut(Axis::NodeY, mesh.replicas.block, mesh.places(Axis::NodeY), kMatrixQuantum);
+    if (rows.parts > 1) {
+      layout[Axis::NodeY] = program::sliced(0, rows);
+    }
+    spread(Axis::NodeX, 1);
   }
   return layout;
 }
@@ -121,7 +132,8 @@ class Chooser {
       follow_output(*op_.target);
     } else if (op_.info->group == OpGroup::Indexing && follow_table()) {
       return std::move(split_);
-    } else if (!follow_operand()) {
+    } else {
+      follow_operand();
       spread();
     }
     return std::move(split_);
@@ -245,24 +257,37 @@ class Chooser {
     return graph::kind_of(nest().stages.front(), loop) == LoopKind::Parallel;
   }
 
-  // The rows of the map where they lie, if a part keeps enough of the sum; else channels, so that
-  // nothing is cut. Output channels over node.x, as the weight lies.
+  // Rows of the map where they lie, if a part keeps enough of the sum; else channels, so that
+  // nothing is cut. Output channels over node.x, as the weight lies; for few of them, columns.
   void choose_weight_gradient() {
-    wish(Axis::NodeX, loops({"o", "g"}, kMatrixQuantum));
-    std::vector<Wish> rows = loops({"y"});
-    for (Wish& row : rows) {
+    const auto with_channels = [&](std::vector<Wish> wishes) {
+      for (const Wish& channels : loops({"c"}, kMatrixQuantum)) {
+        wishes.push_back(channels);
+      }
+      return wishes;
+    };
+    wish(Axis::NodeY, with_channels(summed({"y"})));
+    std::vector<Wish> columns = loops({"o", "g"}, kMatrixQuantum);
+    for (const Wish& positions : summed({"x"})) {
+      columns.push_back(positions);
+    }
+    wish(Axis::NodeX, with_channels(columns));
+  }
+
+  // Reduce loops, in blocks that keep kLeastReducePoints of the whole sum together.
+  std::vector<Wish> summed(std::initializer_list<std::string_view> names) const {
+    std::vector<Wish> wishes = loops(names);
+    for (Wish& each : wishes) {
       std::int64_t others = 1;
       for (const graph::StageLoop& loop : nest().stages.front().loops) {
-        if (loop.kind == LoopKind::Reduce && loop.loop != row.loop) {
+        if (loop.kind == LoopKind::Reduce && loop.loop != each.loop) {
           others *= split_.local_extent(loop.loop);
         }
       }
-      row.least_block = (kLeastReducePoints + others - 1) / std::max<std::int64_t>(1, others);
+      others = std::max<std::int64_t>(1, others);
+      each.least_block = (kLeastReducePoints + others - 1) / others;
     }
-    for (const Wish& channels : loops({"c"}, kMatrixQuantum)) {
-      rows.push_back(channels);
-    }
-    wish(Axis::NodeY, rows);
+    return wishes;
   }
 
   // An embedding: the table stays where it is, its rows are looked up by their owners; only the
@@ -286,44 +311,43 @@ class Chooser {
     return is_table && (split_.on(Axis::NodeY).has_value() || split_.on(Axis::NodeX).has_value());
   }
 
-  // Takes over how one operand lies: the fused one if there is one, else the first that is sliced
-  // and as large as any.
-  bool follow_operand() {
+  // Takes over how one operand lies: the fused one if there is one, else of the largest the one
+  // that is cut finest.
+  void follow_operand() {
     const OperandView* leader = nullptr;
     std::int64_t leader_size = 0;
+    std::int64_t leader_slice = 0;
     for (const OperandView& view : op_.operands) {
       const Operand* const operand = reading(view.input);
       if (operand == nullptr || view.is_elsewhere) {
         continue;
       }
-      const bool is_spread = view.layout[Axis::NodeY].sharing != Sharing::Replicated ||
-                             view.layout[Axis::NodeX].sharing != Sharing::Replicated;
       const std::int64_t size = graph::element_count(operand->shape);
-      if (view.is_fused) {
+      const std::int64_t slice = program::slice_elements(view.layout, operand->shape);
+      if (view.is_fused || op_.info->group == OpGroup::Update) {  // an update: its weight
         leader = &view;
         break;
       }
-      if (is_spread && size > leader_size) {
+      if (size > leader_size || (size == leader_size && slice < leader_slice)) {
         leader = &view;
         leader_size = size;
+        leader_slice = slice;
       }
     }
     if (leader == nullptr) {
-      return false;
+      return;
     }
-    bool has_any = false;
     for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
-      has_any = follow(axis, *leader) || has_any;
+      follow(axis, *leader);
     }
     if (leader->layout.has(Sharing::Flat) && is_pointwise(nest())) {
       for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
         if (leader->layout[axis].sharing == Sharing::Flat) {
           split_.assign_flat(axis, leader->layout[axis]);
-          has_any = true;
         }
       }
     }
-    return has_any || leader->is_fused;
+    is_settled_ = leader->is_fused || op_.info->group == OpGroup::Update || split_.has_flat();
   }
 
   void follow_output(const Layout& layout) {
@@ -346,25 +370,38 @@ class Chooser {
     }
   }
 
-  // Nothing to follow: parallel loops from the front to node.y, from the back to node.x, if there
-  // is at least a vector for every node.
+  // Axes that nothing was followed on: parallel loops from the front to node.y, from the back to
+  // node.x, if that leaves at least a vector for every node.
   void spread() {
+    if (is_settled_) {
+      return;
+    }
     std::int64_t results = 1;
     std::vector<Wish> wishes;
-    for (const graph::StageLoop& loop : nest().stages.front().loops) {
+    for (const graph::StageLoop& loop : nest().stages.back().loops) {
       if (loop.kind == LoopKind::Parallel) {
-        results *= split_.local_extent(loop.loop);
+        const std::int64_t extent = split_.local_extent(loop.loop);
+        results *= extent;
         wishes.push_back({loop.loop, 1, 1});
       }
     }
-    if (results < 16 * mesh_.nodes()) {
-      return;
+    for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+      if (!split_.on(axis).has_value() && results >= 16 * mesh_.places(axis)) {
+        std::vector<Wish> free = wishes;
+        if (axis == Axis::NodeX) {
+          std::reverse(free.begin(), free.end());
+        }
+        for (Wish& each : free) {
+          const bool is_long =
+              split_.local_extent(each.loop) >= kMatrixQuantum * mesh_.places(axis);
+          each.quantum = is_long ? kMatrixQuantum : 1;
+        }
+        wish(axis, free);
+      }
     }
-    wish(Axis::NodeY, wishes);
-    std::reverse(wishes.begin(), wishes.end());
-    wish(Axis::NodeX, wishes);
   }
 
+  bool is_settled_ = false;  // axes that are left stay so
   SplitNest split_;
   const OpView& op_;
   const Mesh& mesh_;

@@ -13,7 +13,7 @@ namespace dojo::place::internal {
 
 // Fewest points of a matrix reduction that one part keeps: with fewer, the start of a panel, the
 // transfer and the extra addition of its partial cost more than the part saves.
-inline constexpr std::int64_t kLeastReducePoints = 512;
+inline constexpr std::int64_t kLeastReducePoints = 128;
 // Buffers up to this size are the same on every node.
 inline constexpr std::int64_t kReplicatedBufferBytes = 4096;
 
@@ -24,8 +24,9 @@ program::Layout weight_layout(const graph::Shape& shape, Format format, const Me
                               bool is_looked_up);
 
 // Inputs that carry the batch: samples over replicas; images have rows over node.y and columns over
-// node.x, sequences their positions over node.y. Other inputs are the same everywhere.
-program::Layout input_layout(const graph::Shape& shape, const Mesh& mesh);
+// node.x, sequences their positions over node.y and features over node.x, tables of features their
+// samples and features. Other inputs are the same everywhere.
+program::Layout input_layout(const graph::Shape& shape, Format format, const Mesh& mesh);
 
 // What the rules see of an operand.
 struct OperandView {
