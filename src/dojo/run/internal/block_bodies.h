@@ -168,6 +168,16 @@ void pow_int(const BlockCall& call) {
     return static_cast<std::int64_t>(power);
   });
 }
+// What pow gives for the exponents 2, 3, -2.
+void square(const BlockCall& call) {
+  each<float, float>(call, [](float x) { return x * x; });
+}
+void cube(const BlockCall& call) {
+  each<float, float>(call, [](float x) { return x * x * x; });
+}
+void reciprocal_square(const BlockCall& call) {
+  each<float, float>(call, [](float x) { return 1.0F / (x * x); });
+}
 // Exponents 0, 1, 2, 3, -1, -2, 1/2 and -1/2 by the operations they stand for; every other by
 // exp(b log |a|), negative for a negative base and an odd exponent, NaN for a negative base and an
 // exponent that is no integer.

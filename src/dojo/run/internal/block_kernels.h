@@ -39,6 +39,9 @@ void scatter_elements(ThreadPool& pool, std::int64_t width, const std::byte* fro
   ROW(maximum, "ff", "f")                \
   ROW(minimum, "ff", "f")                \
   ROW(pow, "ff", "f")                    \
+  ROW(square, "f", "f")                  \
+  ROW(cube, "f", "f")                    \
+  ROW(reciprocal_square, "f", "f")       \
   ROW(add_int, "ii", "i")                \
   ROW(sub_int, "ii", "i")                \
   ROW(add_scaled_int, "ii", "i")         \

@@ -1,4 +1,8 @@
 // Element-wise ops and conversions: one block kernel each, chosen by the class of the numbers.
+#include <array>
+#include <cstdint>
+#include <limits>
+
 #include "dojo/base/check.h"
 #include "dojo/run/internal/block_kernels.h"
 #include "dojo/run/internal/expansions.h"
@@ -91,8 +95,35 @@ Result<void> divide(Builder& b) {
   return {};
 }
 
+// The kernel of a constant exponent that stands for other operations, as kernels::pow has it.
+const BlockKernel* kernel_of_exponent(double exponent) {
+  struct Row {
+    double exponent;
+    const BlockKernel* kernel;
+  };
+  const std::array rows{Row{1, &kernels::copy},
+                        Row{2, &kernels::square},
+                        Row{3, &kernels::cube},
+                        Row{-1, &kernels::reciprocal},
+                        Row{0.5, &kernels::sqrt},
+                        Row{-0.5, &kernels::rsqrt},
+                        Row{-2, &kernels::reciprocal_square}};
+  for (const Row& row : rows) {
+    if (row.exponent == exponent) {
+      return row.kernel;
+    }
+  }
+  return nullptr;
+}
+
 Result<void> power(Builder& b) {
   const bool is_float_op = is_float_out(b);
+  if (is_float_op && b.has_in(0) && !b.has_in(1)) {
+    if (const BlockKernel* kernel = kernel_of_exponent(float_attr(b.op(), "exponent"))) {
+      b.map(*kernel, {b.in(0)}, {b.out(0)});
+      return {};
+    }
+  }
   b.map(is_float_op ? kernels::pow : kernels::pow_int,
         {operand(b, 0, "self", is_float_op), operand(b, 1, "exponent", is_float_op)}, {b.out(0)});
   return {};

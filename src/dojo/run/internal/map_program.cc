@@ -239,6 +239,12 @@ class MapProgram::Compiler {
     std::vector<int> real(static_cast<std::size_t>(virtual_), -1);
     std::vector<int> free;
     int used = 0;
+    for (Instruction& load : program_.constant_) {  // kept in their registers throughout
+      const auto v = static_cast<std::size_t>(load.reg);
+      real[v] = used++;
+      load.reg = real[v];
+      last_use[v] = program_.instructions_.size();
+    }
     std::size_t previous = 0;
     std::vector<int> dying;  // at the previous instruction
     for_each_register([&](std::size_t at, int& reg) {
@@ -289,7 +295,10 @@ class MapProgram::Compiler {
     const auto [found, is_new] = loaded_.try_emplace(key, virtual_);
     if (is_new) {
       load.reg = virtual_++;
-      program_.instructions_.push_back(std::move(load));
+      const bool is_constant =
+          !load.is_contiguous && std::all_of(load.runs.begin(), load.runs.end(),
+                                             [](const Run& run) { return run.stride == 0; });
+      (is_constant ? program_.constant_ : program_.instructions_).push_back(std::move(load));
     }
     place.reg = found->second;
     return place;
@@ -363,6 +372,9 @@ MapProgram::MapProgram(std::span<const MapStep> steps, std::span<const Buffer> b
 
 void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_t end, MapMode mode,
                      const Piece* piece, MapScratch& scratch) const {
+  for (const Instruction& instruction : constant_) {
+    load(context, instruction, begin, std::min(kBlock, end - begin), piece, scratch);
+  }
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const std::int64_t count = std::min(kBlock, end - first);
     for (const Instruction& instruction : instructions_) {

@@ -166,6 +166,7 @@ class MapProgram {
   std::int64_t elements_ = 0;
   std::size_t registers_ = 0;
   std::vector<BufferId> encoded_;
+  std::vector<Instruction> constant_;  // loads of one number, the same for all blocks
   std::vector<Instruction> instructions_;
 };
 
