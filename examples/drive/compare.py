@@ -2,7 +2,7 @@
 
     python examples/drive/compare.py                     # cfloat8 against fp32, seeds 0 to 4
 
-Each run is train.py with its defaults, into runs/compare/RECIPE-SEED; a run that is there already is
+Each run is train.py with its defaults, into runs/compare/RECIPE-SEED; one that is there already is
 not repeated, and one that was interrupted goes on. Prints the table of the README.
 """
 
