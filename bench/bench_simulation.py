@@ -21,13 +21,13 @@ Entries = dict[str, dict[str, Any]]
 def _resnet50() -> tuple[nn.Module, Any, Any]:
     with torch.device("meta"):
         model = ResNetForImageClassification(ResNetConfig(num_labels=1000))
-    inputs = {"pixel_values": torch.empty(250, 3, 224, 224, device="meta")}
-    return model, inputs, torch.empty(250, dtype=torch.long, device="meta")
+    inputs = {"pixel_values": torch.empty(32, 3, 224, 224, device="meta")}
+    return model, inputs, torch.empty(32, dtype=torch.long, device="meta")
 
 
 def _gpt2() -> tuple[nn.Module, Any, Any]:
     model = GPT2LMHeadModel(GPT2Config(use_cache=False))
-    tokens = torch.empty(2, 1024, dtype=torch.long, device="meta")
+    tokens = torch.empty(1, 1024, dtype=torch.long, device="meta")
     return model, {"input_ids": tokens}, tokens
 
 
@@ -71,12 +71,12 @@ def _simulate(name: str, model: nn.Module, inputs: Any, target: Tensor, machine:
 
 
 def simulate_resnet50() -> Entries:
-    """ResNet-50, batch 250 (10 a die), on a training tile."""
+    """ResNet-50, batch 32, on a training tile."""
     return _simulate("resnet50", *_resnet50(), "training-tile")
 
 
 def simulate_gpt2() -> Entries:
-    """GPT-2 (124 M), 2 sequences of 1,024 tokens, on a training tile."""
+    """GPT-2 (124 M), one sequence of 1,024 tokens, on a training tile."""
     return _simulate("gpt2", *_gpt2(), "training-tile")
 
 

@@ -5,9 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import opendojo
+import pytest
 from opendojo import _core
 
 GRAPH = """graph "page" {

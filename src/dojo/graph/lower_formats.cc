@@ -173,7 +173,9 @@ class FormatChooser {
       }
       wanted = format;
     }
-    return *wanted;
+    // Without a matrix reader of its own it is an operand through a pooling.
+    const std::string& module = graph_.ops[definition_[root.index]->index].module;
+    return wanted.has_value() ? *wanted : format_for(value.role, module);
   }
 
   static bool is_matrix_slot(const Op& op, std::size_t slot) {

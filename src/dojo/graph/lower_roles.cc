@@ -158,6 +158,16 @@ class RoleAssigner {
                        [&](const Read& read) { return is_norm(op(read)) && read.slot == 0; });
   }
 
+  // Rounding is monotone, so the largest of rounded values is the largest value, rounded: what a
+  // maximum makes an operand of can be stored as one.
+  bool is_pooled_into_operand(ValueId root) const {
+    return std::any_of(reads(root).begin(), reads(root).end(), [&](const Read& read) {
+      const Op& reader = op(read);
+      return is_op(reader, "aten.max_pool2d_with_indices") && reader.outputs[0].has_value() &&
+             graph_.value(*reader.outputs[0]).role == Role::MatrixOperand;
+    });
+  }
+
   Role role_of(const Op& definition, std::size_t slot, ValueId value) const {
     if (definition.phase == Phase::Update) {
       return Role::None;
@@ -181,7 +191,8 @@ class RoleAssigner {
     if (is_norm_input(value)) {
       return Role::PreNorm;
     }
-    return is_matrix_operand(value) ? Role::MatrixOperand : Role::Activation;
+    const bool is_operand = is_matrix_operand(value) || is_pooled_into_operand(value);
+    return is_operand ? Role::MatrixOperand : Role::Activation;
   }
 
   Role backward_role(const Op& definition, ValueId value) const {

@@ -263,6 +263,28 @@ TEST(Lower, ScalesThePixelsAgainInTheBackwardPartInsteadOfSavingThem) {
   EXPECT_EQ(graph.value(*scaled.inputs[0]).label, "frames");
 }
 
+// Convolution, relu, 2x2 maximum, convolution, product: only the product is the last layer.
+constexpr const char* kPooled = R"(graph "pooled" {
+  %x = input f32[2,3,8,8] "x"
+  %w0 = weight f32[4,3,1,1] "a.weight"
+  %w1 = weight f32[4,4,1,1] "b.weight"
+  %w2 = weight f32[64,2] "c.weight"
+  %y = aten.convolution(%x, %w0, none) : f32[2,4,8,8] @"a" fwd
+  %r = aten.relu(%y) : f32[2,4,8,8] @"act" fwd
+  %p, %i = aten.max_pool2d_with_indices(%r) {kernel_size=[2,2], stride=[2,2]} : f32[2,4,4,4], i64[2,4,4,4] @"pool" fwd
+  %z = aten.convolution(%p, %w1, none) : f32[2,4,4,4] @"b" fwd
+  %f = aten.view(%z) {size=[2,64]} : f32[2,64] @"" fwd
+  %o = aten.mm(%f, %w2) : f32[2,2] @"c" fwd
+  output %o "o"
+}
+)";
+
+TEST(Lower, StoresWhatAMaximumMakesAnOperandOfAsAnOperand) {
+  const Graph graph = lowered(kPooled, *recipe_named("cfloat8"));
+  EXPECT_EQ(named(graph, "r").format, Format::Cf8_1_4_3);
+  EXPECT_EQ(named(graph, "p").format, Format::Cf8_1_4_3);
+}
+
 TEST(Recipe, UnknownNamesGetTheNearest) {
   EXPECT_NE(recipe_named("cfloat").error().message.find("nearest: cfloat8"), std::string::npos);
   EXPECT_NE(parse_override("a=weigth_operand:bf16").error().message.find("weight_operand"),

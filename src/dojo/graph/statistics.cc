@@ -118,8 +118,9 @@ std::vector<ValueId> saved_values(const Graph& graph) {
       if (op.inputs[i].has_value() && !op.info->operands[operand].is_shape_only) {
         const ValueId root = storage(*op.inputs[i]);
         const std::optional<OpId> definition = uses.definition[root.index];
-        is_saved[root.index] =
-            definition.has_value() && graph.ops[definition->index].phase == Phase::Forward;
+        is_saved[root.index] = definition.has_value() &&
+                               graph.ops[definition->index].phase == Phase::Forward &&
+                               graph.value(root).role != Role::WeightOperand;
       }
     }
   }

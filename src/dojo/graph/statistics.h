@@ -32,7 +32,8 @@ struct Statistics {
   Bytes state_bytes;
   Bytes input_bytes;
   // Storage of what forward ops computed and backward or update ops read. Views count as what they
-  // view, so two views of one tensor count once, and a view of a leaf not at all.
+  // view, so two views of one tensor count once, and a view of a leaf not at all. Codes of weights
+  // are no activations and do not count.
   Bytes saved_bytes;
   Bytes saved_bytes_f32;  // the same tensors with floats in FP32
 
