@@ -49,7 +49,7 @@ TransferCost multicast_line(const Line& line, int source, double v, const Machin
   }
   const int longer = std::max(source, n - 1 - source);
   const bool is_inside = source > 0 && source < n - 1;
-  Loads loads(machine);
+  Loads loads(machine, line);
   loads.port(is_inside ? 2 * v : v).link(v);
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, v);
@@ -62,7 +62,7 @@ TransferCost all_gather_line(const Line& line, double v, const MachineModel& mac
   if (n < 2) {
     return {};
   }
-  Loads loads(machine);
+  Loads loads(machine, line);
   loads.port(v * (n + 1) / n).link(v * (n - 1) / n);
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, v * std::max(at.before, n - at.before) / n);
@@ -76,7 +76,7 @@ TransferCost reduce_line(const Line& line, double v, const MachineModel& machine
   if (n < 2) {
     return {};
   }
-  Loads loads(machine);
+  Loads loads(machine, line);
   loads.port(v).link(v);
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, v);
@@ -98,7 +98,7 @@ TransferCost all_to_all_line(const Line& line, double m, const MachineModel& mac
   if (n < 2) {
     return {};
   }
-  Loads loads(machine);
+  Loads loads(machine, line);
   add_slots(loads, n, 2, m);
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, m * at.before * (n - at.before));
@@ -117,7 +117,7 @@ TransferCost reduce_scatter_line(const Line& line, double v, const MachineModel&
   if (n < 2) {
     return {};
   }
-  Loads loads(machine);
+  Loads loads(machine, line);
   loads.port(v * (n + 1) / n).link(v);
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, v);
@@ -136,7 +136,7 @@ TransferCost to_middle(const Line& line, double v, std::int64_t wait, const Mach
   if (n < 2) {
     return {};
   }
-  Loads loads(machine);
+  Loads loads(machine, line);
   loads.port(v * n).link(v * (n / 2));  // NOLINT(bugprone-integer-division): nodes on one side
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, v * std::min(at.before, n - at.before));
@@ -225,7 +225,7 @@ TransferCost shift_line(const Line& line, int distance, double v, const MachineM
   if (n < 2 || d == 0) {
     return {};
   }
-  Loads loads(machine);
+  Loads loads(machine, line);
   loads.port(v).link(v * std::min(d, n - d));
   for (const Crossing& at : line.crossings) {
     loads.crossing(at, v * std::min({d, at.before, n - at.before}));
@@ -312,8 +312,10 @@ TransferCost on_axis(machine::Axis axis, const Line& row, const Line& column, Fo
 
 TransferCost pattern_cost(const Pattern& pattern, const Region& region, const MachineModel& machine,
                           int reach) {
-  const Line row = internal::row_of(region, machine);
-  const Line column = internal::column_of(region, machine);
+  const int spacing = pattern.kind == PatternKind::Halo ? 1 : reach;
+  const bool is_row = pattern.axis == machine::Axis::Rows;
+  const Line row = internal::row_of(region, machine, is_row ? spacing : 1);
+  const Line column = internal::column_of(region, machine, is_row ? 1 : spacing);
   const Line single{.nodes = 1, .crossings = {}};
   const double v = packets(pattern.bytes, machine);
   const bool is_both = pattern.axis == machine::Axis::Both;

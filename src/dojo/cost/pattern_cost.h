@@ -34,7 +34,7 @@ struct TransferCost {
   TransferCost& operator+=(const TransferCost& next);
 };
 
-// One pattern inside a region; `reach` is Halo's (program::Move). Zero if the region has one node.
+// One pattern inside a region; `reach` is program::Move's. Zero if the region has one node.
 TransferCost pattern_cost(const machine::Pattern& pattern, const machine::Region& region,
                           const machine::MachineModel& machine, int reach = 1);
 

@@ -99,6 +99,7 @@ struct Group {
   Scope scope = Scope::Across;
   machine::Axis axis = machine::Axis::Both;
   const Region& region;
+  int spacing = 1;
 
   bool is_through() const { return scope == Scope::Through; }
   // Nodes of one replica that the chain visits.
@@ -110,8 +111,8 @@ struct Group {
   Sharing sharing() const {
     const Sharing all{static_cast<double>(region.columns()), static_cast<double>(region.rows())};
     return !is_through()                    ? all
-           : axis == machine::Axis::Columns ? Sharing{all.on_row, 1}
-                                            : Sharing{1, all.on_column};
+           : axis == machine::Axis::Columns ? Sharing{all.on_row * spacing, double(spacing)}
+                                            : Sharing{double(spacing), all.on_column * spacing};
   }
 };
 
@@ -127,7 +128,7 @@ TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain,
                                const Replicas& replicas, const MachineModel& machine) {
   const std::int64_t stations = replicas.count * group.stops();
   const double n = static_cast<double>(stations);
-  const std::int64_t hops = chain.cycles + (group.is_through() ? stations : 0);
+  const std::int64_t hops = chain.cycles + (group.is_through() ? stations * group.spacing : 0);
   const std::int64_t stage = machine.network.stage.count();
   const std::int64_t add = machine.network.reduce_stage.count();
   Loads loads(machine);
@@ -148,7 +149,7 @@ TransferCost through_middle(const Group& group, double v, const Chain& chain,
   loads.port(2 * v * n);
   // x then y: half of the senders meet on the links next to the middle replica, there and back.
   load_chain(loads, chain, group.sharing(), v * n);
-  const std::int64_t inside = group.is_through() ? group.stops() : 0;
+  const std::int64_t inside = group.is_through() ? group.stops() * group.spacing : 0;
   return loads.with_latency(2 * (radius + inside + machine.network.stage.count()) +
                             machine.network.reduce_stage.count());
 }
@@ -166,9 +167,10 @@ machine::Site replica_site(const Replicas& replicas, std::int64_t index,
 }
 
 TransferCost replica_all_reduce(Scope scope, machine::Axis axis, const Region& region, Bytes bytes,
-                                const Replicas& replicas, const MachineModel& machine) {
+                                const Replicas& replicas, const MachineModel& machine,
+                                int spacing) {
   const double v = packets(bytes, machine);
-  const Group group{scope, axis, region};
+  const Group group{scope, axis, region, spacing};
   if (replicas.count * group.stops() < 2) {
     return {};
   }
@@ -204,7 +206,7 @@ TransferCost move_cost(const Move& move, const Replicas& replicas, const Machine
   }
   DOJO_CHECK(move.pattern.kind == PatternKind::AllReduce);
   return replica_all_reduce(move.scope, move.pattern.axis, move.region, move.pattern.bytes,
-                            replicas, machine);
+                            replicas, machine, move.reach);
 }
 
 }  // namespace dojo::cost

@@ -16,7 +16,7 @@ machine::Site replica_site(const program::Replicas& replicas, std::int64_t index
 TransferCost replica_all_reduce(program::Scope scope, machine::Axis axis,
                                 const machine::Region& region, Bytes bytes,
                                 const program::Replicas& replicas,
-                                const machine::MachineModel& machine);
+                                const machine::MachineModel& machine, int spacing = 1);
 
 // Every replica ends with the `bytes` per node of all (`Across` only): an all-gather of V = count x
 // bytes along the chain.

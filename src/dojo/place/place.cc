@@ -7,6 +7,7 @@
 #include <set>
 
 #include "dojo/base/text.h"
+#include "dojo/graph/op_table.h"
 #include "dojo/place/internal/draft.h"
 #include "dojo/place/internal/layout_plan.h"
 #include "dojo/place/internal/memory.h"
@@ -104,6 +105,27 @@ Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& 
                            replicas.dies.rows, replicas.dies.columns, has / 1000, nearest)};
 }
 
+// Whether most matrix work multiplies positions of sequences: products with several rows a sample.
+bool is_of_sequences(const Graph& graph) {
+  const std::int64_t batch = internal::global_batch(graph);
+  double positions = 0;
+  double others = 0;
+  for (const graph::Op& op : graph.ops) {
+    if (op.info->group != graph::OpGroup::Matrix) {
+      continue;
+    }
+    const graph::LoopNest nest = graph::nest_of(graph, op);
+    const auto rows = nest.loop_named("m");
+    const auto flops = static_cast<double>(graph::flops(nest).count());
+    const std::int64_t extent =
+        rows.has_value() ? nest.loops[static_cast<std::size_t>(*rows)].extent : 0;
+    const bool has_positions =
+        nest.loop_named("b").has_value() || (extent > batch && extent % batch == 0);
+    (rows.has_value() && has_positions ? positions : others) += flops;
+  }
+  return positions > others;
+}
+
 Result<Plan> make_plan(const Graph& graph, const MachineModel& machine) {
   if (!graph.is_lowered()) {
     return Error{
@@ -112,7 +134,10 @@ Result<Plan> make_plan(const Graph& graph, const MachineModel& machine) {
   }
   std::optional<Plan> last;
   std::int64_t refused = 0;
-  const std::vector<Mesh> meshes = internal::meshes(machine, internal::global_batch(graph));
+  std::vector<Mesh> meshes = internal::meshes(machine, internal::global_batch(graph));
+  if (is_of_sequences(graph)) {
+    std::transform(meshes.begin(), meshes.end(), meshes.begin(), internal::with_groups);
+  }
   for (std::size_t i = 0; i < meshes.size(); ++i) {
     Plan plan{.mesh = meshes[i],
               .layouts = internal::plan_layouts(graph, meshes[i]),

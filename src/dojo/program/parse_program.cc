@@ -261,7 +261,7 @@ Result<LoopSplit> take_loop_split(Reader& reader) {
     const auto axis = axis_named(word);
     if (!axis.has_value()) {
       return reader.error(
-          fmt::format("unknown axis {}, expected replica, node.y or node.x", quoted(word)));
+          fmt::format("unknown axis {}, expected replica, group, node.y or node.x", quoted(word)));
     }
     axis_cut.axis = *axis;
     DOJO_TRY(axis_cut.parts, reader.at_least_one());

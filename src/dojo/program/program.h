@@ -77,7 +77,7 @@ struct Compute {
 enum class Scope : std::uint8_t {
   Inside,   // the nodes of a replica, in all replicas at once
   Across,   // the equal nodes of all replicas: each line goes through the replicas in their order
-  Through,  // each column of node.y, continued through all replicas in their order
+  Through,  // each line of nodes, continued through all replicas in their order
 };
 std::string_view name(Scope scope);  // "inside", "across", "through"
 std::optional<Scope> scope_named(std::string_view name);
@@ -88,7 +88,9 @@ struct Move {
   Scope scope = Scope::Inside;
   machine::Region region{};  // of the first replica
   machine::Pattern pattern{};
-  int reach = 1;  // Halo: the farthest node that a byte comes from, in nodes
+  // Halo: the farthest node that a byte comes from, in nodes. Others: nodes of a line are every
+  // `reach`-th of the region's (one of each group); the lines between them go side by side.
+  int reach = 1;
   friend bool operator==(const Move&, const Move&) = default;
 };
 

@@ -9,7 +9,8 @@
 namespace dojo::program {
 namespace {
 
-constexpr std::array<std::string_view, kAxes.size()> kAxisNames{"replica", "node.y", "node.x"};
+constexpr std::array<std::string_view, kAxes.size()> kAxisNames{"replica", "group", "node.y",
+                                                                "node.x"};
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -106,7 +107,7 @@ graph::Shape slice_shape(const Layout& layout, const graph::Shape& shape) {
 
 std::int64_t slice_elements(const Layout& layout, const graph::Shape& shape) {
   std::int64_t elements = graph::element_count(slice_shape(layout, shape));
-  for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+  for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
     if (layout[axis].sharing == Sharing::Flat) {
       elements = std::min(elements, layout[axis].block);
     }

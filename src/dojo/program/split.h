@@ -1,10 +1,11 @@
 // Split: which axes of a replica's nodes each loop of an op is dealt to. Layout: what of a tensor
 // each node holds. Both are plain values; the rules that make them are library place's.
 //
-// Axes. A replica is a rectangle of whole dies, its nodes a grid of rows (node.y) and columns
-// (node.x); replicas stand side by side and work on different samples. An axis serves at most one
-// loop of an op. Where a loop (or a dimension) is cut by several axes, the outer one comes first:
-// replica, then node.y, then node.x.
+// Axes. A replica is a rectangle of whole dies; replicas stand side by side and work on different
+// samples. The node rows of a replica may be dealt to groups, which work on different samples too
+// but share the weights' slices. The nodes of a group are a grid of rows (node.y) and columns
+// (node.x). An axis serves at most one loop of an op. Where a loop (or a dimension) is cut by
+// several axes, the outer one comes first: replica, group, node.y, node.x.
 //
 // Part i of a cut of `extent` points into blocks is [i block, min(extent, (i + 1) block)): the last
 // parts may be short or empty, nothing is padded, and all parts but the last are equal.
@@ -23,9 +24,9 @@
 
 namespace dojo::program {
 
-enum class Axis : std::uint8_t { Replica, NodeY, NodeX };
-inline constexpr std::array kAxes{Axis::Replica, Axis::NodeY, Axis::NodeX};
-std::string_view name(Axis axis);  // "replica", "node.y", "node.x"
+enum class Axis : std::uint8_t { Replica, Group, NodeY, NodeX };
+inline constexpr std::array kAxes{Axis::Replica, Axis::Group, Axis::NodeY, Axis::NodeX};
+std::string_view name(Axis axis);  // "replica", "group", "node.y", "node.x"
 std::optional<Axis> axis_named(std::string_view name);
 
 // One axis' share of a loop or dimension: `parts` blocks of `block` points; parts >= 1.
@@ -48,7 +49,7 @@ double efficiency(const AxisCut& cut, std::int64_t extent);
 
 // The reserved loop name for all elements of the op's tensors in row-major order. Only ops whose
 // every operand is a scalar or has the shape of the result can be split so. Its axes are node.x
-// (outer), then node.y.
+// (outer), group, node.y.
 inline constexpr std::string_view kFlatLoop = "flat";
 
 struct LoopSplit {
@@ -94,7 +95,7 @@ struct AxisState {
 AxisState sliced(int dimension, const AxisCut& cut);
 AxisState flat(std::int64_t parts, std::int64_t block);
 
-// If both node axes are Flat, node.x is the outer one.
+// Of several Flat axes node.x is the outermost, then group, then node.y.
 struct Layout {
   std::array<AxisState, kAxes.size()> axes{};
   friend bool operator==(const Layout&, const Layout&) = default;

@@ -9,17 +9,17 @@ using machine::LinkClass;
 
 std::int64_t Line::extra() const {
   return std::accumulate(
-      crossings.begin(), crossings.end(), std::int64_t{0},
+      crossings.begin(), crossings.end(), std::int64_t{nodes - 1} * (spacing - 1),
       [](std::int64_t sum, const Crossing& at) { return sum + at.extra.count(); });
 }
 
-Line row_of(const machine::Region& region, const machine::MachineModel& machine) {
-  Line line{.nodes = region.columns(), .crossings = {}};
+Line row_of(const machine::Region& region, const machine::MachineModel& machine, int spacing) {
+  Line line{.nodes = std::max(1, region.columns() / spacing), .crossings = {}, .spacing = spacing};
   const int unused = machine.logical.columns - region.nodes_of_die.columns;
   for (int die = 1; die < region.dies.columns; ++die) {
     const LinkClass link = machine.column_boundary(region.first_die.column + die - 1);
     const machine::LinkModel& model = machine.link(link);
-    line.crossings.push_back({.before = die * region.nodes_of_die.columns,
+    line.crossings.push_back({.before = die * region.nodes_of_die.columns / spacing,
                               .extra = model.latency - Cycles{1} + Cycles{unused},
                               .rate = model.per_row.value(),
                               .lines = region.nodes_of_die.rows,
@@ -28,13 +28,13 @@ Line row_of(const machine::Region& region, const machine::MachineModel& machine)
   return line;
 }
 
-Line column_of(const machine::Region& region, const machine::MachineModel& machine) {
-  Line line{.nodes = region.rows(), .crossings = {}};
+Line column_of(const machine::Region& region, const machine::MachineModel& machine, int spacing) {
+  Line line{.nodes = std::max(1, region.rows() / spacing), .crossings = {}, .spacing = spacing};
   const int unused = machine.logical.rows - region.nodes_of_die.rows;
   for (int die = 1; die < region.dies.rows; ++die) {
     const LinkClass link = machine.row_boundary(region.first_die.row + die - 1);
     const machine::LinkModel& model = machine.link(link);
-    line.crossings.push_back({.before = die * region.nodes_of_die.rows,
+    line.crossings.push_back({.before = die * region.nodes_of_die.rows / spacing,
                               .extra = model.latency - Cycles{1} + Cycles{unused},
                               .rate = model.per_column.value(),
                               .lines = region.nodes_of_die.columns,
@@ -65,7 +65,7 @@ Loads& Loads::port(double packets) {
 }
 
 Loads& Loads::link(double packets) {
-  const double bytes = packets * static_cast<double>(machine_->network.packet.count());
+  const double bytes = flows_ * packets * static_cast<double>(machine_->network.packet.count());
   add(LinkClass::NodeLink, bytes, bytes / machine_->link(LinkClass::NodeLink).rate.value());
   return *this;
 }
@@ -73,6 +73,7 @@ Loads& Loads::link(double packets) {
 Loads& Loads::slot(double port_packets, double link_packets) {
   const double packet = static_cast<double>(machine_->network.packet.count());
   const double port_cycles = port_packets * packet / machine_->link(LinkClass::PortIn).rate.value();
+  link_packets *= flows_;
   const double link_cycles =
       link_packets * packet / machine_->link(LinkClass::NodeLink).rate.value();
   bytes_[static_cast<std::size_t>(LinkClass::PortIn)] += port_packets * packet;
@@ -87,7 +88,7 @@ Loads& Loads::slot(double port_packets, double link_packets) {
 }
 
 Loads& Loads::crossing(const Crossing& at, double packets) {
-  const double bytes = packets * static_cast<double>(machine_->network.packet.count());
+  const double bytes = flows_ * packets * static_cast<double>(machine_->network.packet.count());
   add(at.link, bytes * at.lines, bytes / at.rate);
   return *this;
 }

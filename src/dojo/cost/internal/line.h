@@ -19,15 +19,20 @@ struct Crossing {
 struct Line {
   int nodes = 1;
   std::vector<Crossing> crossings{};
-  std::int64_t extra() const;  // cycles, all crossings
+  // Nodes stand this far apart; as many lines share each link.
+  int spacing = 1;
+  std::int64_t extra() const;  // cycles of the whole line beyond one hop per node
 };
-Line row_of(const machine::Region& region, const machine::MachineModel& machine);
-Line column_of(const machine::Region& region, const machine::MachineModel& machine);
+Line row_of(const machine::Region& region, const machine::MachineModel& machine, int spacing = 1);
+Line column_of(const machine::Region& region, const machine::MachineModel& machine,
+               int spacing = 1);
 
 // Collects loads in packets, then finds the busiest resource.
 class Loads {
  public:
   explicit Loads(const machine::MachineModel& machine) : machine_(&machine) {}
+  Loads(const machine::MachineModel& machine, const Line& line)
+      : machine_(&machine), flows_(line.spacing) {}
   Loads& port(double packets);
   Loads& link(double packets);
   // Adds to what ports and links did before: slots run one after the other.
@@ -39,6 +44,7 @@ class Loads {
  private:
   void add(machine::LinkClass link, double unit_bytes, double cycles);
   const machine::MachineModel* machine_;
+  double flows_ = 1;  // that share links and crossings
   LinkBytes bytes_{};
   double busy_ = 0;
   machine::LinkClass busiest_ = machine::LinkClass::PortIn;

@@ -123,7 +123,7 @@ class Drafter {
     const auto copies = [&](Axis axis) {
       return layout[axis].sharing == Sharing::Replicated ? mesh_.places(axis) : 1;
     };
-    draft_.buffers[buffer].copies_y = copies(Axis::NodeY);
+    draft_.buffers[buffer].copies_y = copies(Axis::Group) * copies(Axis::NodeY);
     draft_.buffers[buffer].copies_x = copies(Axis::NodeX);
     return buffer;
   }
@@ -442,7 +442,9 @@ class Drafter {
       stream.split = op_plan(id).split.split();
     }
     stream.has_matrix = stream.has_matrix || is_matrix;
-    stream.rows = std::max(stream.rows, width(id, Axis::NodeY));
+    const std::int64_t groups = width(id, Axis::Group);
+    stream.rows =
+        std::max(stream.rows, (groups - 1) * mesh_.rows_per_group() + width(id, Axis::NodeY));
     stream.columns = std::max(stream.columns, width(id, Axis::NodeX));
     for (const auto& input : op.inputs) {
       if (input.has_value() && is_in_registers(*input)) {
@@ -1034,6 +1036,8 @@ class Drafter {
     const Layout& to = plan_.held[update.target.index];
     Layout whole;
     whole[Axis::Replica] = from[Axis::Replica];
+    whole[Axis::Group] =
+        from[Axis::Group].sharing == Sharing::Sliced ? from[Axis::Group] : program::AxisState{};
     if (from == to || from == whole) {
       return std::nullopt;
     }

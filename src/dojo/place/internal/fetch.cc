@@ -74,6 +74,8 @@ class Fetcher {
       wants_[static_cast<std::size_t>(axis)] = combined_need(axis);
     }
     across_replicas();
+    gathers_groups_ = is_spread(now_[Axis::Group]) && !is_masked(Axis::Group) &&
+                      !has_flat_share(Axis::Group) && !has_own_slice(Axis::Group);
     if (clashes()) {
       fetch_.is_fallback = true;
       gather(is_spread(now_[Axis::NodeY]), is_spread(now_[Axis::NodeX]));
@@ -119,11 +121,25 @@ class Fetcher {
     return most;
   }
 
+  // The op works on even shares of the same order: each node has its own.
+  bool has_flat_share(Axis axis) const {
+    return split_.is_flat(axis) && now_[axis].sharing == Sharing::Flat && !is_scrambled_;
+  }
+  // The op's slices along a replica or group axis are those that lie there.
+  bool has_own_slice(Axis axis) const {
+    const AxisState& state = now_[axis];
+    const Need& need = want(axis);
+    return state.sharing == Sharing::Sliced && need.is_sliced &&
+           need.dimension == state.dimension && is_in_place(axis);
+  }
+
   std::int64_t span(Axis axis) const {
     return split_.on(axis).has_value() ? std::max(split_.on(axis)->cut.parts, now_[axis].parts)
                                        : mesh_.places(axis);
   }
+  // Of one group; every group does the same at once.
   machine::Region region() const { return mesh_.lines(span(Axis::NodeY), span(Axis::NodeX)); }
+  machine::Region all_groups() const { return mesh_.lines(mesh_.region.rows(), span(Axis::NodeX)); }
 
   void add(const Pattern& pattern, Scope scope = Scope::Inside, int reach = 1) {
     fetch_.moves.push_back({value_.name, scope, region(), pattern, reach});
@@ -139,8 +155,7 @@ class Fetcher {
     if (state.sharing != Sharing::Sliced) {
       return;
     }
-    const Need& need = want(Axis::Replica);
-    if (need.is_sliced && need.dimension == state.dimension && is_in_place(Axis::Replica)) {
+    if (has_own_slice(Axis::Replica)) {
       return;
     }
     add(machine::all_gather(machine::Axis::Both, slice_bytes(now_)), Scope::Across);
@@ -166,22 +181,33 @@ class Fetcher {
     return is_held_twice || (is_wanted_twice && (is_spread(y) || is_spread(x)));
   }
 
+  // Slices over groups that are not the op's own are gathered with the first thing that is.
   void gather(bool along_y, bool along_x) {
-    if (!along_y && !along_x) {
+    if (!along_y && !along_x && !gathers_groups_) {
       return;
     }
     Layout after = now_;
+    if (gathers_groups_) {
+      after[Axis::Group] = {};
+    }
     if (along_y) {
       after[Axis::NodeY] = {};
     }
     if (along_x) {
       after[Axis::NodeX] = {};
     }
-    const Bytes bytes = std::min(slice_bytes(after), std::max(footprint(), slice_bytes(now_)));
-    add(machine::all_gather(along_y && along_x ? machine::Axis::Both
-                            : along_y          ? machine::Axis::Columns
-                                               : machine::Axis::Rows,
+    const Bytes bytes = is_picked_ ? footprint()
+                                   : std::min(slice_bytes(after),
+                                              std::max(footprint(), slice_bytes(now_)));
+    const bool along_columns = along_y || gathers_groups_;
+    add(machine::all_gather(along_columns && along_x ? machine::Axis::Both
+                            : along_columns          ? machine::Axis::Columns
+                                                     : machine::Axis::Rows,
                             bytes));
+    if (gathers_groups_) {
+      fetch_.moves.back().region = all_groups();
+    }
+    gathers_groups_ = false;
     now_ = after;
     fetch_.landing = bytes;
     fetch_.is_gathered = true;
@@ -203,9 +229,7 @@ class Fetcher {
         return;
       }
       const int dimension = want(to).dimension;
-      if (is_spread(now_[to])) {
-        gather(to == Axis::NodeY, to == Axis::NodeX);
-      }
+      gather(to == Axis::NodeY && is_spread(now_[to]), to == Axis::NodeX && is_spread(now_[to]));
       // On each line of `from`, the node that has the block of this line sends it to all others.
       add(machine::multicast(lines_of(from), slice_bytes(now_), static_cast<int>(span(from) / 2)));
       now_[from] = {};
@@ -223,7 +247,30 @@ class Fetcher {
     return slice_bytes(layout);
   }
 
+  // Every stage reads the dimension that lies on this axis through an index.
+  bool is_looked_up(Axis axis) const {
+    const AxisState& state = now_[axis];
+    return state.sharing == Sharing::Sliced && !split_.on(axis).has_value() &&
+           std::all_of(readings_.begin(), readings_.end(), [&](const Reading& reading) {
+             return std::holds_alternative<graph::Indexed>(
+                 reading.operand->access[static_cast<std::size_t>(state.dimension)]);
+           });
+  }
+
+  // The owners send what the indices pick, zeros elsewhere: a sum with one term, exact.
+  void look_up(Axis axis) {
+    add(machine::all_reduce(lines_of(axis), Association::Chain, footprint()));
+    now_[axis] = {};
+    fetch_.landing = footprint();
+    is_picked_ = true;
+  }
+
   void step_along_axes() {
+    for (const Axis axis : kNodeAxes) {
+      if (is_looked_up(axis) && !is_masked(axis)) {
+        look_up(axis);
+      }
+    }
     machine::HaloBytes sides;
     int reach = 1;
     std::array<bool, 2> gathers{};
@@ -233,7 +280,7 @@ class Fetcher {
       if (!is_spread(state) || is_masked(axis)) {
         continue;
       }
-      if (split_.is_flat(axis) && state.sharing == Sharing::Flat && !is_scrambled_) {
+      if (has_flat_share(axis)) {
         continue;
       }
       const Need& need = want(axis);
@@ -278,10 +325,12 @@ class Fetcher {
     const auto dim = static_cast<std::size_t>(state.dimension);
     SplitNest::Place place = split_.busiest_place();
     Interval within{0, value_.shape[dim]};
-    const AxisState& replica = now_[Axis::Replica];
-    if (axis != Axis::Replica && holds(now_, Axis::Replica, state.dimension)) {
-      const std::int64_t first = place[static_cast<std::size_t>(Axis::Replica)] * replica.block;
-      within = {first, std::min(within.end, first + replica.block)};
+    for (const Axis outer : {Axis::Replica, Axis::Group}) {
+      if (outer < axis && holds(now_, outer, state.dimension)) {
+        const std::int64_t block = now_[outer].block;
+        const std::int64_t first = within.begin + place[static_cast<std::size_t>(outer)] * block;
+        within = {std::min(within.end, first), std::min(within.end, first + block)};
+      }
     }
     for (std::int64_t i = 0; i < split_.on(axis)->cut.parts; ++i) {
       place[static_cast<std::size_t>(axis)] = i;
@@ -336,6 +385,8 @@ class Fetcher {
   const graph::Value& value_;
   Layout now_;
   bool is_scrambled_;
+  bool gathers_groups_ = false;  // still to be done
+  bool is_picked_ = false;       // only what the indices pick is left of the operand
   std::vector<Reading> readings_;
   std::array<Need, kAxes.size()> wants_{};
   Fetch fetch_;
@@ -360,25 +411,22 @@ class Combiner {
     // Innermost cut loop first: loops of the nest from the back.
     const auto loops = static_cast<int>(split_.nest().loops.size());
     for (int loop = loops - 1; loop >= 0; --loop) {
-      for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
-        if (is_partial(axis) && split_.on(axis).has_value() && split_.on(axis)->loop == loop) {
-          along(axis, loop);
-        }
-      }
-      if (is_partial(Axis::Replica) && split_.on(Axis::Replica)->loop == loop) {
-        across();
-      }
+      sum(loop);
     }
-    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
-      if (is_partial(axis)) {  // masked look-ups
-        scatter(axis);
-      }
+    if (is_partial(Axis::NodeX)) {  // masked look-ups
+      along(machine::Axis::Rows, {Axis::NodeX});
+    }
+    if (is_partial(Axis::NodeY) || is_partial(Axis::Group)) {
+      along(machine::Axis::Columns, {Axis::Group, Axis::NodeY});
     }
     return std::move(moves_);
   }
 
  private:
   bool is_partial(Axis axis) const { return now_[axis].sharing == Sharing::Partial; }
+  bool is_summed(Axis axis, int loop) const {
+    return is_partial(axis) && split_.on(axis).has_value() && split_.on(axis)->loop == loop;
+  }
 
   Layout without_partials() const {
     Layout layout = now_;
@@ -403,29 +451,53 @@ class Combiner {
         {what_.tensor, scope, mesh_.lines(span(Axis::NodeY), span(Axis::NodeX)), pattern, 1});
   }
 
-  void along(Axis axis, int loop) {
-    const bool goes_through = is_partial(Axis::Replica) && split_.on(Axis::Replica)->loop == loop;
-    if (goes_through) {  // one chain over the nodes of all replicas
-      add(machine::all_reduce(lines_of(axis), Association::Chain, bytes()), Scope::Through);
-      now_[Axis::Replica] = {};
-      now_[axis] = what_.stored[axis];
-      return;
+  // All parts of one cut loop, in one chain where it lies on several axes.
+  void sum(int loop) {
+    if (is_summed(Axis::NodeX, loop)) {
+      along(machine::Axis::Rows, {Axis::NodeX}, is_summed(Axis::Replica, loop));
+    } else if (is_summed(Axis::NodeY, loop) && is_summed(Axis::Group, loop)) {
+      along(machine::Axis::Columns, {Axis::Group, Axis::NodeY}, is_summed(Axis::Replica, loop));
+    } else if (is_summed(Axis::NodeY, loop)) {
+      along(machine::Axis::Columns, {Axis::NodeY}, is_summed(Axis::Replica, loop));
+    } else if (is_summed(Axis::Group, loop)) {
+      along(machine::Axis::Columns, {Axis::Group}, is_summed(Axis::Replica, loop));
+    } else if (is_summed(Axis::Replica, loop)) {
+      across();
     }
-    scatter(axis);
   }
 
-  void scatter(Axis axis) {
-    if (is_spread(what_.stored[axis])) {
-      add(machine::reduce_scatter(lines_of(axis), Association::Chain, bytes()), Scope::Inside);
+  // Along lines of node.y or node.x, of groups, or of both; through all replicas if the loop goes
+  // on there.
+  void along(machine::Axis lines, const std::vector<Axis>& axes, bool goes_through = false) {
+    const bool ends_in_shares = std::any_of(axes.begin(), axes.end(), [&](Axis axis) {
+      return is_partial(axis) && is_spread(what_.stored[axis]);
+    });
+    const Bytes size = bytes();
+    if (goes_through) {
+      add(machine::all_reduce(lines, Association::Chain, size), Scope::Through);
+      now_[Axis::Replica] = {};
+    } else if (ends_in_shares) {
+      add(machine::reduce_scatter(lines, Association::Chain, size), Scope::Inside);
     } else {
-      add(machine::all_reduce(lines_of(axis), Association::Chain, bytes()), Scope::Inside);
+      add(machine::all_reduce(lines, Association::Chain, size), Scope::Inside);
     }
-    now_[axis] = what_.stored[axis];
+    const bool has_groups =
+        std::find(axes.begin(), axes.end(), Axis::Group) != axes.end() && is_partial(Axis::Group);
+    const bool has_rows =
+        std::find(axes.begin(), axes.end(), Axis::NodeY) != axes.end() && is_partial(Axis::NodeY);
+    if (has_groups) {
+      moves_.back().region = mesh_.lines(mesh_.region.rows(), span(Axis::NodeX));
+      moves_.back().reach = has_rows ? 1 : static_cast<int>(mesh_.rows_per_group());
+    }
+    for (const Axis axis : axes) {
+      now_[axis] = is_partial(axis) ? what_.stored[axis] : now_[axis];
+    }
   }
 
   bool is_alike() const {
     return !is_spread(now_[Axis::NodeY]) && !is_spread(now_[Axis::NodeX]) &&
-           !is_partial(Axis::NodeY) && !is_partial(Axis::NodeX);
+           !is_spread(now_[Axis::Group]) && !is_partial(Axis::NodeY) && !is_partial(Axis::NodeX) &&
+           !is_partial(Axis::Group);
   }
 
   std::int64_t cycles(const std::vector<Move>& moves) const {

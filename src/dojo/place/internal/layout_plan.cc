@@ -85,6 +85,7 @@ class Planner {
     plan_.held.resize(graph.values.size());
     plan_.is_scrambled.resize(graph.values.size(), false);
     waits_.resize(graph.values.size(), false);
+    mark_weights();
     for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
       plan_.root.push_back(ValueId{i});
     }
@@ -330,7 +331,8 @@ class Planner {
         view.operands.push_back({.input = static_cast<int>(i),
                                  .layout = seen(*op.inputs[i]),
                                  .is_fused = graph_.value(*op.inputs[i]).is_fused,
-                                 .is_elsewhere = waits_[op.inputs[i]->index]});
+                                 .is_elsewhere = waits_[op.inputs[i]->index],
+                                 .is_weight = is_weight_[op.inputs[i]->index]});
       }
     }
     if (!op.outputs.empty() && op.outputs.front().has_value() &&
@@ -352,6 +354,32 @@ class Planner {
     finish(id);
   }
 
+  // Weights, states and what is made of them alone.
+  void mark_weights() {
+    is_weight_.resize(graph_.values.size(), false);
+    for (std::size_t i = 0; i < graph_.values.size(); ++i) {
+      const ValueKind kind = graph_.values[i].kind;
+      is_weight_[i] =
+          kind == ValueKind::Weight || kind == ValueKind::State || kind == ValueKind::Buffer;
+    }
+    for (const Op& op : graph_.ops) {
+      bool has_any = false;
+      bool has_others = false;
+      for (const auto& input : op.inputs) {
+        const bool is_scalar =
+            input.has_value() && graph::element_count(graph_.value(*input).shape) == 1;
+        if (input.has_value() && !is_scalar) {
+          (is_weight_[input->index] ? has_any : has_others) = true;
+        }
+      }
+      for (const auto& output : op.outputs) {
+        if (output.has_value()) {
+          is_weight_[output->index] = has_any && !has_others;
+        }
+      }
+    }
+  }
+
   // An indexed dimension that is sliced where the split does nothing else: the owners look up.
   void find_masked(const Op& op, OpPlan& plan) const {
     for (const Stage& stage : plan.split.nest().stages) {
@@ -361,7 +389,7 @@ class Planner {
           continue;
         }
         const ValueId value = *op.inputs[static_cast<std::size_t>(operand.tensor.index)];
-        for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+        for (const Axis axis : {Axis::Group, Axis::NodeY, Axis::NodeX}) {
           const AxisState& state = plan_.held[value.index][axis];
           if (state.sharing == Sharing::Sliced && !plan.split.on(axis).has_value() &&
               std::holds_alternative<graph::Indexed>(
@@ -400,7 +428,7 @@ class Planner {
   Layout combined(const Layout& raw, ValueId value) const {
     Layout out = raw;
     const auto target = raw.has(Sharing::Partial) ? target_of(value) : std::nullopt;
-    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+    for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
       if (raw[axis].sharing == Sharing::Partial) {
         out[axis] = {};
       }
@@ -429,7 +457,7 @@ class Planner {
                   Layout& out) const {
     std::int64_t elements =
         graph::element_count(program::slice_shape(out, graph_.value(value).shape));
-    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+    for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
       const bool is_open = target.has_value() && raw[axis].sharing != Sharing::Sliced &&
                            out[axis].sharing == Sharing::Replicated;
       if (!is_open) {
@@ -443,34 +471,46 @@ class Planner {
     }
   }
 
-  // Looked-up rows: each node ends with the rows of its share of the largest dimension left.
+  // Looked-up rows: groups end with their samples, nodes with a share of the largest dimension
+  // left.
   Layout scattered(Layout raw, ValueId value) const {
     const graph::Shape& shape = graph_.value(value).shape;
     for (const Axis axis : kAxes) {
-      if (raw[axis].sharing != Sharing::Partial) {
-        continue;
-      }
-      raw[axis] = {};
-      const graph::Shape local = program::slice_shape(raw, shape);
-      int best = -1;
-      for (std::size_t dim = 0; dim < shape.size(); ++dim) {
-        const bool is_taken = (raw[Axis::NodeY].sharing == Sharing::Sliced &&
-                               raw[Axis::NodeY].dimension == static_cast<int>(dim)) ||
-                              (raw[Axis::NodeX].sharing == Sharing::Sliced &&
-                               raw[Axis::NodeX].dimension == static_cast<int>(dim));
-        if (!is_taken && (best < 0 || local[dim] > local[static_cast<std::size_t>(best)])) {
-          best = static_cast<int>(dim);
-        }
-      }
-      if (best >= 0) {
-        const program::AxisCut blocks =
-            program::cut(axis, local[static_cast<std::size_t>(best)], mesh_.places(axis), 1);
-        if (blocks.parts > 1) {
-          raw[axis] = program::sliced(best, blocks);
-        }
+      if (raw[axis].sharing == Sharing::Partial) {
+        raw[axis] = {};
+        raw[axis] =
+            axis == Axis::Group ? samples_of_groups(raw, shape) : largest_left(axis, raw, shape);
       }
     }
     return raw;
+  }
+
+  AxisState samples_of_groups(const Layout& raw, const graph::Shape& shape) const {
+    const std::int64_t local = program::slice_shape(raw, shape).front();
+    const std::int64_t block = std::max<std::int64_t>(
+        1, local * mesh_.samples_per_group / std::max<std::int64_t>(1, mesh_.replicas.block));
+    const std::int64_t parts = (local + block - 1) / block;
+    return parts > 1 ? program::sliced(0, {Axis::Group, parts, block}) : AxisState{};
+  }
+
+  AxisState largest_left(Axis axis, const Layout& raw, const graph::Shape& shape) const {
+    const graph::Shape local = program::slice_shape(raw, shape);
+    std::optional<std::size_t> best;
+    for (std::size_t dim = 0; dim < shape.size(); ++dim) {
+      const auto is_on = [&](Axis other) {
+        return raw[other].sharing == Sharing::Sliced &&
+               raw[other].dimension == static_cast<int>(dim);
+      };
+      const bool is_taken = is_on(Axis::NodeY) || is_on(Axis::NodeX);
+      if (!is_taken && (!best.has_value() || local[dim] > local[*best])) {
+        best = dim;
+      }
+    }
+    if (!best.has_value()) {
+      return {};
+    }
+    const program::AxisCut blocks = program::cut(axis, local[*best], mesh_.places(axis), 1);
+    return blocks.parts > 1 ? program::sliced(static_cast<int>(*best), blocks) : AxisState{};
   }
 
   const Graph& graph_;
@@ -478,6 +518,7 @@ class Planner {
   graph::Uses uses_;
   LayoutPlan plan_;
   std::vector<bool> waits_;
+  std::vector<bool> is_weight_;
 };
 
 }  // namespace

@@ -31,8 +31,10 @@ std::int64_t Mesh::places(Axis axis) const {
   switch (axis) {
     case Axis::Replica:
       return replicas.count;
+    case Axis::Group:
+      return groups;
     case Axis::NodeY:
-      return region.rows();
+      return rows_per_group();
     case Axis::NodeX:
       return region.columns();
   }
@@ -51,6 +53,33 @@ Region Mesh::lines(std::int64_t rows, std::int64_t columns) const {
   out.nodes_of_die = {.rows = static_cast<int>(std::min<std::int64_t>(rows, of_die.rows)),
                       .columns = static_cast<int>(std::min<std::int64_t>(columns, of_die.columns))};
   return out;
+}
+
+Mesh with_groups(Mesh mesh) {
+  const int dies = mesh.region.dies.rows;
+  const int rows_of_die = mesh.region.nodes_of_die.rows;
+  const std::int64_t samples = mesh.replicas.block;
+  // Blocks divide the replica's samples, so that sums over samples are cut regularly; groups fill
+  // whole dies, or whole dies hold several groups.
+  for (std::int64_t block = 1; block < samples; ++block) {
+    const std::int64_t groups = samples / block;
+    if (samples % block != 0 || groups > std::int64_t{dies} * rows_of_die) {
+      continue;
+    }
+    mesh.samples_per_group = block;
+    if (groups >= dies) {
+      const int in_die = ceil_div(groups, dies);
+      const int rows = rows_of_die / in_die;
+      mesh.region.nodes_of_die.rows = rows * in_die;
+      mesh.region.dies.rows = ceil_div(groups, in_die);
+      mesh.groups = std::int64_t{mesh.region.dies.rows} * in_die;
+    } else {
+      mesh.groups = groups;
+      mesh.region.dies.rows = static_cast<int>(dies / groups * groups);
+    }
+    return mesh;
+  }
+  return mesh;
 }
 
 std::int64_t global_batch(const graph::Graph& graph) {

@@ -13,10 +13,14 @@ namespace dojo::place::internal {
 
 struct Mesh {
   program::Replicas replicas;
-  machine::Region region{};  // all logical nodes of the first replica
+  machine::Region region{};  // all logical nodes of the first replica that work
+  // Groups of `rows_per_group` node rows, one after the other; 1: no groups.
+  std::int64_t groups = 1;
+  std::int64_t samples_per_group = 1;
 
   // Parts an axis can have.
   std::int64_t places(program::Axis axis) const;
+  std::int64_t rows_per_group() const { return region.rows() / groups; }
   std::int64_t nodes() const { return region.nodes(); }
   // The first `rows` rows and `columns` columns of the replica's nodes, in whole dies where more
   // than one is needed.
@@ -25,6 +29,9 @@ struct Mesh {
 
 // Samples per step: the first dimension of the first input that has one; 1 if there is none.
 std::int64_t global_batch(const graph::Graph& graph);
+
+// Deals the rows of the mesh to groups of samples, where a replica has several samples.
+Mesh with_groups(Mesh mesh);
 
 // Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile, then
 // the whole machine; those that fit on the machine, each once.

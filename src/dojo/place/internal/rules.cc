@@ -28,6 +28,16 @@ namespace {
 constexpr std::int64_t kMatrixQuantum = 8;  // of the matrix unit's m and n
 constexpr std::int64_t kVectorBytes = 64;   // shares of vectors start at whole ones
 
+// Blocks that divide the extent, unless that would leave half of the parts.
+AxisCut even(const AxisCut& made, std::int64_t extent) {
+  std::int64_t block = made.block;
+  while (block < extent && extent % block != 0) {
+    ++block;
+  }
+  const std::int64_t parts = (extent + block - 1) / block;
+  return parts * 2 > made.parts ? AxisCut{made.axis, parts, block} : made;
+}
+
 // Blocks of the dimension on the axis, if they keep at least half of it busy.
 std::optional<AxisState> at_least_half(Axis axis, const Shape& shape, std::size_t dimension,
                                        const Mesh& mesh) {
@@ -54,9 +64,19 @@ Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool i
       }
     }
   }
+  if (is_looked_up && mesh.groups > 1) {  // rows over groups, too
+    layout[Axis::NodeY] = {};
+    const AxisCut rows = cut(Axis::Group, shape[0], mesh.groups, kMatrixQuantum);
+    layout[Axis::Group] = program::sliced(0, rows);
+    const AxisCut inner =
+        cut(Axis::NodeY, std::min(shape[0], rows.block), mesh.places(Axis::NodeY), kMatrixQuantum);
+    if (inner.parts > 1) {
+      layout[Axis::NodeY] = program::sliced(0, inner);
+    }
+  }
   std::int64_t elements = graph::element_count(program::slice_shape(layout, shape));
   const std::int64_t quantum = std::max<std::int64_t>(1, kVectorBytes / bytes_of(format));
-  for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+  for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
     if (layout[axis].sharing == Sharing::Replicated && mesh.places(axis) > 1) {
       const AxisCut share = cut(axis, elements, mesh.places(axis), quantum);
       if (share.parts > 1) {
@@ -77,9 +97,18 @@ Layout input_layout(const Shape& shape, Format format, const Mesh& mesh) {
     layout[Axis::Replica] =
         program::sliced(0, {Axis::Replica, mesh.replicas.count, mesh.replicas.block});
   }
+  const AxisCut groups{Axis::Group,
+                       (mesh.replicas.block + mesh.samples_per_group - 1) / mesh.samples_per_group,
+                       mesh.samples_per_group};
+  if (mesh.groups > 1 && groups.parts > 1) {
+    layout[Axis::Group] = program::sliced(0, groups);
+  }
+  const std::int64_t samples =
+      std::min(mesh.replicas.block, mesh.groups > 1 ? mesh.samples_per_group : mesh.replicas.block);
   const auto spread = [&](Axis axis, std::size_t dimension) {
+    const std::int64_t quantum = shape.size() >= 4 ? 1 : kMatrixQuantum;
     const AxisCut blocks =
-        cut(axis, shape[dimension], mesh.places(axis), shape.size() >= 4 ? 1 : kMatrixQuantum);
+        even(cut(axis, shape[dimension], mesh.places(axis), quantum), shape[dimension]);
     if (blocks.parts > 1) {
       layout[axis] = program::sliced(static_cast<int>(dimension), blocks);
     }
@@ -93,8 +122,7 @@ Layout input_layout(const Shape& shape, Format format, const Mesh& mesh) {
   } else if (shape.size() == 2 && !is_float(format)) {
     spread(Axis::NodeY, 1);
   } else if (shape.size() == 2) {
-    const AxisCut rows =
-        cut(Axis::NodeY, mesh.replicas.block, mesh.places(Axis::NodeY), kMatrixQuantum);
+    const AxisCut rows = cut(Axis::NodeY, samples, mesh.places(Axis::NodeY), kMatrixQuantum);
     if (rows.parts > 1) {
       layout[Axis::NodeY] = program::sliced(0, rows);
     }
@@ -172,11 +200,14 @@ class Chooser {
     return found.has_value() && split_.assign(axis, found->loop, found->block);
   }
 
-  // The loop that carries the samples of the first operand that has any.
+  // The loop that carries the samples of the first operand that has any. Of a leaf's own slices
+  // over groups (weights) nothing is followed.
   void follow_batch() {
-    for (const OperandView& view : op_.operands) {
-      if (!view.is_elsewhere && follow(Axis::Replica, view)) {
-        return;
+    for (const Axis axis : {Axis::Replica, Axis::Group}) {
+      for (const OperandView& view : op_.operands) {
+        if (!view.is_elsewhere && !view.is_weight && follow(axis, view)) {
+          break;
+        }
       }
     }
   }
@@ -205,10 +236,13 @@ class Chooser {
     }
   }
 
+  // Inside the samples of a replica or group, blocks divide them, so that sums over the same loop
+  // can be cut where the data lie.
   std::int64_t block_of(Axis axis, const Wish& each) const {
     const std::int64_t extent = split_.extent_at(axis, each.loop);
-    const std::int64_t block = cut(axis, extent, mesh_.places(axis), each.quantum).block;
-    return std::max(block, each.least_block);
+    const AxisCut made = cut(axis, extent, mesh_.places(axis), each.quantum);
+    const bool is_inner = extent < nest().loops[static_cast<std::size_t>(each.loop)].extent;
+    return std::max(is_inner ? even(made, extent).block : made.block, each.least_block);
   }
 
   std::vector<Wish> loops(std::initializer_list<std::string_view> names,
@@ -304,7 +338,11 @@ class Chooser {
       if (is_indexed && !is_table) {
         is_table = true;
         for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
-          follow(axis, view);
+          if (view.layout[axis].sharing == Sharing::Sliced &&
+              !std::holds_alternative<graph::Indexed>(
+                  operand->access[static_cast<std::size_t>(view.layout[axis].dimension)])) {
+            follow(axis, view);
+          }
         }
       }
     }
@@ -337,11 +375,11 @@ class Chooser {
     if (leader == nullptr) {
       return;
     }
-    for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
-      follow(axis, *leader);
+    for (const Axis axis : {Axis::Group, Axis::NodeY, Axis::NodeX}) {
+      follow(axis, *leader);  // groups: of a weight; those of samples are followed already
     }
     if (leader->layout.has(Sharing::Flat) && is_pointwise(nest())) {
-      for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+      for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
         if (leader->layout[axis].sharing == Sharing::Flat) {
           split_.assign_flat(axis, leader->layout[axis]);
         }

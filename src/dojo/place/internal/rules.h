@@ -34,6 +34,7 @@ struct OperandView {
   program::Layout layout{};
   bool is_fused = false;
   bool is_elsewhere = false;  // its producer waits for this op's choice
+  bool is_weight = false;     // a weight or state, or made of one alone: its slices are no samples
 };
 
 struct OpView {

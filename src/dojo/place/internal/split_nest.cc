@@ -91,21 +91,21 @@ bool SplitNest::assign(Axis axis, int loop, std::int64_t block) {
     }
     is_reduced = is_reduced || kind == LoopKind::Reduce;
   }
-  for (const Axis other : {Axis::NodeY, Axis::NodeX}) {
-    if (on(other).has_value() && on(other)->loop == loop) {
-      return false;
-    }
-  }
-  const std::int64_t extent = extent_at(axis, loop);
-  const std::int64_t parts = ceil_div(extent, block);
+  const std::int64_t parts = ceil_div(extent_at(axis, loop), block);
   if (parts < 2) {
     return false;
   }
-  const std::optional<AxisLoop>& outer = on(Axis::Replica);
-  const bool is_regular = !outer.has_value() || axis == Axis::Replica || outer->loop != loop ||
-                          outer->cut.block % block == 0;
-  if (is_reduced && !is_regular) {
-    return false;
+  for (const Axis other : kAxes) {
+    if (!on(other).has_value() || on(other)->loop != loop) {
+      continue;
+    }
+    // Rows and columns do not share a loop, nor do columns go on through groups; cuts of a sum have
+    // to be of one size.
+    const bool is_node_axis = other == Axis::NodeY || other == Axis::NodeX;
+    const bool leaves_rows = other == Axis::Group && axis == Axis::NodeX;
+    if (is_node_axis || (is_reduced && (leaves_rows || on(other)->cut.block % block != 0))) {
+      return false;
+    }
   }
   on_[index_of(axis)] = AxisLoop{loop, {axis, parts, block}};
   if (!are_outputs_sliced()) {
@@ -281,7 +281,7 @@ program::Split SplitNest::split() const {
       elements *= local_extent(static_cast<int>(loop));
     }
     program::LoopSplit entry{std::string(program::kFlatLoop), elements, {}};
-    for (const Axis axis : {Axis::NodeX, Axis::NodeY}) {
+    for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
       if (is_flat(axis)) {
         const AxisState& state = *flat_[index_of(axis)];
         entry.cuts.push_back({axis, state.parts, state.block});

@@ -40,7 +40,7 @@ class SplitNest {
   // Deals blocks of `block` points of the loop to the axis. False, and nothing done, if that is not
   // possible: the axis or loop is taken, the loop is scanned or indexed, one part has all, a cut
   // of a reduction would not be regular, or an output would not be slices of its dimensions.
-  // Assign replica before node axes.
+  // Assign outer axes first.
   bool assign(program::Axis axis, int loop, std::int64_t block);
   const std::optional<AxisLoop>& on(program::Axis axis) const {
     return on_[static_cast<std::size_t>(axis)];
