@@ -1,18 +1,17 @@
 #include "dojo/place/internal/draft.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 
 #include "dojo/base/check.h"
-#include "dojo/cost/phase_cost.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/place/internal/fetch.h"
+#include "dojo/place/internal/gradient_buckets.h"
+#include "dojo/place/internal/op_work.h"
 
 namespace dojo::place::internal {
 
-using graph::BodyClass;
 using graph::Graph;
 using graph::Op;
 using graph::Operand;
@@ -24,18 +23,12 @@ using program::Axis;
 using program::Compute;
 using program::kAxes;
 using program::Layout;
-using program::MatrixWork;
 using program::NodeWork;
 using program::Phase;
 using program::Sharing;
 using program::Transfer;
 
 namespace {
-
-constexpr std::int64_t kLongestPanel = 512;
-constexpr std::int64_t kShortestPanel = 4;
-
-bool is_small_float(Format format) { return is_float(format) && format != Format::F32; }
 
 std::string block_of(const std::string& module) {
   const auto digit = module.find_first_of("0123456789");
@@ -75,12 +68,13 @@ class Drafter {
         mesh_(mesh),
         machine_(machine),
         panel_budget_(panel_budget),
-        uses_(graph::uses_of(graph)) {
+        uses_(graph::uses_of(graph)),
+        work_(graph, plan),
+        buckets_(mesh, machine) {
     const std::size_t values = graph.values.size();
     storage_.resize(values);
     producer_.resize(values);
     stream_of_.resize(values);
-    waits_in_bucket_.resize(values, false);
   }
 
   Draft run() {
@@ -95,7 +89,7 @@ class Drafter {
     copy_updates();
     for (const graph::Output& output : graph_.outputs) {
       if (const auto buffer = storage_[root(output.value).index]) {
-        draft_.buffers[*buffer].is_pinned = true;
+        draft_.buffers[*buffer].is_result = true;
       }
     }
     for (DraftId i = 0; i < draft_.phases.size(); ++i) {
@@ -178,10 +172,8 @@ class Drafter {
     const Panels panels = fetch_operands(id, transfers, landings);
     const std::size_t stream = join_streams(id);
     Stream& begun = streams_[stream];
-    for (std::size_t i = 0; i < transfers.size(); ++i) {
-      begun.after.insert(transfers[i]);
-      begun.reads.insert(landings[i]);
-    }
+    begun.after.insert(transfers.begin(), transfers.end());
+    begun.reads.insert(landings.begin(), landings.end());
     begun.pipelined.insert(panels.transfers.begin(), panels.transfers.end());
     run_stages(id, stream, panels.block);
   }
@@ -208,7 +200,7 @@ class Drafter {
   void make_inputs_ready(OpId id) {
     const Op& op = graph_.ops[id.index];
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
-      if (op.inputs[i].has_value() && waits_in_bucket_[root(*op.inputs[i]).index]) {
+      if (op.inputs[i].has_value() && buckets_.holds(root(*op.inputs[i]))) {
         flush_buckets();
       }
       if (!op.inputs[i].has_value() || !stream_of_[op.inputs[i]->index].has_value()) {
@@ -255,16 +247,43 @@ class Drafter {
     for (const Pending& each : pending) {
       gathered += can_be_panels(each.fetch) ? each.fetch.landing : Bytes(0);
     }
-    panels.block = panel_block(id, gathered);
+    panels.block = work_.panel_block(id, gathered, panel_budget_, machine_.node.buffers);
+    // Panels of all operands come in turn, in one phase.
+    std::optional<DraftId> in_panels;
     for (Pending& each : pending) {
-      const bool in_panels = panels.block.has_value() && can_be_panels(each.fetch);
-      const std::int64_t count = in_panels ? panel_count(id, *panels.block) : 1;
+      const bool is_panels = panels.block.has_value() && can_be_panels(each.fetch);
+      const std::int64_t count = is_panels ? work_.panel_count(id, *panels.block) : 1;
+      if (is_panels && in_panels.has_value()) {
+        add_to_panels(*in_panels, each.value, std::move(each.fetch), landings);
+        continue;
+      }
       transfers.push_back(emit_fetch(id, each.value, std::move(each.fetch), count, landings));
-      if (in_panels) {
+      if (is_panels) {
+        in_panels = transfers.back();
         panels.transfers.push_back(transfers.back());
       }
     }
     return panels;
+  }
+
+  BufferId add_landing(ValueId id, Bytes bytes, std::int64_t panels) {
+    const std::int64_t kept =
+        panels > 1 ? 2 * ((bytes.count() + panels - 1) / panels) : bytes.count();
+    return add_buffer(value(id).name + ":fetched", Bytes(kept));
+  }
+
+  void add_to_panels(DraftId phase, ValueId id, Fetch fetch, std::vector<BufferId>& landings) {
+    auto& transfer = std::get<Transfer>(draft_.phases[phase].phase.body);
+    landings.push_back(add_landing(id, fetch.landing, transfer.panels));
+    DraftPhase& draft = draft_.phases[phase];
+    transfer.moves.insert(transfer.moves.end(), fetch.moves.begin(), fetch.moves.end());
+    transfer.is_fallback = transfer.is_fallback || fetch.is_fallback;
+    draft.phase.reads.push_back(value(id).name);
+    draft.reads.push_back(storage(id));
+    draft.writes.push_back(landings.back());
+    if (producer_[id.index].has_value()) {
+      draft.phase.after.push_back({static_cast<std::uint32_t>(*producer_[id.index])});
+    }
   }
 
   static bool can_be_panels(const Fetch& fetch) {
@@ -275,45 +294,6 @@ class Drafter {
                      move.pattern.kind == machine::PatternKind::Multicast ||
                      move.pattern.kind == machine::PatternKind::Halo);
            });
-  }
-
-  // k of the op's matrix stage on the busiest node; 0 if it has none.
-  std::int64_t reduction(OpId id) const {
-    for (const Stage& stage : op_plan(id).split.nest().stages) {
-      if (stage.body == BodyClass::Matrix) {
-        return product(id, graph::matrix_roles(stage).k);
-      }
-    }
-    return 0;
-  }
-
-  std::int64_t product(OpId id, const std::vector<int>& loops) const {
-    std::int64_t points = 1;
-    for (const int loop : loops) {
-      points *= op_plan(id).split.local_extent(loop);
-    }
-    return points;
-  }
-
-  std::int64_t panel_count(OpId id, std::int64_t block) const {
-    return std::max<std::int64_t>(1, (reduction(id) + block - 1) / block);
-  }
-
-  // Whole operands if they fit beside each other in the buffers; else the longest panel of which
-  // two do.
-  std::optional<std::int64_t> panel_block(OpId id, Bytes gathered) const {
-    const std::int64_t k = reduction(id);
-    if (k == 0 || gathered <= std::min(panel_budget_, machine_.node.buffers)) {
-      return std::nullopt;
-    }
-    for (std::int64_t block = kLongestPanel; block > kShortestPanel; block /= 2) {
-      const double bytes = 2.0 * static_cast<double>(gathered.count()) *
-                           static_cast<double>(std::min(block, k)) / static_cast<double>(k);
-      if (bytes <= static_cast<double>(panel_budget_.count())) {
-        return std::min(block, k);
-      }
-    }
-    return std::min(kShortestPanel, k);
   }
 
   DraftId emit_fetch(OpId reader, ValueId id, Fetch fetch, std::int64_t panels,
@@ -340,9 +320,7 @@ class Drafter {
     for (const DraftId one : after) {
       draft.phase.after.push_back({static_cast<std::uint32_t>(one)});
     }
-    const std::int64_t bytes = fetch.landing.count();
-    const std::int64_t kept = panels > 1 ? 2 * ((bytes + panels - 1) / panels) : bytes;
-    landings.push_back(add_buffer(value(id).name + ":fetched", Bytes(kept)));
+    landings.push_back(add_landing(id, fetch.landing, panels));
     draft.reads = {storage(id)};
     draft.writes = {landings.back()};
     return add_phase(std::move(draft));
@@ -388,7 +366,7 @@ class Drafter {
     a.ops.insert(a.ops.end(), b.ops.begin(), b.ops.end());
     a.kinds += "+" + b.kinds;
     a.split = a.has_matrix || !b.has_matrix ? a.split : b.split;
-    add_work(a.work, b.work);
+    a.work = sum(a.work, b.work);
     a.rows = std::max(a.rows, b.rows);
     a.columns = std::max(a.columns, b.columns);
     a.after.merge(b.after);
@@ -404,20 +382,6 @@ class Drafter {
       a.values.push_back(open_value);
     }
     b = {};
-  }
-
-  static void add_work(NodeWork& a, const NodeWork& b) {
-    a.matrix.insert(a.matrix.end(), b.matrix.begin(), b.matrix.end());
-    a.vector_ops += b.vector_ops;
-    a.special_ops += b.special_ops;
-    a.loaded += b.loaded;
-    a.stored += b.stored;
-    a.rounded += b.rounded;
-    a.points += b.points;
-    a.macs += b.macs;
-    a.total_points += b.total_points;
-    a.total_macs += b.total_macs;
-    a.is_whole = a.is_whole || b.is_whole;
   }
 
   // Parts of the op along a node axis; all places if every one does the same.
@@ -461,111 +425,14 @@ class Drafter {
     }
   }
 
-  // --- work ---
-  Format format_of(OpId id, const graph::TensorRef& tensor) const {
-    const Op& op = graph_.ops[id.index];
-    const auto index = static_cast<std::size_t>(tensor.index);
-    if (tensor.kind == TensorKind::Scratch) {
-      return Format::F32;
-    }
-    const auto& slot = tensor.kind == TensorKind::Input ? op.inputs[index] : op.outputs[index];
-    return slot.has_value() ? value(*slot).format : Format::F32;
-  }
-
-  bool is_register_operand(OpId id, const graph::TensorRef& tensor) const {
-    const Op& op = graph_.ops[id.index];
-    const auto index = static_cast<std::size_t>(tensor.index);
-    return tensor.kind == TensorKind::Input && op.inputs[index].has_value() &&
-           is_in_registers(*op.inputs[index]);
-  }
-
-  void add_stage(OpId id, const Stage& stage, std::optional<std::int64_t> panel, bool has_matrix,
-                 NodeWork& work) const {
-    const SplitNest& split = op_plan(id).split;
-    const graph::Slice slice = split.busiest();
-    const double share = split.flat_share();
-    const auto scaled = [share](std::int64_t count) {
-      return static_cast<std::int64_t>(std::ceil(static_cast<double>(count) * share - 1e-6));
-    };
-    const graph::Work part = graph::work(split.nest(), stage, slice);
-    const graph::Work total = graph::work(split.nest(), stage);
-    work.points += scaled(part.points);
-    work.total_points += total.points;
-    work.macs += part.total.macs;
-    work.total_macs += total.total.macs;
-    work.vector_ops += scaled(part.total.vector_ops);
-    work.special_ops += scaled(part.total.special_ops);
-    work.is_whole = work.is_whole || stage.body == BodyClass::Whole;
-    if (stage.body == BodyClass::Matrix && part.total.macs > 0) {
-      work.matrix.push_back(matrix_work(id, stage, part.total.macs, panel));
-    }
-    for (std::size_t i = 0; i < stage.operands.size(); ++i) {
-      const Operand& operand = stage.operands[i];
-      const bool is_factor = stage.body == BodyClass::Matrix && i < 2;
-      if (is_factor) {
-        continue;
-      }
-      const bool is_partial =
-          operand.use == graph::OperandUse::Write && is_written_in_parts(id, stage, operand);
-      const Format format = is_partial ? Format::F32 : format_of(id, operand.tensor);
-      const Bytes bytes(scaled(graph::bytes(stage, operand, slice, format).count()));
-      if (operand.use == graph::OperandUse::Read) {
-        // What the matrix unit left in its accumulators is read from there, through the load port.
-        const bool is_free = is_register_operand(id, operand.tensor) && !has_matrix;
-        work.loaded += is_free ? Bytes(0) : bytes;
-      } else if (is_partial) {
-        work.stored += bytes;
-      } else {
-        add_result(id, stage, operand, bytes, work);
-      }
-    }
-  }
-
-  bool is_written_in_parts(OpId id, const Stage& stage, const Operand& operand) const {
-    return !op_plan(id).masked.empty() ||
-           op_plan(id).split.written(stage, operand).has(Sharing::Partial);
-  }
-
-  void add_result(OpId id, const Stage& stage, const Operand& operand, Bytes bytes,
-                  NodeWork& work) const {
-    if (operand.tensor.kind == TensorKind::Output) {
-      const auto& slot =
-          graph_.ops[id.index].outputs[static_cast<std::size_t>(operand.tensor.index)];
-      if (!slot.has_value() || value(*slot).is_fused) {
-        return;
-      }
-      const Format format = value(*slot).format;
-      if (is_small_float(format)) {
-        work.rounded += bytes;
-      }
-      const bool has_epilogue = is_small_float(format) || stage.per_result.vector_ops > 0;
-      if (stage.body == BodyClass::Matrix && has_epilogue) {
-        work.loaded += Bytes(bytes.count() / bytes_of(format) * 4);  // the FP32 tile, to be rounded
-      }
-    }
-    work.stored += bytes;
-  }
-
-  MatrixWork matrix_work(OpId id, const Stage& stage, std::int64_t macs,
-                         std::optional<std::int64_t> panel) const {
-    const graph::MatrixRoles roles = graph::matrix_roles(stage);
-    MatrixWork work;
-    work.m = product(id, roles.m);
-    work.n = product(id, roles.n);
-    work.batch = product(id, roles.batch);
-    // Work may count fewer points than the loops have (maps with a divisor): k takes it up.
-    const std::int64_t outside = std::max<std::int64_t>(1, work.m * work.n * work.batch);
-    work.k = (macs + outside - 1) / outside;
-    work.panel = std::min(work.k, panel.value_or(kLongestPanel));
-    const Format left = format_of(id, stage.operands[0].tensor);
-    const Format right = format_of(id, stage.operands[1].tensor);
-    work.left_bytes = static_cast<int>(bytes_of(left));
-    work.right_bytes = static_cast<int>(bytes_of(right));
-    work.on_vector_pipe = bytes_of(left) > 2 || bytes_of(right) > 2;
-    return work;
-  }
-
   // --- stages ---
+  void add_stage(OpId id, const Stage& stage, std::optional<std::int64_t> panel,
+                 std::size_t stream) {
+    const auto is_at_hand = [&](ValueId input) { return is_in_registers(input); };
+    NodeWork& work = streams_[stream].work;
+    work = sum(work, work_.stage_work(id, stage, panel, is_at_hand, streams_[stream].has_matrix));
+  }
+
   static bool reads_any(const Stage& stage, const std::vector<graph::TensorRef>& tensors) {
     return std::any_of(stage.operands.begin(), stage.operands.end(), [&](const Operand& operand) {
       return operand.use == graph::OperandUse::Read &&
@@ -583,13 +450,13 @@ class Drafter {
       if (reads_any(stage, partial_)) {
         stream = end_partials(id, stream);
       }
-      add_stage(id, stage, panel, streams_[stream].has_matrix, streams_[stream].work);
+      add_stage(id, stage, panel, stream);
       touch_scratch(id, stage, stream);
       for (const Operand& operand : stage.operands) {
         if (operand.use != graph::OperandUse::Write) {
           continue;
         }
-        if (is_written_in_parts(id, stage, operand)) {
+        if (work_.is_written_in_parts(id, stage, operand)) {
           partial_.push_back(operand.tensor);
         }
       }
@@ -753,7 +620,8 @@ class Drafter {
     draft.block = block_of(op.module);
     draft.phase.region = mesh_.region;
     std::vector<program::Move> moves = combine(what, plan.split, mesh_, machine_);
-    const auto over_replicas = result.has_value() ? take_for_bucket(*result, moves) : std::nullopt;
+    const auto over_replicas =
+        result.has_value() ? take_sum_over_replicas(value(*result), moves) : std::nullopt;
     draft.phase.body = Transfer{.moves = std::move(moves)};
     draft.phase.reads = draft.phase.writes = {what.tensor};
     if (compute.has_value()) {
@@ -787,51 +655,13 @@ class Drafter {
   }
 
   // --- sums of gradients over replicas, several in one transfer ---
-  struct Bucket {
-    program::Move move;  // bytes of all
-    std::vector<ValueId> values;
-    std::vector<DraftId> after;
-    std::vector<BufferId> buffers;
-  };
-
-  // The last move, if it is the sum of a weight's gradient over replicas.
-  std::optional<program::Move> take_for_bucket(ValueId id,
-                                               std::vector<program::Move>& moves) const {
-    const bool is_gradient = value(id).role == graph::Role::WeightGradient;
-    if (!is_gradient || moves.empty() || moves.back().scope == program::Scope::Inside) {
-      return std::nullopt;
-    }
-    program::Move last = moves.back();
-    moves.pop_back();
-    return last;
-  }
-
-  // A bucket is sent when its bytes take as long as their way, so the latency is at most half.
   void put_in_bucket(ValueId id, const program::Move& move, BufferId parts, bool has_moves) {
-    auto bucket = std::find_if(buckets_.begin(), buckets_.end(), [&](const Bucket& one) {
-      return one.move.scope == move.scope && one.move.pattern.axis == move.pattern.axis;
-    });
-    if (bucket == buckets_.end()) {
-      buckets_.push_back({.move = move, .values = {}, .after = {}, .buffers = {}});
-      bucket = std::prev(buckets_.end());
-    } else {
-      bucket->move.pattern.bytes += move.pattern.bytes;
-      bucket->move.region =
-          mesh_.lines(std::max(bucket->move.region.rows(), move.region.rows()),
-                      std::max(bucket->move.region.columns(), move.region.columns()));
-    }
-    bucket->values.push_back(id);
-    bucket->after.push_back(*producer_[id.index]);
-    bucket->buffers.push_back(storage(id));
+    Bucket::Entry entry{.value = id, .after = *producer_[id.index], .buffers = {storage(id)}};
     if (!has_moves) {
-      bucket->buffers.push_back(parts);
+      entry.buffers.push_back(parts);
     }
-    waits_in_bucket_[id.index] = true;
-    const cost::TransferCost cost = cost::move_cost(bucket->move, mesh_.replicas, machine_);
-    if (cost.busy / machine_.network.pace >= static_cast<double>(cost.latency.count())) {
-      const Bucket full = std::move(*bucket);
-      buckets_.erase(bucket);
-      send(full);
+    if (const auto full = buckets_.put(entry, move)) {
+      send(*full);
     }
   }
 
@@ -839,35 +669,29 @@ class Drafter {
     DraftPhase draft;
     draft.phase.region = mesh_.region;
     draft.phase.body = Transfer{.moves = {bucket.move}};
-    for (const ValueId id : bucket.values) {
-      draft.phase.reads.push_back(value(id).name);
-      waits_in_bucket_[id.index] = false;
+    std::set<DraftId> after;
+    std::set<BufferId> buffers;
+    for (const Bucket::Entry& entry : bucket.entries) {
+      draft.phase.reads.push_back(value(entry.value).name);
+      after.insert(entry.after);
+      buffers.insert(entry.buffers.begin(), entry.buffers.end());
     }
     draft.phase.writes = draft.phase.reads;
-    for (const DraftId one : std::set<DraftId>(bucket.after.begin(), bucket.after.end())) {
+    for (const DraftId one : after) {
       draft.phase.after.push_back({static_cast<std::uint32_t>(one)});
     }
-    const std::set<BufferId> buffers(bucket.buffers.begin(), bucket.buffers.end());
     draft.reads.assign(buffers.begin(), buffers.end());
     draft.writes = draft.reads;
     const DraftId added = add_phase(std::move(draft));
-    for (const ValueId id : bucket.values) {
-      producer_[id.index] = added;
-    }
-    for (std::size_t i = 0; i < graph_.values.size(); ++i) {  // views of them
-      if (plan_.root[i].index != i &&
-          std::find(bucket.values.begin(), bucket.values.end(), plan_.root[i]) !=
-              bucket.values.end() &&
-          storage_[i].has_value()) {
+    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {  // the sums and views of them
+      if (producer_[i].has_value() && bucket.holds(root(ValueId{i}))) {
         producer_[i] = added;
       }
     }
   }
 
   void flush_buckets() {
-    const std::vector<Bucket> buckets = std::move(buckets_);
-    buckets_.clear();
-    for (const Bucket& bucket : buckets) {
+    for (const Bucket& bucket : buckets_.take_all()) {
       send(bucket);
     }
   }
@@ -1070,8 +894,8 @@ class Drafter {
   std::vector<std::optional<DraftId>> producer_;       // by value: the phase that makes it
   std::vector<std::optional<std::size_t>> stream_of_;  // by value: its open stream
   std::optional<DraftId> last_compute_;
-  std::vector<Bucket> buckets_;
-  std::vector<bool> waits_in_bucket_;      // by value
+  OpWork work_;
+  GradientBuckets buckets_;
   std::vector<graph::TensorRef> partial_;  // of the op at hand: sums still in parts
   std::map<int, BufferId> scratch_;        // of the op at hand
 };

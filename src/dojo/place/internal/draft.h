@@ -21,6 +21,7 @@ struct Buffer {
   std::string name{};
   Bytes bytes{};
   bool is_pinned = false;  // lives through the whole step
+  bool is_result = false;  // lives to the end of the step
   // Nodes along each axis that hold the same bytes; 1 if every node has its own.
   std::int64_t copies_y = 1;
   std::int64_t copies_x = 1;

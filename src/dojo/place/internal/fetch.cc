@@ -182,7 +182,7 @@ class Fetcher {
   }
 
   // Slices over groups that are not the op's own are gathered with the first thing that is.
-  void gather(bool along_y, bool along_x) {
+  void gather(bool along_y, bool along_x, bool is_last = true) {
     if (!along_y && !along_x && !gathers_groups_) {
       return;
     }
@@ -196,9 +196,9 @@ class Fetcher {
     if (along_x) {
       after[Axis::NodeX] = {};
     }
-    const Bytes bytes = is_picked_ ? footprint()
-                                   : std::min(slice_bytes(after),
-                                              std::max(footprint(), slice_bytes(now_)));
+    // At the end what the node reads, halos included; before a further step, and by the fallback,
+    // everything.
+    const Bytes bytes = is_last && !fetch_.is_fallback ? footprint() : slice_bytes(after);
     const bool along_columns = along_y || gathers_groups_;
     add(machine::all_gather(along_columns && along_x ? machine::Axis::Both
                             : along_columns          ? machine::Axis::Columns
@@ -223,28 +223,40 @@ class Fetcher {
       if (now_[to].sharing == Sharing::Sliced && want(from).is_sliced &&
           holds(now_, to, want(from).dimension)) {  // both change places: one permutation
         const machine::Region all = region();
-        add(machine::region_move(all.rows() - 1, all.columns() - 1, slice_bytes(now_)));
+        add(machine::region_move(all.rows() - 1, all.columns() - 1,
+                                 std::max(slice_bytes(now_), footprint())));
         now_[to] = now_[from] = {};  // sliced as wanted: nothing more to do
         fetch_.landing = footprint();
         return;
       }
       const int dimension = want(to).dimension;
-      gather(to == Axis::NodeY && is_spread(now_[to]), to == Axis::NodeX && is_spread(now_[to]));
+      const bool is_in_the_way = is_spread(now_[to]);
+      gather(to == Axis::NodeY && is_in_the_way, to == Axis::NodeX && is_in_the_way, false);
       // On each line of `from`, the node that has the block of this line sends it to all others.
-      add(machine::multicast(lines_of(from), slice_bytes(now_), static_cast<int>(span(from) / 2)));
       now_[from] = {};
-      now_[to] = {};  // sliced as wanted: nothing more to do along it
-      fetch_.landing = std::min(footprint(), slice_bytes_on(to, dimension));
+      const Bytes block = with_needed(dimension);
+      add(machine::multicast(lines_of(from), block, static_cast<int>(span(from) / 2)));
+      fetch_.landing = block;  // sliced as wanted: nothing more to do along `to`
       fetch_.is_gathered = true;
       return;
     }
   }
 
-  Bytes slice_bytes_on(Axis axis, int dimension) const {
+  // Bytes of what is held now, with as much of the dimension as the busiest node reads.
+  Bytes with_needed(int dimension) const {
+    const graph::Slice slice = split_.busiest();
+    const auto dim = static_cast<std::size_t>(dimension);
+    std::int64_t longest = 1;
+    for (const Reading& reading : readings_) {
+      longest = std::max(
+          longest,
+          graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]).length());
+    }
     Layout layout = now_;
-    layout[axis] =
-        program::sliced(dimension, {axis, 1, value_.shape[static_cast<std::size_t>(dimension)]});
-    return slice_bytes(layout);
+    layout[Axis::NodeY] = holds(now_, Axis::NodeY, dimension) ? AxisState{} : now_[Axis::NodeY];
+    layout[Axis::NodeX] = holds(now_, Axis::NodeX, dimension) ? AxisState{} : now_[Axis::NodeX];
+    const std::int64_t extent = program::slice_shape(layout, value_.shape)[dim];
+    return Bytes(slice_bytes(layout).count() / extent * std::min(extent, longest));
   }
 
   // Every stage reads the dimension that lies on this axis through an index.
@@ -262,7 +274,6 @@ class Fetcher {
     add(machine::all_reduce(lines_of(axis), Association::Chain, footprint()));
     now_[axis] = {};
     fetch_.landing = footprint();
-    is_picked_ = true;
   }
 
   void step_along_axes() {
@@ -386,7 +397,6 @@ class Fetcher {
   Layout now_;
   bool is_scrambled_;
   bool gathers_groups_ = false;  // still to be done
-  bool is_picked_ = false;       // only what the indices pick is left of the operand
   std::vector<Reading> readings_;
   std::array<Need, kAxes.size()> wants_{};
   Fetch fetch_;

@@ -38,8 +38,14 @@ std::vector<std::optional<Life>> lives(const Draft& draft) {
     }
   }
   for (std::size_t buffer = 0; buffer < life.size(); ++buffer) {
-    if (draft.buffers[buffer].is_pinned && !draft.order.empty()) {
+    const Buffer& one = draft.buffers[buffer];
+    if (draft.order.empty()) {
+      continue;
+    }
+    if (one.is_pinned) {
       life[buffer] = Life{0, draft.order.size() - 1};
+    } else if (one.is_result && life[buffer].has_value()) {
+      life[buffer]->last = draft.order.size() - 1;
     }
   }
   return life;

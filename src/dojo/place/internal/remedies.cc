@@ -39,6 +39,7 @@ struct Candidate {
   std::int64_t freed = 0;   // bytes at the peak
   std::int64_t cycles = 0;  // that it costs
   std::vector<BufferId> dropped{};
+  std::vector<BufferId> kept{};  // what has to stay through the peak for it
   std::vector<DraftId> again{};  // phases to do again, in order
   std::size_t before = 0;        // position that needs the first dropped buffer again
   std::size_t since = 0;         // slices: the last position before the gap
@@ -125,8 +126,8 @@ class Fitter {
   std::optional<std::pair<std::size_t, std::size_t>> gap(BufferId buffer) const {
     const auto& all = touches_[buffer].all;
     const auto after = std::lower_bound(all.begin(), all.end(), peak_.position);
-    if (draft_.buffers[buffer].is_pinned || after == all.begin() || after == all.end() ||
-        *after == peak_.position) {
+    if (draft_.buffers[buffer].is_pinned || draft_.buffers[buffer].is_result ||
+        after == all.begin() || after == all.end() || *after == peak_.position) {
       return std::nullopt;
     }
     return std::pair{*std::prev(after), *after};
@@ -335,7 +336,8 @@ class Fitter {
       if (is_overwritten) {
         return false;
       }
-      if (!lives_at_peak(read)) {
+      if (!lives_at_peak(read) && !contains(out.kept, read)) {
+        out.kept.push_back(read);
         out.freed -= draft_.buffers[read].bytes.count();
       }
     }

@@ -197,7 +197,11 @@ class Chooser {
     }
     const auto found = loop_of_slice(
         split_, operand->access[static_cast<std::size_t>(state.dimension)], axis, state.block);
-    return found.has_value() && split_.assign(axis, found->loop, found->block);
+    // A longer loop than the operand's dimension (concatenation) may need more places than there
+    // are.
+    const std::int64_t extent = found.has_value() ? split_.extent_at(axis, found->loop) : 0;
+    return found.has_value() && extent <= found->block * mesh_.places(axis) &&
+           split_.assign(axis, found->loop, found->block);
   }
 
   // The loop that carries the samples of the first operand that has any. Of a leaf's own slices

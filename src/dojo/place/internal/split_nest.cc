@@ -194,12 +194,20 @@ std::optional<AxisState> SplitNest::state(const Operand& operand, Axis axis) con
 }
 
 bool SplitNest::is_representable(const Stage& stage, const Operand& operand) const {
+  const auto writers =
+      std::count_if(nest_.stages.begin(), nest_.stages.end(), [&](const Stage& other) {
+        return std::any_of(other.operands.begin(), other.operands.end(), [&](const Operand& one) {
+          return one.use == graph::OperandUse::Write && one.tensor == operand.tensor;
+        });
+      });
   for (const Axis axis : kAxes) {
     if (!on(axis).has_value()) {
       continue;
     }
     const auto kind = graph::kind_of(stage, on(axis)->loop);
-    if (kind == LoopKind::Parallel && !state(operand, axis).has_value()) {
+    // Stages that write parts of one tensor have to slice it alike.
+    const bool is_elsewhere = writers > 1 && !kind.has_value();
+    if (is_elsewhere || (kind == LoopKind::Parallel && !state(operand, axis).has_value())) {
       return false;
     }
   }

@@ -1,0 +1,272 @@
+#include "dojo/place/internal/split_nest.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "dojo/base/text.h"
+#include "dojo/graph/lower.h"
+#include "dojo/graph/op_table.h"
+#include "dojo/graph/text.h"
+#include "dojo/machine/description.h"
+#include "dojo/place/internal/fetch.h"
+#include "dojo/place/internal/layout_plan.h"
+
+namespace dojo::place::internal {
+namespace {
+
+using graph::Interval;
+using program::Axis;
+using program::Sharing;
+
+machine::MachineModel die() { return *machine::load_machine("d1"); }
+
+// A die that offers rows x columns of its nodes.
+Mesh mesh_of(int rows, int columns, std::int64_t batch = 1) {
+  Mesh mesh = meshes(die(), batch).front();
+  mesh.region.nodes_of_die = {rows, columns};
+  return mesh;
+}
+
+graph::Graph parsed(const std::string& body) {
+  auto graph = graph::parse_graph("graph \"t\" {\n" + body + "\n}\n");
+  EXPECT_TRUE(graph.has_value()) << graph.error().to_string();
+  return *graph;
+}
+
+// The conv reads an activation that lies in rows over node.y, as a conv before it left it.
+graph::Graph convolutions() {
+  return parsed(R"(
+    %x = input f32[1,64,56,56] "x"
+    %w = weight f32[64,64,3,3] "w"
+    %y = aten.convolution(%x, %w) {padding=[1,1]} : f32[1,64,56,56] @"a" fwd
+    %z = aten.convolution(%y, %w) {padding=[1,1]} : f32[1,64,56,56] @"b" fwd
+    output %z "z")");
+}
+
+TEST(Halo, OfA3x3ConvolutionIsOneRowOnEitherSide) {
+  const graph::Graph graph = convolutions();
+  const Mesh mesh = mesh_of(8, 1);
+  const LayoutPlan plan = plan_layouts(graph, mesh);
+  // 56 rows in 8 parts of 7: rows 21..27 of the output need 20..28.
+  EXPECT_EQ(plan.ops[1].split.on(Axis::NodeY)->cut, (program::AxisCut{Axis::NodeY, 8, 7}));
+  const Fetch moved = fetch(graph, OpId{1}, 0, plan, mesh);
+  ASSERT_EQ(moved.moves.size(), 1);
+  // One row of 56 x 64 channels in FP32 per side: 4 times the 3,584 B of one-byte codes.
+  EXPECT_EQ(moved.moves[0].pattern,
+            machine::halo({.north = Bytes(4 * 3584), .south = Bytes(4 * 3584)}));
+  EXPECT_EQ(moved.moves[0].reach, 1);
+  EXPECT_FALSE(moved.is_fallback);
+}
+
+TEST(Halo, OfAStridedStemIsThreeRowsLowAndTwoHigh) {
+  const graph::Graph graph = parsed(R"(
+    %x = input u8[1,3,224,224] "x"
+    %w = weight f32[64,3,7,7] "w"
+    %y = aten.convolution(%x, %w) {padding=[3,3], stride=[2,2]} : f32[1,64,112,112] @"a" fwd
+    output %y "y")");
+  const Mesh mesh = mesh_of(16, 1);
+  const LayoutPlan plan = plan_layouts(graph, mesh);
+  // 112 rows in 16 parts of 7; part 5 needs 67..85 and its node owns 70..83 of X.
+  EXPECT_EQ(plan.ops[0].split.on(Axis::NodeY)->cut.block, 7);
+  const Fetch moved = fetch(graph, OpId{0}, 0, plan, mesh);
+  ASSERT_EQ(moved.moves.size(), 1);
+  EXPECT_EQ(moved.moves[0].pattern, machine::halo({.north = Bytes(3 * 224 * 3),
+                                                   .south = Bytes(2 * 224 * 3)}));  // 2,016, 1,344
+}
+
+TEST(Weights, OfASpatialSplitAreGatheredWhole) {
+  const graph::Graph graph = convolutions();
+  const Mesh mesh = mesh_of(8, 8);
+  const LayoutPlan plan = plan_layouts(graph, mesh);
+  const Fetch moved = fetch(graph, OpId{1}, 1, plan, mesh);
+  ASSERT_EQ(moved.moves.size(), 1);
+  EXPECT_EQ(moved.moves[0].pattern,
+            machine::all_gather(machine::Axis::Both, Bytes(64 * 64 * 9 * 4)));
+  EXPECT_EQ(moved.landing, Bytes(64 * 64 * 9 * 4));
+}
+
+TEST(Product, OnAGridTakes232By216OfTheDocumentsExample) {
+  const graph::Graph graph = parsed(R"(
+    %a = input bf16[4096,4096] "a"
+    %b = weight f32[4096,4096] "b"
+    %c = aten.mm(%a, %b) : f32[4096,4096] @"" fwd
+    output %c "c")");
+  const Mesh mesh = mesh_of(18, 19, 4096);
+  const LayoutPlan plan = plan_layouts(graph, mesh);
+  EXPECT_EQ(plan.ops[0].split.on(Axis::NodeY)->cut, (program::AxisCut{Axis::NodeY, 18, 232}));
+  EXPECT_EQ(plan.ops[0].split.on(Axis::NodeX)->cut, (program::AxisCut{Axis::NodeX, 19, 216}));
+  // The left factor has no n: each row of nodes gathers its 232 x 4096 strip; the right no m.
+  const Fetch left = fetch(graph, OpId{0}, 0, plan, mesh);
+  EXPECT_EQ(left.moves[0].pattern, machine::all_gather(machine::Axis::Rows, Bytes(232 * 4096 * 2)));
+  EXPECT_EQ(left.moves.size(), 1);
+}
+
+TEST(Assign, RefusesWhatWouldNotBeSlices) {
+  // [4, 6] -> [24]: the inner loop alone is no interval of the result, unless the outer one stands
+  // still.
+  const graph::Graph graph = parsed(R"(
+    %x = input f32[4,6] "x"
+    %y = aten.view(%x) {size=[24]} : f32[24] @"" fwd
+    output %y "y")");
+  const graph::LoopNest nest = graph::nest_of(graph, graph.ops[0]);
+  ASSERT_EQ(nest.loops.size(), 2);
+  SplitNest inner(nest);
+  EXPECT_FALSE(inner.assign(Axis::NodeX, 1, 2));
+  SplitNest both(nest);
+  EXPECT_TRUE(both.assign(Axis::NodeY, 0, 1));
+  EXPECT_TRUE(both.assign(Axis::NodeX, 1, 2));
+  const auto writing = writing_of(both.nest(), 0);
+  EXPECT_EQ(program::to_string(both.written(*writing->stage, *writing->operand)),
+            "[0: node.y 4x6, 0: node.x 3x2]");
+}
+
+TEST(Assign, CutsSumsInBlocksOfOneSizeOnly) {
+  const graph::Graph graph = parsed(R"(
+    %x = input f32[30,8] "x"
+    %y = aten.sum(%x) {dim=[0]} : f32[8] @"" fwd
+    output %y "y")");
+  SplitNest split(graph::nest_of(graph, graph.ops[0]));
+  const int rows = *split.nest().loop_named("d0");
+  ASSERT_TRUE(split.assign(Axis::Replica, rows, 15));
+  EXPECT_FALSE(split.assign(Axis::NodeY, rows, 4));  // 15 is no multiple of 4
+  EXPECT_TRUE(split.assign(Axis::NodeY, rows, 5));
+  EXPECT_EQ(program::reduction_cuts(split.nest(), split.split()),
+            (std::vector<graph::ReduceCut>{{"d0", 6, 5}}));
+}
+
+graph::Graph lowered(const std::string& path, const machine::MachineModel& machine) {
+  auto graph = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/golden/" + path);
+  EXPECT_TRUE(graph.has_value()) << graph.error().to_string();
+  return graph->is_lowered() ? *graph
+                             : *graph::lower(*graph, *graph::recipe_named("cfloat8"), machine.name);
+}
+
+// Elements of the tensor that a place writes, as one interval per dimension.
+std::set<std::vector<std::int64_t>> elements_of(const std::vector<Interval>& box) {
+  std::set<std::vector<std::int64_t>> out{{}};
+  for (const Interval& dim : box) {
+    std::set<std::vector<std::int64_t>> longer;
+    for (const std::vector<std::int64_t>& one : out) {
+      for (std::int64_t i = dim.begin; i < dim.end; ++i) {
+        std::vector<std::int64_t> next = one;
+        next.push_back(i);
+        longer.insert(next);
+      }
+    }
+    out = std::move(longer);
+  }
+  return out;
+}
+
+// Over all places of the axes that slice the output: each element once, none missing.
+void expect_tiles(const SplitNest& split, const graph::Stage& stage, const graph::Operand& operand,
+                  const std::string& what) {
+  const program::Layout layout = split.written(stage, operand);
+  std::set<std::vector<std::int64_t>> seen;
+  SplitNest::Place parts{1, 1, 1, 1};
+  for (const Axis axis : program::kAxes) {
+    if (layout[axis].sharing == Sharing::Sliced) {
+      parts[static_cast<std::size_t>(axis)] = split.on(axis)->cut.parts;
+    }
+  }
+  SplitNest::Place place{};
+  for (place[0] = 0; place[0] < parts[0]; ++place[0]) {
+    for (place[1] = 0; place[1] < parts[1]; ++place[1]) {
+      for (place[2] = 0; place[2] < parts[2]; ++place[2]) {
+        for (place[3] = 0; place[3] < parts[3]; ++place[3]) {
+          for (const auto& element : elements_of(graph::footprint(operand, split.slice(place)))) {
+            EXPECT_TRUE(seen.insert(element).second) << what << ": an element has two owners";
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(std::ssize(seen), graph::element_count(operand.shape)) << what;
+}
+
+// A stage that runs on part of an output only (concatenation by parts) tiles that part.
+bool writes_everything(const SplitNest& split, const graph::Operand& operand) {
+  std::int64_t elements = 1;
+  for (const Interval& dim : graph::footprint(operand, graph::whole_slice(split.nest()))) {
+    elements *= dim.length();
+  }
+  return elements == graph::element_count(operand.shape);
+}
+
+TEST(Slices, TileTheOutputsOfEveryOpOfTheTable) {
+  machine::MachineModel machine = die();
+  const graph::Graph graph = lowered("graph/every_op.graph", machine);
+  for (const auto& [rows, columns] : {std::pair{18, 19}, {3, 2}, {1, 5}}) {
+    const LayoutPlan plan = plan_layouts(graph, mesh_of(rows, columns, global_batch(graph)));
+    for (std::size_t i = 0; i < graph.ops.size(); ++i) {
+      for (const graph::Stage& stage : plan.ops[i].split.nest().stages) {
+        for (const graph::Operand& operand : stage.operands) {
+          const bool is_output = operand.use == graph::OperandUse::Write &&
+                                 operand.tensor.kind == graph::TensorKind::Output;
+          if (is_output && graph::element_count(operand.shape) < 4000 &&
+              writes_everything(plan.ops[i].split, operand)) {
+            expect_tiles(plan.ops[i].split, stage, operand,
+                         std::string(graph.ops[i].info->name) + " on " + std::to_string(rows));
+          }
+        }
+      }
+    }
+  }
+}
+
+// What a node holds and what it fetches cover what its slice reads.
+TEST(Slices, OfEveryOperandHoldOrFetchWhatTheyRead) {
+  const machine::MachineModel machine = *machine::load_machine("training-tile");
+  for (const char* path : {"place/cnn.graph", "place/mlp.graph", "place/gpt.graph"}) {
+    const graph::Graph graph = lowered(path, machine);
+    for (const Mesh& mesh : meshes(machine, global_batch(graph))) {
+      const LayoutPlan plan = plan_layouts(graph, mesh);
+      for (std::uint32_t i = 0; i < graph.ops.size(); ++i) {
+        const graph::Op& op = graph.ops[i];
+        if (plan.ops[i].is_alias || plan.ops[i].split.has_flat() || !plan.ops[i].masked.empty()) {
+          continue;
+        }
+        for (const graph::Stage& stage : plan.ops[i].split.nest().stages) {
+          for (const graph::Operand& operand : stage.operands) {
+            if (operand.use == graph::OperandUse::Write ||
+                operand.tensor.kind != graph::TensorKind::Input) {
+              continue;
+            }
+            const graph::Value& value =
+                graph.value(*op.inputs[static_cast<std::size_t>(operand.tensor.index)]);
+            const Fetch moved = fetch(graph, OpId{i}, operand.tensor.index, plan, mesh);
+            const program::Layout& held =
+                plan.held[op.inputs[static_cast<std::size_t>(operand.tensor.index)]->index];
+            const Bytes read =
+                graph::bytes(stage, operand, plan.ops[i].split.busiest(), value.format);
+            const bool has_index = std::any_of(
+                operand.access.begin(), operand.access.end(), [](const graph::Access& access) {
+                  return std::holds_alternative<graph::Indexed>(access);
+                });
+            EXPECT_TRUE(has_index ||
+                        program::slice_bytes(held, value.shape, value.format) + moved.landing >=
+                            read)
+                << path << " " << op.info->name << " %" << value.name;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Groups, DealTheSamplesOfAReplicaToWholeRows) {
+  const machine::MachineModel tile = *machine::load_machine("training-tile");
+  const Mesh whole = meshes(tile, 8).back();  // one replica of 5x5 dies
+  ASSERT_EQ(whole.replicas.count, 1);
+  const Mesh grouped = with_groups(whole);
+  // 8 samples over 5 rows of dies: two groups of 9 rows on each of 4.
+  EXPECT_EQ(grouped.groups, 8);
+  EXPECT_EQ(grouped.rows_per_group(), 9);
+  EXPECT_EQ(machine::to_string(grouped.region), "@die[0..3,0..4].logical[72x95]");
+  EXPECT_EQ(with_groups(meshes(tile, 1).back()).groups, 1);
+}
+
+}  // namespace
+}  // namespace dojo::place::internal
