@@ -302,85 +302,88 @@ TransferCost edge_cost(const Pattern& pattern, const Region& region, const Machi
   return loads.with_latency(2 + edge.latency.count() + line.extra());
 }
 
-// What the axis of a pattern makes of a formula for one line.
-template <class Formula>
-TransferCost on_axis(machine::Axis axis, const Line& row, const Line& column, Formula formula) {
-  return axis == machine::Axis::Rows ? formula(row) : formula(column);
+// The lines that a pattern's axis names; the other one has a single node.
+struct Lines {
+  Line row;
+  Line column;
+};
+
+Lines lines_of(const Pattern& pattern, const Region& region, const MachineModel& machine,
+               int reach) {
+  const int spacing = pattern.kind == PatternKind::Halo ? 1 : reach;
+  const bool is_row = pattern.axis == machine::Axis::Rows;
+  const bool is_column = pattern.axis == machine::Axis::Columns;
+  Lines lines{.row = {.nodes = 1, .crossings = {}}, .column = {.nodes = 1, .crossings = {}}};
+  if (!is_column) {
+    lines.row = internal::row_of(region, machine, is_row ? spacing : 1);
+  }
+  if (!is_row) {
+    lines.column = internal::column_of(region, machine, is_row ? 1 : spacing);
+  }
+  return lines;
+}
+
+TransferCost sum(TransferCost first, const TransferCost& second) { return first += second; }
+
+// Patterns along lines; `both` takes one direction after the other.
+TransferCost lines_cost(const Pattern& pattern, const Lines& lines, const MachineModel& machine) {
+  const double v = packets(pattern.bytes, machine);
+  const Line& row = lines.row;
+  const Line& column = lines.column;
+  const bool is_both = pattern.axis == machine::Axis::Both;
+  switch (pattern.kind) {
+    case PatternKind::Multicast:  // down the column of the source, then along every row
+      return sum(
+          multicast_line(column, is_both ? pattern.source / row.nodes : pattern.source, v, machine),
+          multicast_line(row, is_both ? pattern.source % row.nodes : pattern.source, v, machine));
+    case PatternKind::AllGather:
+      return sum(all_gather_line(column, v / row.nodes, machine), all_gather_line(row, v, machine));
+    case PatternKind::Reduce:
+      return sum(reduce_line(row, v, machine), reduce_line(column, v, machine));
+    case PatternKind::ReduceScatter:
+      return sum(reduce_scatter_line(row, v, machine),
+                 reduce_scatter_line(column, v / row.nodes, machine));
+    case PatternKind::AllReduce:
+      return all_reduce_chain(row, column, v, machine);
+    case PatternKind::Shift:
+      return sum(shift_line(row, pattern.distance, v, machine),
+                 shift_line(column, pattern.distance, v, machine));
+    default:
+      return is_both ? all_to_all_both(row, column, v, machine)
+                     : sum(all_to_all_line(row, v, machine), all_to_all_line(column, v, machine));
+  }
+}
+
+// The region that a pattern's lines have: one row, one column, or all of it.
+Region along_axis(Region region, machine::Axis axis) {
+  if (axis == machine::Axis::Rows) {
+    region.dies.rows = region.nodes_of_die.rows = 1;
+  } else if (axis == machine::Axis::Columns) {
+    region.dies.columns = region.nodes_of_die.columns = 1;
+  }
+  return region;
 }
 
 }  // namespace
 
 TransferCost pattern_cost(const Pattern& pattern, const Region& region, const MachineModel& machine,
                           int reach) {
-  const int spacing = pattern.kind == PatternKind::Halo ? 1 : reach;
-  const bool is_row = pattern.axis == machine::Axis::Rows;
-  const Line row = internal::row_of(region, machine, is_row ? spacing : 1);
-  const Line column = internal::column_of(region, machine, is_row ? 1 : spacing);
-  const Line single{.nodes = 1, .crossings = {}};
-  const double v = packets(pattern.bytes, machine);
-  const bool is_both = pattern.axis == machine::Axis::Both;
   switch (pattern.kind) {
-    case PatternKind::Multicast:
-      if (is_both) {  // down the column of the source, then along every row
-        TransferCost cost = multicast_line(column, pattern.source / row.nodes, v, machine);
-        return cost += multicast_line(row, pattern.source % row.nodes, v, machine);
-      }
-      return on_axis(pattern.axis, row, column, [&](const Line& line) {
-        return multicast_line(line, pattern.source, v, machine);
-      });
-    case PatternKind::AllGather:
-      if (is_both) {
-        TransferCost cost = all_gather_line(column, v / row.nodes, machine);
-        return cost += all_gather_line(row, v, machine);
-      }
-      return on_axis(pattern.axis, row, column,
-                     [&](const Line& line) { return all_gather_line(line, v, machine); });
-    case PatternKind::Reduce:
-      if (is_both) {
-        TransferCost cost = reduce_line(row, v, machine);
-        return cost += reduce_line(column, v, machine);
-      }
-      return on_axis(pattern.axis, row, column,
-                     [&](const Line& line) { return reduce_line(line, v, machine); });
-    case PatternKind::ReduceScatter:
-      if (is_both) {
-        TransferCost cost = reduce_scatter_line(row, v, machine);
-        return cost += reduce_scatter_line(column, v / row.nodes, machine);
-      }
-      return on_axis(pattern.axis, row, column,
-                     [&](const Line& line) { return reduce_scatter_line(line, v, machine); });
-    case PatternKind::AllReduce: {
-      if (pattern.order == Association::Centre) {
-        Region lines = region;
-        if (pattern.axis == machine::Axis::Rows) {
-          lines.dies.rows = lines.nodes_of_die.rows = 1;
-        } else if (pattern.axis == machine::Axis::Columns) {
-          lines.dies.columns = lines.nodes_of_die.columns = 1;
-        }
-        return all_reduce_centre(lines, v, machine);
-      }
-      return all_reduce_chain(pattern.axis == machine::Axis::Columns ? single : row,
-                              pattern.axis == machine::Axis::Rows ? single : column, v, machine);
-    }
     case PatternKind::Halo:
       return halo_cost(pattern, region, reach, machine);
-    case PatternKind::Shift:
-      return on_axis(pattern.axis, row, column, [&](const Line& line) {
-        return shift_line(line, pattern.distance, v, machine);
-      });
-    case PatternKind::AllToAll:
-      if (is_both) {
-        return all_to_all_both(row, column, v, machine);
-      }
-      return on_axis(pattern.axis, row, column,
-                     [&](const Line& line) { return all_to_all_line(line, v, machine); });
     case PatternKind::GatherToEdge:
     case PatternKind::ScatterFromEdge:
       return edge_cost(pattern, region, machine);
     case PatternKind::RegionMove:
       return region_move(pattern, region, machine);
+    default:
+      break;
   }
-  return {};
+  if (pattern.kind == PatternKind::AllReduce && pattern.order == Association::Centre) {
+    return all_reduce_centre(along_axis(region, pattern.axis), packets(pattern.bytes, machine),
+                             machine);
+  }
+  return lines_cost(pattern, lines_of(pattern, region, machine, reach), machine);
 }
 
 Cycles barrier_cost(const Region& region, const MachineModel& machine) {

@@ -14,7 +14,6 @@ using internal::Loads;
 using internal::packets;
 using machine::LinkClass;
 using machine::MachineModel;
-using machine::Pattern;
 using machine::PatternKind;
 using machine::Region;
 using program::Move;
