@@ -43,7 +43,7 @@ Attribute list(Ints values) { return values; }
 Attribute number(double value) { return value; }
 Attribute integer(std::int64_t value) { return value; }
 
-void add_elementwise(std::vector<OpCase>& cases) {
+void add_unary(std::vector<OpCase>& cases) {
   for (const char* name : {"aten.neg", "aten.abs", "aten.sign", "aten.floor", "aten.ceil",
                            "aten.round", "aten.relu", "aten.hardtanh"}) {
     cases.push_back({name, {floats({3, 7})}});
@@ -68,6 +68,9 @@ void add_elementwise(std::vector<OpCase>& cases) {
                    {{"alpha", number(0.7)}, {"scale", number(1.5)}, {"input_scale", number(0.5)}}});
   cases.push_back(
       {"aten.softplus", {floats({9})}, {{"beta", number(2)}, {"threshold", number(3)}}});
+}
+
+void add_binary(std::vector<OpCase>& cases) {
   for (const char* name : {"aten.add", "aten.sub", "aten.rsub", "aten.mul", "aten.div",
                            "aten.remainder", "aten.maximum", "aten.minimum"}) {
     cases.push_back({name, {floats({3, 4}), floats({3, 4})}});
@@ -98,6 +101,9 @@ void add_elementwise(std::vector<OpCase>& cases) {
   cases.push_back({"aten.clamp", {floats({13})}, {{"min", number(-0.5)}, {"max", number(0.25)}}});
   cases.push_back({"aten.clamp", {floats({3, 4}), none(), floats({4})}});
   cases.push_back({"aten.clamp", {ints({13})}, {{"min", integer(-2)}, {"max", integer(2)}}});
+}
+
+void add_logic(std::vector<OpCase>& cases) {
   for (const char* name : {"aten.eq", "aten.ne", "aten.lt", "aten.le", "aten.gt", "aten.ge",
                            "aten.logical_and", "aten.logical_or"}) {
     cases.push_back({name, {floats({3, 4}), floats({4})}});
@@ -131,6 +137,9 @@ void add_elementwise(std::vector<OpCase>& cases) {
   cases.push_back({"aten._to_copy", {ints({40}, -1000, 1000)}, {{"dtype", std::string("i32")}}});
   cases.push_back({"aten._to_copy", {bools({40})}, {{"dtype", std::string("i64")}}});
   cases.push_back({"dojo.convert", {floats({3, 1100})}});
+}
+
+void add_activation_gradients(std::vector<OpCase>& cases) {
   for (const char* name :
        {"aten.gelu_backward", "aten.silu_backward", "aten.sigmoid_backward", "aten.tanh_backward",
         "aten.hardswish_backward", "aten.hardsigmoid_backward"}) {
@@ -383,6 +392,9 @@ void add_pools(std::vector<OpCase>& cases) {
   Attributes divided = plain;
   divided["divisor_override"] = integer(3);
   cases.push_back({"aten.avg_pool2d", {floats({2, 3, 6, 7})}, divided});
+}
+
+void add_adaptive_pools_and_resizing(std::vector<OpCase>& cases) {
   const std::vector<Shape> sizes{{1, 1}, {3, 4}, {4, 5}};
   for (const Shape& size : sizes) {
     cases.push_back(
@@ -520,12 +532,16 @@ void add_rest(std::vector<OpCase>& cases) {
 const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> cases = [] {
     std::vector<OpCase> made;
-    add_elementwise(made);
+    add_unary(made);
+    add_binary(made);
+    add_logic(made);
+    add_activation_gradients(made);
     add_movement(made);
     add_matrix(made);
     add_reductions(made);
     add_norms(made);
     add_pools(made);
+    add_adaptive_pools_and_resizing(made);
     add_indexing(made);
     add_losses(made);
     add_rest(made);
@@ -555,6 +571,66 @@ void cut_loops(const Graph& graph, Op& op, Cuts cuts) {
   }
 }
 
+// What all values of one Graph share.
+struct Making {
+  Graph& graph;
+  const OpCase& one;
+  Format format;
+  bool is_stochastic;
+};
+
+// The operand as a leaf, converted to the format of the test if it is a float.
+std::optional<ValueId> add_operand(const Making& making, std::size_t i) {
+  const CaseOperand& operand = making.one.operands[i];
+  if (!operand.is_given) {
+    return std::nullopt;
+  }
+  Value leaf;
+  leaf.name = fmt::format("x{}", i);
+  leaf.kind = i % 2 == 0 ? ValueKind::Input : ValueKind::Weight;
+  leaf.format = operand.format;
+  leaf.shape = operand.shape;
+  leaf.label = label_of(i);
+  const ValueId id = making.graph.add(leaf);
+  if (operand.format != Format::F32 || making.format == Format::F32) {
+    return id;
+  }
+  Value converted;
+  converted.name = fmt::format("c{}", i);
+  converted.format = making.format;
+  converted.shape = operand.shape;
+  converted.is_stochastic = making.is_stochastic;
+  Op convert;
+  convert.info = graph::find_op("dojo.convert");
+  convert.inputs = {id};
+  convert.module = fmt::format("convert{}", i);
+  convert.phase = making.one.phase;
+  convert.outputs = {making.graph.add(converted)};
+  making.graph.ops.push_back(convert);
+  return convert.outputs.front();
+}
+
+void add_results(const Making& making, Op& op) {
+  const auto types = graph::infer(graph::call_of(making.graph, op));
+  if (!types.has_value()) {
+    throw std::runtime_error(making.one.op + ": " + types.error().to_string());
+  }
+  for (std::size_t i = 0; i < types->size(); ++i) {
+    if (!(*types)[i].has_value()) {
+      op.outputs.emplace_back(std::nullopt);
+      continue;
+    }
+    const graph::TensorType& type = *(*types)[i];
+    Value value;
+    value.name = fmt::format("y{}", i);
+    value.format = is_float(type.format) ? making.format : type.format;
+    value.shape = type.shape;
+    value.is_stochastic = making.is_stochastic && is_float(value.format);
+    op.outputs.emplace_back(making.graph.add(value));
+    making.graph.outputs.push_back({*op.outputs.back(), fmt::format("result{}", i)});
+  }
+}
+
 }  // namespace
 
 Graph graph_of(const OpCase& one, Format format, Cuts cuts, RoundingOf rounding,
@@ -562,7 +638,8 @@ Graph graph_of(const OpCase& one, Format format, Cuts cuts, RoundingOf rounding,
   Graph graph;
   graph.name = one.op;
   graph.lowering = graph::Lowering{"test", "none", graph::Denormals::Paper, policy};
-  const bool is_stochastic = rounding == RoundingOf::Stochastic && format != Format::F32;
+  const Making making{graph, one, format,
+                      rounding == RoundingOf::Stochastic && format != Format::F32};
   Op op;
   op.info = graph::find_op(one.op);
   DOJO_CHECK(op.info != nullptr);
@@ -570,54 +647,10 @@ Graph graph_of(const OpCase& one, Format format, Cuts cuts, RoundingOf rounding,
   op.module = "layer";
   op.phase = one.phase;
   for (std::size_t i = 0; i < one.operands.size(); ++i) {
-    const CaseOperand& operand = one.operands[i];
-    if (!operand.is_given) {
-      op.inputs.push_back(std::nullopt);
-      continue;
-    }
-    Value leaf;
-    leaf.name = fmt::format("x{}", i);
-    leaf.kind = i % 2 == 0 ? ValueKind::Input : ValueKind::Weight;
-    leaf.format = operand.format;
-    leaf.shape = operand.shape;
-    leaf.label = label_of(i);
-    ValueId id = graph.add(leaf);
-    if (operand.format == Format::F32 && format != Format::F32) {
-      Value converted;
-      converted.name = fmt::format("c{}", i);
-      converted.format = format;
-      converted.shape = operand.shape;
-      converted.is_stochastic = is_stochastic;
-      Op convert;
-      convert.info = graph::find_op("dojo.convert");
-      convert.inputs = {id};
-      convert.module = fmt::format("convert{}", i);
-      convert.phase = one.phase;
-      id = graph.add(converted);
-      convert.outputs = {id};
-      graph.ops.push_back(convert);
-    }
-    op.inputs.push_back(id);
+    op.inputs.push_back(add_operand(making, i));
   }
   DOJO_CHECK(graph::normalise_attributes(op).has_value());
-  const auto types = graph::infer(graph::call_of(graph, op));
-  if (!types.has_value()) {
-    throw std::runtime_error(one.op + ": " + types.error().to_string());
-  }
-  for (std::size_t i = 0; i < types->size(); ++i) {
-    if (!(*types)[i].has_value()) {
-      op.outputs.push_back(std::nullopt);
-      continue;
-    }
-    Value value;
-    value.name = fmt::format("y{}", i);
-    value.format = is_float((*types)[i]->format) ? format : (*types)[i]->format;
-    value.shape = (*types)[i]->shape;
-    value.is_stochastic = is_stochastic && is_float(value.format);
-    const ValueId id = graph.add(value);
-    op.outputs.push_back(id);
-    graph.outputs.push_back({id, fmt::format("result{}", i)});
-  }
+  add_results(making, op);
   cut_loops(graph, op, cuts);
   graph.ops.push_back(std::move(op));
   return graph;

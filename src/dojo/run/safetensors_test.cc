@@ -18,7 +18,7 @@ Safetensors sample() {
   return tensors;
 }
 
-std::string with_header(std::string header, std::size_t data_bytes) {
+std::string with_header(const std::string& header, std::size_t data_bytes) {
   std::string content(8, '\0');
   const std::uint64_t length = header.size();
   std::memcpy(content.data(), &length, 8);

@@ -293,7 +293,7 @@ void tanh(const BlockCall& call) {
 // work[i] = before(i), then the special function, then y[i] = after(i, work[i]).
 template <class Before, class Special, class After>
 void around(const BlockCall& call, const Before& before, const Special& f, const After& after) {
-  std::array<float, kBlock> work;
+  std::array<float, kBlock> work;  // NOLINT: filled below
   const auto count = static_cast<std::size_t>(call.count);
   for (std::int64_t i = 0; i < call.count; ++i) {
     work[static_cast<std::size_t>(i)] = before(i);
@@ -458,7 +458,7 @@ void gelu_tanh(const BlockCall& call) {
 void gelu_backward(const BlockCall& call) {
   const float* dy = call.floats(0);
   const float* x = call.floats(1);
-  std::array<float, kBlock> cdf;
+  std::array<float, kBlock> cdf;  // NOLINT: filled below
   const auto count = static_cast<std::size_t>(call.count);
   for (std::size_t i = 0; i < count; ++i) {
     cdf[i] = x[i] * kSqrtHalf;
@@ -571,7 +571,7 @@ void softplus(const BlockCall& call) {
   const float* x = call.floats(0);
   const float beta = call.params->f[0];
   const float threshold = call.params->f[1];
-  std::array<float, kBlock> grown;
+  std::array<float, kBlock> grown;  // NOLINT: filled below
   const auto count = static_cast<std::size_t>(call.count);
   for (std::size_t i = 0; i < count; ++i) {
     grown[i] = beta * x[i];
@@ -693,7 +693,7 @@ void bce_with_logits(const BlockCall& call) {
   const float* x = call.floats(0);
   const float* t = call.floats(1);
   const float* p = call.floats(2);
-  std::array<float, kBlock> shrunk;
+  std::array<float, kBlock> shrunk;  // NOLINT: filled below
   const auto count = static_cast<std::size_t>(call.count);
   for (std::size_t i = 0; i < count; ++i) {
     shrunk[i] = -__builtin_fabsf(x[i]);
@@ -737,7 +737,7 @@ void arange_int(const BlockCall& call) {
 }
 // f[0]: 1 / (1 - p); i: site, p in units of 2^-16. 0 where the element's 16 random bits are below p
 void mask(const BlockCall& call) {
-  std::array<std::uint16_t, kBlock> random;
+  std::array<std::uint16_t, kBlock> random;  // NOLINT: filled below
   const auto count = static_cast<std::size_t>(call.count);
   numerics::random_bits16({call.seed, static_cast<std::uint32_t>(call.params->i[0]), call.step},
                           static_cast<std::uint64_t>(call.first), {random.data(), count}, call.isa);

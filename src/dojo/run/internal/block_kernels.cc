@@ -23,7 +23,7 @@ namespace {
 namespace dojo::run::internal::avx512 {
 namespace {
 
-#include "dojo/run/internal/block_bodies.h"
+#include "dojo/run/internal/block_bodies.h"  // NOLINT: a second time on purpose
 
 }  // namespace
 }  // namespace dojo::run::internal::avx512
@@ -32,9 +32,11 @@ namespace {
 
 namespace dojo::run::internal::kernels {
 
+// NOLINTBEGIN: as they are declared
 #define DOJO_DEFINE(name, operands, results) \
   const BlockKernel name{operands, results, plain::name, avx512::name};
 DOJO_BLOCK_KERNELS(DOJO_DEFINE)
 #undef DOJO_DEFINE
+// NOLINTEND
 
 }  // namespace dojo::run::internal::kernels

@@ -150,9 +150,11 @@ void scatter_elements(ThreadPool& pool, std::int64_t width, const std::byte* fro
 
 namespace kernels {
 
+// NOLINTBEGIN: named as the functions they stand for
 #define DOJO_DECLARE(name, operands, results) extern const BlockKernel name;
 DOJO_BLOCK_KERNELS(DOJO_DECLARE)
 #undef DOJO_DECLARE
+// NOLINTEND
 
 }  // namespace kernels
 }  // namespace dojo::run::internal

@@ -166,19 +166,20 @@ void Builder::set_out(std::size_t i, View view) {
   plan_.views[op().outputs[i]->index] = std::move(view);
 }
 
-void Builder::map(const BlockKernel& kernel, std::vector<View> in, std::vector<View> out,
-                  Params params) {
+void Builder::map(const BlockKernel& kernel, const std::vector<View>& in,
+                  const std::vector<View>& out, const Params& params) {
   DOJO_CHECK(!out.empty() && in.size() == kernel.in.size() && out.size() == kernel.out.size());
-  for (View& view : in) {
-    view = broadcast_to(view, out.front().shape);
+  MapStep step{&kernel, params, {}, out};
+  for (const View& view : in) {
+    step.in.push_back(broadcast_to(view, out.front().shape));
   }
   Task task;
   task.op = op_;
-  task.steps.push_back({&kernel, params, std::move(in), std::move(out)});
+  task.steps.push_back(std::move(step));
   plan_.tasks.push_back(std::move(task));
 }
 
-void Builder::whole(std::vector<View> in, std::vector<View> out,
+void Builder::whole(const std::vector<View>& in, const std::vector<View>& out,
                     std::function<Result<void>(const StepContext&)> run, bool can_fail) {
   Task task;
   task.op = op_;
@@ -193,10 +194,10 @@ void Builder::whole(std::vector<View> in, std::vector<View> out,
   plan_.tasks.push_back(std::move(task));
 }
 
-void Builder::rows(std::vector<View> in, const View& out, RowProducer producer) {
+void Builder::rows(const std::vector<View>& in, const View& out, RowProducer producer) {
   DOJO_CHECK(format_of(out) == Format::F32 && out.is_contiguous() &&
              producer.rows * producer.row_elements == out.elements());
-  whole(std::move(in), {out}, nullptr);
+  whole(in, {out}, nullptr);
   plan_.tasks.back().rows = std::move(producer);
 }
 
@@ -228,7 +229,7 @@ View Builder::reduce(numerics::Reduction reduction, const View& x,
     middle = *center;
     inputs.push_back(*center);
   }
-  whole(std::move(inputs), {result}, [=](const StepContext& context) -> Result<void> {
+  whole(inputs, {result}, [=](const StepContext& context) -> Result<void> {
     numerics::reduce(*context.pool, reduction, context.storage(source), space, cuts_of_loops,
                      context.at<float>(result), middle ? context.at<const float>(*middle) : nullptr,
                      context.isa);

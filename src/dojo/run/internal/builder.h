@@ -64,12 +64,12 @@ class Builder {
 
   // --- tasks ---
   // Element-wise; inputs are broadcast to the shape of the outputs.
-  void map(const BlockKernel& kernel, std::vector<View> in, std::vector<View> out,
-           Params params = {});
+  void map(const BlockKernel& kernel, const std::vector<View>& in, const std::vector<View>& out,
+           const Params& params = {});
   // A kernel that reads and writes whole buffers.
-  void whole(std::vector<View> in, std::vector<View> out,
+  void whole(const std::vector<View>& in, const std::vector<View>& out,
              std::function<Result<void>(const StepContext&)> run, bool can_fail = false);
-  void rows(std::vector<View> in, const View& out, RowProducer producer);
+  void rows(const std::vector<View>& in, const View& out, RowProducer producer);
 
   // A stage of the nest as one reduction: the result, an FP32 intermediate, has the shape of x
   // without the dimensions `reduced`, which are the stage's reduce loops in order.

@@ -294,9 +294,7 @@ Result<void> softplus_backward(Builder& b) {
   return {};
 }
 
-}  // namespace
-
-void add_elementwise_expansions(std::vector<ExpansionRow>& rows) {
+void add_arithmetic(std::vector<ExpansionRow>& rows) {
   using namespace kernels;  // NOLINT(google-build-using-namespace): a table of them
   const std::vector<ExpansionRow> made{
       {"aten.add", sum_or_difference<add, add_scaled, add_int, add_scaled_int, false>},
@@ -325,6 +323,13 @@ void add_elementwise_expansions(std::vector<ExpansionRow>& rows) {
       {"aten.erf", unary<erf>},
       {"aten.sin", unary<sin>},
       {"aten.cos", unary<cos>},
+  };
+  rows.insert(rows.end(), made.begin(), made.end());
+}
+
+void add_logic(std::vector<ExpansionRow>& rows) {
+  using namespace kernels;  // NOLINT(google-build-using-namespace): a table of them
+  const std::vector<ExpansionRow> made{
       {"aten.eq", compare<eq, eq_int>},
       {"aten.ne", compare<ne, ne_int>},
       {"aten.lt", compare<lt, lt_int>},
@@ -343,6 +348,13 @@ void add_elementwise_expansions(std::vector<ExpansionRow>& rows) {
       {"aten.triu", internal::triangle<true>},
       {"aten._to_copy", to_copy},
       {"dojo.convert", unary<copy>},
+  };
+  rows.insert(rows.end(), made.begin(), made.end());
+}
+
+void add_activations(std::vector<ExpansionRow>& rows) {
+  using namespace kernels;  // NOLINT(google-build-using-namespace): a table of them
+  const std::vector<ExpansionRow> made{
       {"aten.relu", unary_of_either<relu, relu_int>},
       {"aten.threshold_backward", internal::threshold_backward},
       {"aten.gelu", internal::gelu},
@@ -367,6 +379,14 @@ void add_elementwise_expansions(std::vector<ExpansionRow>& rows) {
       {"aten.softplus_backward", internal::softplus_backward},
   };
   rows.insert(rows.end(), made.begin(), made.end());
+}
+
+}  // namespace
+
+void add_elementwise_expansions(std::vector<ExpansionRow>& rows) {
+  add_arithmetic(rows);
+  add_logic(rows);
+  add_activations(rows);
 }
 
 }  // namespace dojo::run::internal

@@ -132,7 +132,7 @@ numerics::ImageOperand image(const StepContext& context, const View& view) {
 }
 
 // Cuts of the reduce loops of the nest, with a cut for the dimension that as_image adds.
-numerics::ReduceCuts image_cuts(const Builder& b, std::string_view stage, Shape extents,
+numerics::ReduceCuts image_cuts(const Builder& b, std::string_view stage, const Shape& extents,
                                 std::size_t added, bool is_line) {
   if (!is_line) {
     return b.cuts(b.stage(stage), extents);

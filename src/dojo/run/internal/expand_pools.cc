@@ -12,7 +12,6 @@
 namespace dojo::run::internal {
 namespace {
 
-using graph::int_attr;
 using graph::ints_attr;
 using graph::Shape;
 
@@ -94,6 +93,9 @@ numerics::ReduceCuts tap_cuts(const Builder& b) {
 }
 
 // --- max pooling ---
+bool is_not_a_number(float x) { return std::isnan(x); }
+bool is_not_a_number(std::int64_t /*x*/) { return false; }
+
 // The greatest of the elements inside, the first of equals; a NaN is greater than any number.
 struct Winner {
   std::int64_t index = 0;
@@ -114,7 +116,8 @@ Winner winner(const Windows& w, const T* in, std::int64_t y, std::int64_t x) {
         continue;
       }
       const std::int64_t at = row * w.input.width + column;
-      const bool is_nan = best.is_found && in[at] != in[at] && in[best.index] == in[best.index];
+      const bool is_nan =
+          best.is_found && is_not_a_number(in[at]) && !is_not_a_number(in[best.index]);
       if (!best.is_found || in[at] > in[best.index] || is_nan) {
         best = {at, true};
       }

@@ -143,12 +143,15 @@ Result<void> any_or_all(Builder& b) {
   return {};
 }
 
+bool is_not_a_number(float x) { return std::isnan(x); }
+bool is_not_a_number(std::int64_t /*x*/) { return false; }
+
 template <class T>
 std::int64_t index_of_greatest(const T* row, std::int64_t count) {
   std::int64_t best = 0;
   for (std::int64_t i = 1; i < count; ++i) {
-    const bool is_nan = row[i] != row[i] && row[best] == row[best];
-    best = row[i] > row[best] || is_nan ? i : best;
+    best =
+        row[i] > row[best] || (is_not_a_number(row[i]) && !is_not_a_number(row[best])) ? i : best;
   }
   return best;
 }

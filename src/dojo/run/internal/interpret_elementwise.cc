@@ -479,9 +479,7 @@ Result<void> smooth_l1_backward(Evaluation& e) {
   return {};
 }
 
-}  // namespace
-
-void add_elementwise_interpreters(std::vector<InterpretRow>& rows) {
+void add_arithmetic(std::vector<InterpretRow>& rows) {
   const std::vector<InterpretRow> made{
       {"aten.add", by_output<add, add_int>},
       {"aten.sub", by_output<sub, sub_int>},
@@ -509,6 +507,12 @@ void add_elementwise_interpreters(std::vector<InterpretRow>& rows) {
       {"aten.erf", in_float<erf>},
       {"aten.sin", in_float<sin>},
       {"aten.cos", in_float<cos>},
+  };
+  rows.insert(rows.end(), made.begin(), made.end());
+}
+
+void add_logic(std::vector<InterpretRow>& rows) {
+  const std::vector<InterpretRow> made{
       {"aten.eq", test<eq<Floats>, eq<Ints>>},
       {"aten.ne", test<ne<Floats>, ne<Ints>>},
       {"aten.lt", test<lt<Floats>, lt<Ints>>},
@@ -527,6 +531,12 @@ void add_elementwise_interpreters(std::vector<InterpretRow>& rows) {
       {"aten.triu", triangle<true>},
       {"aten._to_copy", to_copy},
       {"dojo.convert", in_float<same>},
+  };
+  rows.insert(rows.end(), made.begin(), made.end());
+}
+
+void add_activations(std::vector<InterpretRow>& rows) {
+  const std::vector<InterpretRow> made{
       {"aten.relu", by_output<relu, relu_int>},
       {"aten.threshold_backward", in_float<threshold_backward>},
       {"aten.gelu", in_float<gelu>},
@@ -553,6 +563,14 @@ void add_elementwise_interpreters(std::vector<InterpretRow>& rows) {
       {"aten.smooth_l1_loss_backward", smooth_l1_backward},
   };
   rows.insert(rows.end(), made.begin(), made.end());
+}
+
+}  // namespace
+
+void add_elementwise_interpreters(std::vector<InterpretRow>& rows) {
+  add_arithmetic(rows);
+  add_logic(rows);
+  add_activations(rows);
 }
 
 }  // namespace dojo::run::internal

@@ -455,79 +455,111 @@ struct GradientOperands {
   int weight = 4;
 };
 
-Result<void> norm_gradient(Evaluation& e, const GradientOperands& at, bool has_sums) {
-  const auto dy = [&](const Stage& stage, const Point& point) {
-    return *value_at(e, e.reading(stage, at.gradient), point);
-  };
-  const auto rstd = [&](const Stage& stage, const Point& point) {
-    const float given = *value_at(e, e.reading(stage, at.rstd), point);
-    return has_sums ? given : inverse_deviation(given, e.op);
-  };
-  const auto normal = [&](const Stage& stage, const Point& point) {
-    const float x = *value_at(e, e.reading(stage, at.input), point);
-    return (x - *value_at(e, e.reading(stage, at.mean), point)) * rstd(stage, point);
-  };
-  const auto weighted = [&](const Stage& stage, const Point& point) {
-    return e.has_in(size_of(at.weight))
-               ? dy(stage, point) * parameter(e, stage, at.weight, 1, point)
-               : dy(stage, point);
-  };
-  if (e.has_out(0)) {
-    const Stage& input = e.stage("input");
-    std::vector<float> s1;
-    std::vector<float> s2;
-    float count = 1;
-    if (has_sums) {
-      const Stage& sums = e.stage("sums");
-      count = static_cast<float>(e.folded_points(sums));
-      e.each(sums, [&](Point& point) {
-        s1.push_back(
-            e.sum(sums, point, [&](float acc, const Point& p) { return acc + weighted(sums, p); }));
-        s2.push_back(e.sum(sums, point, [&](float acc, const Point& p) {
-          return acc + weighted(sums, p) * normal(sums, p);
-        }));
+// With h = (x - mean) rstd and g = dY w. `has_sums`: the statistics are those of this input.
+class NormGradient {
+ public:
+  NormGradient(Evaluation& e, const GradientOperands& at, bool has_sums)
+      : e_(e), at_(at), has_sums_(has_sums) {}
+
+  Result<void> run() {
+    if (e_.has_out(0)) {
+      input();
+    }
+    if (e_.has_out(1)) {
+      parameter_sum(1, "weight", [this](const Stage& stage, const Point& point) {
+        return dy(stage, point) * h(stage, point);
       });
     }
-    resize_out(e, 0);
-    e.each(input, [&](Point& point) {
-      float result = weighted(input, point) * rstd(input, point);
-      if (has_sums) {
-        const Operand* sum_of = nullptr;
-        for (const Operand& operand : input.operands) {
-          sum_of = operand.tensor.kind == graph::TensorKind::Scratch ? &operand : sum_of;
-        }
-        const std::size_t row = size_of(Evaluation::element_at(*sum_of, point));
-        result = rstd(input, point) * ((weighted(input, point) - s1[row] / count) -
-                                       normal(input, point) * (s2[row] / count));
-      }
-      e.out[0].floats[size_of(Evaluation::element_at(e.writing(input, 0), point))] = result;
-    });
+    if (e_.has_out(2)) {
+      parameter_sum(2, "bias",
+                    [this](const Stage& stage, const Point& point) { return dy(stage, point); });
+    }
+    return {};
   }
-  if (e.has_out(1)) {
-    const Stage& weight = e.stage("weight");
-    resize_out(e, 1);
-    e.each(weight, [&](Point& point) {
-      e.out[1].floats[size_of(Evaluation::element_at(e.writing(weight, 1), point))] =
-          e.sum(weight, point,
-                [&](float acc, const Point& p) { return acc + dy(weight, p) * normal(weight, p); });
-    });
-  }
-  if (e.has_out(2)) {
-    const Stage& bias = e.stage("bias");
-    resize_out(e, 2);
-    e.each(bias, [&](Point& point) {
-      e.out[2].floats[size_of(Evaluation::element_at(e.writing(bias, 2), point))] =
-          e.sum(bias, point, [&](float acc, const Point& p) { return acc + dy(bias, p); });
-    });
-  }
-  return {};
-}
 
-Result<void> norm_backward(Evaluation& e) { return norm_gradient(e, {}, true); }
+ private:
+  float read(const Stage& stage, int operand, const Point& point) const {
+    return *value_at(e_, e_.reading(stage, operand), point);
+  }
+  float dy(const Stage& stage, const Point& point) const {
+    return read(stage, at_.gradient, point);
+  }
+  float rstd(const Stage& stage, const Point& point) const {
+    const float given = read(stage, at_.rstd, point);
+    return has_sums_ ? given : inverse_deviation(given, e_.op);
+  }
+  float h(const Stage& stage, const Point& point) const {
+    return (read(stage, at_.input, point) - read(stage, at_.mean, point)) * rstd(stage, point);
+  }
+  float g(const Stage& stage, const Point& point) const {
+    return e_.has_in(size_of(at_.weight)) ? dy(stage, point) * read(stage, at_.weight, point)
+                                          : dy(stage, point);
+  }
+
+  void sums() {
+    const Stage& stage = e_.stage("sums");
+    count_ = static_cast<float>(e_.folded_points(stage));
+    e_.each(stage, [&](Point& point) {
+      s1_.push_back(
+          e_.sum(stage, point, [&](float acc, const Point& p) { return acc + g(stage, p); }));
+      s2_.push_back(e_.sum(stage, point, [&](float acc, const Point& p) {
+        return acc + g(stage, p) * h(stage, p);
+      }));
+    });
+  }
+
+  // The row of a point, from where it reads a sum.
+  static std::size_t row_of(const Stage& stage, const Point& point) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.tensor.kind == graph::TensorKind::Scratch) {
+        return size_of(Evaluation::element_at(operand, point));
+      }
+    }
+    DOJO_CHECK(false);
+  }
+
+  void input() {
+    if (has_sums_) {
+      sums();
+    }
+    const Stage& stage = e_.stage("input");
+    resize_out(e_, 0);
+    e_.each(stage, [&](Point& point) {
+      float result = g(stage, point) * rstd(stage, point);
+      if (has_sums_) {
+        const std::size_t row = row_of(stage, point);
+        result = rstd(stage, point) *
+                 ((g(stage, point) - s1_[row] / count_) - h(stage, point) * (s2_[row] / count_));
+      }
+      e_.out[0].floats[size_of(Evaluation::element_at(e_.writing(stage, 0), point))] = result;
+    });
+  }
+
+  template <class Term>
+  void parameter_sum(int output, std::string_view name, const Term& term) {
+    const Stage& stage = e_.stage(name);
+    std::vector<float>& made = e_.out[size_of(output)].floats;
+    resize_out(e_, size_of(output));
+    e_.each(stage, [&](Point& point) {
+      made[size_of(Evaluation::element_at(e_.writing(stage, output), point))] =
+          e_.sum(stage, point, [&](float acc, const Point& p) { return acc + term(stage, p); });
+    });
+  }
+
+  Evaluation& e_;
+  GradientOperands at_;
+  bool has_sums_;
+  float count_ = 1;
+  std::vector<float> s1_;  // sums of g, by row
+  std::vector<float> s2_;  // sums of g h
+};
+
+Result<void> norm_backward(Evaluation& e) { return NormGradient(e, {}, true).run(); }
 
 Result<void> batch_norm_backward(Evaluation& e) {
   const bool is_training = graph::bool_attr(e.op, "train");
-  return norm_gradient(e, {0, 1, is_training ? 5 : 3, is_training ? 6 : 4, 2}, is_training);
+  const GradientOperands at{0, 1, is_training ? 5 : 3, is_training ? 6 : 4, 2};
+  return NormGradient(e, at, is_training).run();
 }
 
 }  // namespace
