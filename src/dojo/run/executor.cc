@@ -15,7 +15,9 @@
 #include "dojo/base/check.h"
 #include "dojo/base/text.h"
 #include "dojo/graph/verify.h"
+#include "dojo/run/internal/memory.h"
 #include "dojo/run/internal/plan.h"
+#include "dojo/run/internal/rounded_tensors.h"
 #include "dojo/run/memory_plan.h"
 
 namespace dojo::run {
@@ -23,79 +25,23 @@ namespace dojo::run {
 using graph::Graph;
 using graph::Value;
 using graph::ValueKind;
+using internal::AlignedBytes;
 using internal::Buffer;
 using internal::BufferId;
+using internal::expect_type;
 using internal::MapMode;
 using internal::MapScratch;
+using internal::name_of;
+using internal::Part;
 using internal::Place;
 using internal::Plan;
+using internal::show;
 using internal::StepContext;
 using internal::Task;
 
 namespace {
 
 constexpr int kMaxThreads = 256;
-
-// Zeroed memory at the alignment of the memory plan.
-class AlignedBytes {
- public:
-  explicit AlignedBytes(std::int64_t size)
-      : data_(static_cast<std::byte*>(
-            ::operator new(static_cast<std::size_t>(std::max<std::int64_t>(size, 1)),
-                           std::align_val_t{kArenaAlignment}))) {
-    std::memset(data_.get(), 0, static_cast<std::size_t>(std::max<std::int64_t>(size, 1)));
-  }
-  std::byte* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(std::byte* data) const {
-      ::operator delete(data, std::align_val_t{kArenaAlignment});
-    }
-  };
-  std::unique_ptr<std::byte, Free> data_;
-};
-
-std::string_view name_of(ValueKind kind) {
-  switch (kind) {
-    case ValueKind::Input:
-      return "input";
-    case ValueKind::Weight:
-      return "weight";
-    case ValueKind::Buffer:
-      return "buffer";
-    case ValueKind::State:
-      return "state";
-    case ValueKind::Op:
-      break;
-  }
-  return "value";
-}
-
-std::string show(Format format, std::span<const std::int64_t> shape) {
-  return fmt::format("{}[{}]", info(format).name, fmt::join(shape, ","));
-}
-
-Result<void> expect_type(const TensorInput& tensor, const Value& value) {
-  const std::string what = fmt::format("{} {}", name_of(value.kind), quoted(value.label));
-  if (tensor.format != value.format || !std::equal(tensor.shape.begin(), tensor.shape.end(),
-                                                   value.shape.begin(), value.shape.end())) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("{} is {}, but {} was given", what, show(value.format, value.shape),
-                             show(tensor.format, tensor.shape))};
-  }
-  const std::int64_t size = graph::element_count(value.shape) * bytes_of(value.format);
-  if (static_cast<std::int64_t>(tensor.bytes.size()) != size) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("{} needs {} bytes, {} were given", what, size, tensor.bytes.size())};
-  }
-  const auto address = reinterpret_cast<std::uintptr_t>(tensor.bytes.data());
-  if (address % static_cast<std::uintptr_t>(bytes_of(value.format)) != 0) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("{} is not aligned to its elements: give a copy", what)};
-  }
-  return {};
-}
 
 }  // namespace
 
@@ -106,6 +52,7 @@ class Executor::Impl {
       : graph_(std::move(graph)),
         plan_(std::move(plan)),
         ids_(std::move(ids)),
+        rounded_(graph_, plan_, ids_),
         sha256_(std::move(sha256)),
         isa_(options.isa),
         seed_(options.seed),
@@ -113,7 +60,6 @@ class Executor::Impl {
         arena_(plan_.arena_size.count()) {
     lay_out_leaves();
     point_at_memory();
-    prepare_windows();
     prepare_scratch();
   }
 
@@ -174,7 +120,7 @@ class Executor::Impl {
     begin_step();
     DOJO_TRY_VOID(run_tasks(0, plan_.tasks.size(), completed_steps_));
     update_leaves();
-    note_history(Part::Whole);
+    rounded_.end_step(Part::Whole, bias_);
     ran_ = Ran::All;
     ++completed_steps_;
     return {};
@@ -190,7 +136,7 @@ class Executor::Impl {
     DOJO_TRY_VOID(check_leaves_written());
     begin_step();
     DOJO_TRY_VOID(run_tasks(0, plan_.forward_tasks, completed_steps_));
-    note_history(Part::Forward);
+    rounded_.end_step(Part::Forward, bias_);
     ran_ = Ran::Forward;
     ++completed_steps_;
     return {};
@@ -205,20 +151,12 @@ class Executor::Impl {
     ran_ = Ran::Nothing;
     DOJO_TRY_VOID(run_tasks(plan_.forward_tasks, plan_.tasks.size(), completed_steps_ - 1));
     update_leaves();
-    note_history(Part::Backward);
+    rounded_.end_step(Part::Backward, bias_);
     ran_ = Ran::All;
     return {};
   }
 
-  State state() const {
-    State state{completed_steps_, seed_, sha256_, {}};
-    for (const Rounded& rounded : rounded_) {
-      if (rounded.has_window) {
-        state.windows.push_back({rounded.tensor, rounded.window});
-      }
-    }
-    return state;
-  }
+  State state() const { return {completed_steps_, seed_, sha256_, rounded_.windows()}; }
 
   Result<void> restore(const State& state) {
     const auto refuse = [&](std::string_view why) {
@@ -230,61 +168,19 @@ class Executor::Impl {
       return refuse(fmt::format("its lowered graph has the hash {}, this one {}",
                                 state.graph_sha256, sha256_));
     }
-    const State mine = this->state();
-    bool is_same = state.windows.size() == mine.windows.size();
-    for (std::size_t i = 0; is_same && i < mine.windows.size(); ++i) {
-      const numerics::BiasWindow& window = state.windows[i].history;
-      const auto length = static_cast<std::size_t>(window.length);
-      is_same = state.windows[i].tensor == mine.windows[i].tensor &&
-                window.length == mine.windows[i].history.length &&
-                window.history.size() <= length && window.position >= 0 &&
-                window.position < std::max(window.length, 1);
-    }
-    if (!is_same || state.completed_steps < 0) {
+    if (!rounded_.fit(state.windows) || state.completed_steps < 0) {
       return refuse("the bias windows do not match");
     }
-    std::size_t next = 0;
-    for (Rounded& rounded : rounded_) {
-      if (rounded.has_window) {
-        const numerics::BiasWindow& from = state.windows[next++].history;
-        rounded.window.history.assign(from.history.begin(), from.history.end());
-        rounded.window.position = from.position;
-      }
-    }
+    rounded_.set_windows(state.windows);
     completed_steps_ = state.completed_steps;
     seed_ = state.seed;
     ran_ = Ran::Nothing;
     return {};
   }
 
-  std::vector<TensorLogRow> tensor_log() const {
-    std::vector<TensorLogRow> log;
-    for (const Rounded& rounded : rounded_) {
-      const Value& value = graph_.value(rounded.value);
-      log.push_back({value.name, rounded.module, rounded.tensor, value.format,
-                     bias_[rounded.buffer.index], rounded.stats.amax,
-                     graph::element_count(value.shape), rounded.stats.saturated,
-                     rounded.stats.zeroed, rounded.stats.not_finite, rounded.bias_changes});
-    }
-    return log;
-  }
+  std::vector<TensorLogRow> tensor_log() const { return rounded_.log(graph_, bias_); }
 
  private:
-  // A value that is rounded when it is stored.
-  struct Rounded {
-    ValueId value;
-    BufferId buffer;
-    std::uint32_t tensor = 0;
-    std::string module;
-    bool is_forward = false;
-    bool has_window = false;  // a configurable float
-    numerics::BiasWindow window;
-    numerics::EncodeStats stats;  // of this step
-    std::optional<int> previous_bias;
-    std::int64_t bias_changes = 0;
-  };
-
-  enum class Part : std::uint8_t { Forward, Backward, Whole };
   enum class Ran : std::uint8_t { Nothing, Forward, All };  // of the last step, without an error
 
   BufferId buffer_of(ValueId id) const { return plan_.views[id.index]->buffer; }
@@ -351,33 +247,6 @@ class Executor::Impl {
     }
   }
 
-  void prepare_windows() {
-    rounded_of_.assign(plan_.buffers.size(), std::nullopt);
-    const graph::Uses uses = graph::uses_of(graph_);
-    const int length = graph_.lowering->bias.window;
-    for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
-      const Value& value = graph_.values[i];
-      const std::optional<internal::View>& view = plan_.views[i];
-      if (value.kind != ValueKind::Op || !view.has_value() || value.is_fused ||
-          !is_float(value.format) || value.format == Format::F32 ||
-          plan_.buffers[view->buffer.index].value != ValueId{i}) {
-        continue;
-      }
-      Rounded rounded;
-      rounded.value = ValueId{i};
-      rounded.buffer = view->buffer;
-      rounded.tensor = ids_[i];
-      const graph::Op& op = graph_.ops[uses.definition[i]->index];
-      rounded.module = op.module;
-      rounded.is_forward = op.phase == graph::Phase::Forward;
-      rounded.has_window = has_bias(value.format);
-      rounded.window.length = length;
-      rounded.window.history.reserve(static_cast<std::size_t>(length));
-      rounded_of_[view->buffer.index] = rounded_.size();
-      rounded_.push_back(std::move(rounded));
-    }
-  }
-
   void prepare_scratch() {
     std::size_t registers = 0;
     std::size_t stats = 0;
@@ -417,9 +286,7 @@ class Executor::Impl {
 
   void begin_step() {
     ran_ = Ran::Nothing;
-    for (Rounded& rounded : rounded_) {
-      rounded.stats = {};
-    }
+    rounded_.begin_step();
   }
 
   Result<void> run_tasks(std::size_t begin, std::size_t end, std::int64_t step) {
@@ -528,26 +395,20 @@ class Executor::Impl {
   // Where a bias follows this very pass, the pass runs twice: first for the amax.
   void run_map(const StepContext& context, const Task& task) {
     const std::vector<BufferId>& encoded = task.program->encoded();
-    const auto follows_now = [&](BufferId id) {
-      const std::optional<std::size_t> at = rounded_of_[id.index];
-      return at.has_value() && rounded_[*at].has_window && rounded_[*at].window.history.empty();
-    };
-    if (std::any_of(encoded.begin(), encoded.end(), follows_now)) {
+    const auto follows_pass = [&](BufferId id) { return rounded_.follows_pass(id); };
+    const bool measures = std::any_of(encoded.begin(), encoded.end(), follows_pass);
+    if (measures) {
       run_pass(context, task, MapMode::Measure);
     }
     for (std::size_t i = 0; i < encoded.size(); ++i) {
-      const std::optional<std::size_t> at = rounded_of_[encoded[i].index];
-      if (at.has_value() && rounded_[*at].has_window) {
-        const float amax = follows_now(encoded[i]) ? totals_[i].amax : 0.0F;
-        bias_[encoded[i].index] = rounded_[*at].window.bias(plan_.buffers[encoded[i].index].format,
-                                                            amax, graph_.lowering->bias.margin);
+      const float amax = measures ? totals_[i].amax : 0.0F;
+      if (const std::optional<int> bias = rounded_.bias(encoded[i], amax)) {
+        bias_[encoded[i].index] = *bias;
       }
     }
     run_pass(context, task, MapMode::Store);
     for (std::size_t i = 0; i < encoded.size(); ++i) {
-      if (const std::optional<std::size_t> at = rounded_of_[encoded[i].index]) {
-        rounded_[*at].stats += totals_[i];
-      }
+      rounded_.add(encoded[i], totals_[i]);
     }
   }
 
@@ -599,26 +460,10 @@ class Executor::Impl {
     }
   }
 
-  void note_history(Part part) {
-    for (Rounded& rounded : rounded_) {
-      const bool is_of_part = part == Part::Whole || rounded.is_forward == (part == Part::Forward);
-      if (!rounded.has_window || !is_of_part) {
-        continue;
-      }
-      if (rounded.window.length > 0) {
-        rounded.window.push(rounded.stats.amax);
-      }
-      const int bias = bias_[rounded.buffer.index];
-      if (rounded.previous_bias.has_value() && *rounded.previous_bias != bias) {
-        ++rounded.bias_changes;
-      }
-      rounded.previous_bias = bias;
-    }
-  }
-
   Graph graph_;
   Plan plan_;
   std::vector<std::uint32_t> ids_;
+  internal::RoundedTensors rounded_;
   std::string sha256_;
   numerics::Isa isa_;
   std::uint64_t seed_;
@@ -630,9 +475,7 @@ class Executor::Impl {
   std::vector<int> bias_;                  // by buffer
   std::vector<std::uint32_t> stream_;      // by buffer
   std::vector<bool> is_written_;           // by value
-  std::vector<Rounded> rounded_;
-  std::vector<std::optional<std::size_t>> rounded_of_;  // by buffer
-  std::vector<MapScratch> scratch_;                     // one per thread
+  std::vector<MapScratch> scratch_;        // one per thread
   std::unique_ptr<std::atomic<bool>[]> scratch_is_taken_;
   std::optional<AlignedBytes> scratch_memory_;
   std::vector<numerics::EncodeStats> totals_;  // of the last pass

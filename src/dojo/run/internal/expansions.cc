@@ -14,6 +14,7 @@ const std::vector<ExpansionRow>& all_expansions() {
     add_softmax_expansions(made);
     add_norm_expansions(made);
     add_pool_expansions(made);
+    add_resize_expansions(made);
     add_indexing_expansions(made);
     add_loss_expansions(made);
     add_make_expansions(made);

@@ -14,6 +14,7 @@ void add_reduction_expansions(std::vector<ExpansionRow>& rows);
 void add_softmax_expansions(std::vector<ExpansionRow>& rows);
 void add_norm_expansions(std::vector<ExpansionRow>& rows);
 void add_pool_expansions(std::vector<ExpansionRow>& rows);
+void add_resize_expansions(std::vector<ExpansionRow>& rows);
 void add_indexing_expansions(std::vector<ExpansionRow>& rows);
 void add_loss_expansions(std::vector<ExpansionRow>& rows);
 void add_make_expansions(std::vector<ExpansionRow>& rows);

@@ -175,11 +175,17 @@ void add_elementwise_interpreters(std::vector<InterpretRow>& rows);
 void add_nest_interpreters(std::vector<InterpretRow>& rows);
 void add_pool_interpreters(std::vector<InterpretRow>& rows);
 void add_moving_interpreters(std::vector<InterpretRow>& rows);
+void add_loss_interpreters(std::vector<InterpretRow>& rows);
+void add_norm_interpreters(std::vector<InterpretRow>& rows);
 const std::vector<InterpretRow>& all_interpreters();
 
 // Whether the op only moves elements, so that its outputs keep codes and bias (docs/graph.md): one
 // operand is read, in the output's format, and nothing but zeros is put beside its elements.
 bool keeps_codes(const graph::Graph& graph, const graph::Op& op);
+
+// Coordinates of element i of a shape, and back.
+std::vector<std::int64_t> coordinates(const graph::Shape& shape, std::int64_t i);
+std::int64_t number_of(const graph::Shape& shape, const std::vector<std::int64_t>& at);
 
 // The element of `from`, which broadcasts to `shape`, for element i of that shape.
 std::int64_t broadcast_element(const graph::Shape& from, const graph::Shape& shape, std::int64_t i);

@@ -1,0 +1,38 @@
+// Memory that an executor owns, and checks of memory that it is handed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "dojo/base/result.h"
+#include "dojo/graph/graph.h"
+#include "dojo/run/executor.h"
+
+namespace dojo::run::internal {
+
+// Zeroed, at the alignment of the memory plan.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(std::int64_t size);
+  std::byte* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+};
+
+// "input", "weight", ...
+std::string_view name_of(graph::ValueKind kind);
+
+// "f32[2,3]".
+std::string show(Format format, std::span<const std::int64_t> shape);
+
+// The tensor has the leaf's format, shape, size and alignment, or an error that names the leaf.
+Result<void> expect_type(const TensorInput& tensor, const graph::Value& leaf);
+
+}  // namespace dojo::run::internal
