@@ -9,7 +9,10 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kPartNames{"matrix", "vector", "load", "store"};
 
-double ceil_div(std::int64_t a, std::int64_t b) { return static_cast<double>((a + b - 1) / b); }
+double ceil_div(std::int64_t a, std::int64_t b) {
+  const std::int64_t quotient = (a + b - 1) / b;
+  return static_cast<double>(quotient);
+}
 
 double macs_of(const program::MatrixWork& work) {
   return static_cast<double>(work.m) * static_cast<double>(work.n) * static_cast<double>(work.k) *

@@ -37,13 +37,13 @@ Region tile(const MachineModel& machine) { return machine::whole_machine(machine
 Bytes packets(std::int64_t count) { return Bytes(64 * count); }
 
 // Sums like 3 x 22 + 2 stay as they are written in the catalogue.
-constexpr std::int64_t s = 22;
+constexpr std::int64_t kS = 22;
 
 TEST(Multicast, FromAnEndForwardsThroughEveryNodeButTwo) {
   const MachineModel machine = model("d1");
   const TransferCost cost =
       pattern_cost(machine::multicast(Axis::Rows, packets(100)), die(machine), machine);
-  EXPECT_EQ(cost.latency.count(), 17 * s + 2);  // n = 19
+  EXPECT_EQ(cost.latency.count(), 17 * kS + 2);  // n = 19
   EXPECT_DOUBLE_EQ(cost.busy, 100);
 }
 
@@ -51,7 +51,7 @@ TEST(Multicast, FromInsideSendsTwiceThroughTheSourcesPort) {
   const MachineModel machine = model("d1");
   const TransferCost cost =
       pattern_cost(machine::multicast(Axis::Rows, packets(100), 5), die(machine), machine);
-  EXPECT_EQ(cost.latency.count(), (13 - 1) * s + 2);  // 13 nodes on the longer side
+  EXPECT_EQ(cost.latency.count(), (13 - 1) * kS + 2);  // 13 nodes on the longer side
   EXPECT_DOUBLE_EQ(cost.busy, 200);
 }
 
@@ -59,9 +59,9 @@ TEST(AllGather, LoadsThePortsWithVTimesNPlusOneOverN) {
   const MachineModel machine = model("d1");
   const TransferCost cost =
       pattern_cost(machine::all_gather(Axis::Columns, packets(180)), die(machine), machine);
-  EXPECT_EQ(cost.latency.count(), 16 * s + 2);           // n = 18
-  EXPECT_DOUBLE_EQ(cost.busy, 180.0 * 19 / 18);          // = 190
-  EXPECT_EQ(cost.total(0.9).count(), 16 * s + 2 + 212);  // 190 / 0.9 = 211.1
+  EXPECT_EQ(cost.latency.count(), 16 * kS + 2);           // n = 18
+  EXPECT_DOUBLE_EQ(cost.busy, 180.0 * 19 / 18);           // = 190
+  EXPECT_EQ(cost.total(0.9).count(), 16 * kS + 2 + 212);  // 190 / 0.9 = 211.1
   EXPECT_EQ(cost.busiest, LinkClass::PortIn);
 }
 
@@ -70,7 +70,7 @@ TEST(AllGather, OverARegionGathersColumnsThenRows) {
   const TransferCost cost =
       pattern_cost(machine::all_gather(Axis::Both, packets(1900)), die(machine), machine);
   // Columns bring V / 19 = 100 together, rows the rest.
-  EXPECT_EQ(cost.latency.count(), 16 * s + 2 + 17 * s + 2);
+  EXPECT_EQ(cost.latency.count(), 16 * kS + 2 + 17 * kS + 2);
   EXPECT_DOUBLE_EQ(cost.busy, 100.0 * 19 / 18 + 1900.0 * 20 / 19);
 }
 
@@ -79,7 +79,7 @@ TEST(AllGather, WaitsForTheCrossingsOfATileAndTheirSlowerEdges) {
   const TransferCost cost =
       pattern_cost(machine::all_gather(Axis::Rows, packets(9500)), tile(machine), machine);
   // 95 columns, 4 crossings of 200 cycles where a hop takes 1.
-  EXPECT_EQ(cost.latency.count(), 93 * s + 2 + 4 * 199);
+  EXPECT_EQ(cost.latency.count(), 93 * kS + 2 + 4 * 199);
   // The last crossing lets V x 76/95 pass at 56 of 64 bytes a cycle: 7600 / 0.875 = 8686; the ports
   // V x 96/95 = 9600 are busier.
   EXPECT_DOUBLE_EQ(cost.busy, 9600);
@@ -90,9 +90,9 @@ TEST(AllGather, WaitsForTheCrossingsOfATileAndTheirSlowerEdges) {
 TEST(Reduce, AddsOneVectorAddPerStage) {
   MachineModel machine = without_adds("d1");
   const Pattern pattern = machine::reduce(Axis::Rows, Association::Chain, packets(50));
-  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).latency.count(), 17 * s + 2);
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).latency.count(), 17 * kS + 2);
   machine.network.reduce_stage = Cycles{8};
-  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).latency.count(), 17 * s + 2 + 18 * 8);
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).latency.count(), 17 * kS + 2 + 18 * 8);
 }
 
 TEST(ReduceScatter, ChainsEastAndReturnsResultsWest) {
@@ -100,7 +100,7 @@ TEST(ReduceScatter, ChainsEastAndReturnsResultsWest) {
   const TransferCost cost =
       pattern_cost(machine::reduce_scatter(Axis::Rows, Association::Chain, packets(1900)),
                    die(machine), machine);
-  EXPECT_EQ(cost.latency.count(), 18 * s + 19);
+  EXPECT_EQ(cost.latency.count(), 18 * kS + 19);
   EXPECT_DOUBLE_EQ(cost.busy, 1900.0 * 20 / 19);  // = 2000
 }
 
@@ -110,7 +110,7 @@ TEST(ReduceScatter, SendsSmallPiecesStraightToTheirOwner) {
       machine::reduce_scatter(Axis::Rows, Association::Chain, packets(3)), die(machine), machine);
   // One packet per pair: 18 slots of max(2, min(d, 19 - d)) = 2(2 + 2 + 3 + ... + 9) = 92, latency
   // 19 x 18 / 2 + s. The chain would take 18 s + 19 + 4.
-  EXPECT_EQ(cost.latency.count(), 171 + s);
+  EXPECT_EQ(cost.latency.count(), 171 + kS);
   EXPECT_DOUBLE_EQ(cost.busy, 92);
 }
 
@@ -120,7 +120,7 @@ TEST(AllReduce, IsFourStepsWithBarriersBetween) {
       pattern_cost(machine::all_reduce(Axis::Both, Association::Chain, packets(19 * 1800)),
                    die(machine), machine);
   // Reduce-scatter rows and columns, all-gather columns and rows.
-  EXPECT_EQ(cost.latency.count(), (18 * s + 19) + (17 * s + 18) + (16 * s + 2) + (17 * s + 2));
+  EXPECT_EQ(cost.latency.count(), (18 * kS + 19) + (17 * kS + 18) + (16 * kS + 2) + (17 * kS + 2));
   EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 34200 * 20 / 19 + 2.0 * 1800 * 19 / 18);
 }
 
@@ -129,7 +129,7 @@ TEST(AllReduce, OfOnePacketGoesToTheMiddleAndBackWithoutForwarding) {
   const TransferCost cost = pattern_cost(
       machine::all_reduce(Axis::Both, Association::Chain, packets(1)), die(machine), machine);
   // Rows in and out: 9 hops + s each way; columns the same with 9. Ports: 19 + 18 each way.
-  EXPECT_EQ(cost.latency.count(), 4 * (9 + s));
+  EXPECT_EQ(cost.latency.count(), 4 * (9 + kS));
   EXPECT_DOUBLE_EQ(cost.busy, 2 * (19 + 18));
 }
 
@@ -138,8 +138,8 @@ TEST(SmallAllReduce, OfOneDieTakesTheCentreTree) {
   const Pattern pattern = machine::all_reduce(Axis::Both, Association::Centre, Bytes(4));
   // 18 x 20 sites: 2 (10 + 9) s - s + 2; the logical 18 x 19: 2 (9 + 9) s - s + 2.
   const Region sites{.first_die = {}, .dies = {}, .nodes_of_die = {18, 20}};
-  EXPECT_EQ(pattern_cost(pattern, sites, machine).total(0.9).count(), 2 * 19 * s - s + 2);
-  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).total(0.9).count(), 2 * 18 * s - s + 2);
+  EXPECT_EQ(pattern_cost(pattern, sites, machine).total(0.9).count(), 2 * 19 * kS - kS + 2);
+  EXPECT_EQ(pattern_cost(pattern, die(machine), machine).total(0.9).count(), 2 * 18 * kS - kS + 2);
 }
 
 TEST(SmallAllReduce, OfATileTakes2748CyclesOnSitesAnd2704OnTheLogicalGrid) {
@@ -297,7 +297,7 @@ TEST(ReplicaAllReduce, OfLargeShardsRunsAlongTheChain) {
                                                packets(400), replicas(3), machine);
   // Three dies in a row: two steps of 20 sites and 200 - 1 cycles. Two passes (sums, then results)
   // of 2 (20 + 199) + 2 s, one packet per station and 2 to enter.
-  EXPECT_EQ(cost.latency.count(), 2 * (2 * 219) + 2 * 2 * s + 3 + 2);
+  EXPECT_EQ(cost.latency.count(), 2 * (2 * 219) + 2 * 2 * kS + 3 + 2);
   // 19 nodes of a row share 56 B a cycle: 2 x 400 x 19 x 64 / 56.
   EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 400 * 19 * 64 / 56);
 }
@@ -316,8 +316,8 @@ TEST(ReplicaAllReduce, OfSmallShardsGoesThroughTheMiddle) {
   const TransferCost small = replica_all_reduce(program::Scope::Across, Axis::Both, line_of(1),
                                                 packets(1), replicas(25), machine);
   // From a corner to the middle die: 2 x 20 + 2 x 18 hops, 4 crossings of 199; there and back.
-  EXPECT_EQ(small.latency.count(), 2 * (76 + 4 * 199 + s));
-  EXPECT_LT(small.total(0.9).count(), 24 * (200 + s));
+  EXPECT_EQ(small.latency.count(), 2 * (76 + 4 * 199 + kS));
+  EXPECT_LT(small.total(0.9).count(), 24 * (200 + kS));
 }
 
 TEST(ReplicaAllReduce, ThroughLinesVisitsEveryNodeOfThemInEveryReplica) {
@@ -325,14 +325,14 @@ TEST(ReplicaAllReduce, ThroughLinesVisitsEveryNodeOfThemInEveryReplica) {
   // Large enough for the chain: 2 replicas of 18 rows, 36 stations; 219 cycles between the dies.
   const TransferCost cost = replica_all_reduce(program::Scope::Through, Axis::Columns, die(machine),
                                                packets(5000), replicas(2), machine);
-  EXPECT_EQ(cost.latency.count(), 2 * (219 + 36) + 35 * 2 * s + 36 + 2);
+  EXPECT_EQ(cost.latency.count(), 2 * (219 + 36) + 35 * 2 * kS + 36 + 2);
   // One flow per column: 19 share a row of 56 B a cycle.
   EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 5000 * 19 * 64 / 56);
 }
 
 TEST(Barrier, IsTheCentreTree) {
   const MachineModel machine = without_adds("d1");
-  EXPECT_EQ(barrier_cost(die(machine), machine).count(), 2 * 18 * s - s + 2);
+  EXPECT_EQ(barrier_cost(die(machine), machine).count(), 2 * 18 * kS - kS + 2);
 }
 
 }  // namespace

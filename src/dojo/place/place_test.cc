@@ -22,7 +22,6 @@ using graph::Graph;
 using machine::MachineModel;
 using program::Compute;
 using program::Program;
-using program::Transfer;
 
 MachineModel model(const std::string& name) { return *machine::load_machine(name); }
 
@@ -35,7 +34,7 @@ Graph captured(const std::string& name) {
 
 Graph lowered(const std::string& name, const MachineModel& machine,
               const std::string& recipe = "cfloat8") {
-  const Graph graph = captured(name);
+  Graph graph = captured(name);
   if (graph.is_lowered()) {
     return graph;
   }

@@ -193,7 +193,8 @@ class Reader {
     int code = 0;
     const std::string_view digits = rest.size() >= 6 ? rest.substr(2, 4) : std::string_view{};
     if (!rest.starts_with("\\u") || digits.empty() ||
-        std::from_chars(digits.data(), digits.data() + 4, code, 16).ptr != digits.data() + 4 ||
+        std::from_chars(digits.data(), digits.data() + digits.size(), code, 16).ptr !=
+            digits.data() + digits.size() ||
         code > 0x7f) {
       return error("expected an escape \\\", \\\\ or \\u00XX");
     }

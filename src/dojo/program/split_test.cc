@@ -41,10 +41,10 @@ TEST(Cut, TilesTheLoopWithPartsThatAreEqualButForTheLast) {
   }
 }
 
-graph::LoopNest reduction_over(std::vector<std::pair<std::string, std::int64_t>> loops) {
+graph::LoopNest reduction_over(const std::vector<std::pair<std::string, std::int64_t>>& loops) {
   graph::LoopNest nest;
   graph::Stage stage;
-  for (auto& [name, extent] : loops) {
+  for (const auto& [name, extent] : loops) {
     stage.loops.push_back({.loop = static_cast<int>(nest.loops.size()),
                            .kind = graph::LoopKind::Reduce,
                            .combine = graph::Combine::Sum,

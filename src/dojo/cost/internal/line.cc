@@ -45,7 +45,8 @@ Line column_of(const machine::Region& region, const machine::MachineModel& machi
 
 double packets(Bytes bytes, const machine::MachineModel& machine) {
   const std::int64_t size = machine.network.packet.count();
-  return static_cast<double>((bytes.count() + size - 1) / size);
+  const std::int64_t whole = (bytes.count() + size - 1) / size;
+  return static_cast<double>(whole);
 }
 
 void Loads::add(LinkClass link, double unit_bytes, double cycles) {

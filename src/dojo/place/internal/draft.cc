@@ -21,7 +21,6 @@ using graph::Value;
 using graph::ValueKind;
 using program::Axis;
 using program::Compute;
-using program::kAxes;
 using program::Layout;
 using program::NodeWork;
 using program::Phase;

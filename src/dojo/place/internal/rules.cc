@@ -7,7 +7,6 @@
 
 namespace dojo::place::internal {
 
-using graph::Affine;
 using graph::BodyClass;
 using graph::LoopKind;
 using graph::Operand;
