@@ -336,13 +336,17 @@ Result<void> check_cuts(const Graph& graph, const MachineModel& machine,
     const std::vector<graph::ReduceCut> none;
     const std::vector<graph::ReduceCut>& cuts = is_cut ? next->cuts : none;
     if (graph.ops[i].k_parts != cuts) {
+      const std::string whose =
+          graph.lowering->machine == machine.name
+              ? fmt::format("another description of machine {}", quoted(machine.name))
+              : fmt::format("machine {}, not {}", quoted(graph.lowering->machine),
+                            quoted(machine.name));
       return Error{
           ErrorKind::InvalidInput,
-          fmt::format("graph {} is lowered for machine {}, not {}: {} of module {} has "
-                      "k_parts={}, here it is {}; use --relower",
-                      quoted(graph.name), quoted(graph.lowering->machine), quoted(machine.name),
-                      graph.ops[i].info->name, quoted(graph.ops[i].module),
-                      describe(graph.ops[i].k_parts), describe(cuts))};
+          fmt::format("graph {} is lowered for {}: {} of module {} has k_parts={}, here "
+                      "it is {}; use --relower",
+                      quoted(graph.name), whose, graph.ops[i].info->name,
+                      quoted(graph.ops[i].module), describe(graph.ops[i].k_parts), describe(cuts))};
     }
     if (is_cut) {
       ++next;
