@@ -256,6 +256,21 @@ TEST(Slices, OfEveryOperandHoldOrFetchWhatTheyRead) {
   }
 }
 
+TEST(Gather, PicksFromItsOwnRowsWithoutMovingThem) {
+  const graph::Graph graph = parsed(R"(
+    %x = input f32[64,100] "x"
+    %w = input f32[64,100] "w"
+    %t = input i64[64,1] "t"
+    %y = aten.add(%x, %w) : f32[64,100] @"a" fwd
+    %z = aten.gather(%y, %t) {dim=1} : f32[64,1] @"b" fwd
+    output %z "z")");
+  const Mesh mesh = mesh_of(8, 1);
+  const LayoutPlan plan = plan_layouts(graph, mesh);
+  ASSERT_EQ(plan.ops[1].split.on(Axis::NodeY)->cut.parts, 8);
+  // One of the 100 columns is picked, in the row that the node has.
+  EXPECT_TRUE(fetch(graph, OpId{1}, 0, plan, mesh).moves.empty());
+}
+
 TEST(Groups, DealTheSamplesOfAReplicaToWholeRows) {
   const machine::MachineModel tile = *machine::load_machine("training-tile");
   const Mesh whole = meshes(tile, 8).back();  // one replica of 5x5 dies

@@ -101,9 +101,9 @@ class Fetcher {
     if (is_masked(axis)) {
       return {.is_sliced = true, .dimension = now_[axis].dimension};
     }
-    Need all = split_.need(*readings_.front().stage, *readings_.front().operand, axis);
+    Need all = split_.need(*readings_.front().operand, axis);
     for (const Reading& reading : readings_) {
-      const Need one = split_.need(*reading.stage, *reading.operand, axis);
+      const Need one = split_.need(*reading.operand, axis);
       if (!one.is_sliced || one.dimension != all.dimension) {
         all.is_sliced = false;
       }

@@ -252,19 +252,15 @@ Layout SplitNest::read(const Operand& operand) const {
   return layout;
 }
 
-Need SplitNest::need(const Stage& stage, const Operand& operand, Axis axis) const {
+Need SplitNest::need(const Operand& operand, Axis axis) const {
   if (!on(axis).has_value()) {
     return {};
   }
   LoopPlace place;
   const int loop = on(axis)->loop;
-  const bool is_through_index =
-      std::any_of(operand.access.begin(), operand.access.end(), [&](const Access& access) {
-        const auto* indexed = std::get_if<graph::Indexed>(&access);
-        return indexed != nullptr &&
-               graph::contains(stage, stage.operands[static_cast<std::size_t>(indexed->by)], loop);
-      });
-  if (is_through_index || find_loop(operand, loop, place) != Found::Once) {
+  // Through an index alone the loop may read anything; where it also runs over a dimension (the
+  // rows of which one element is picked), it reads its slice of that.
+  if (find_loop(operand, loop, place) != Found::Once) {
     return {};
   }
   return {.is_sliced = true, .dimension = place.dimension};

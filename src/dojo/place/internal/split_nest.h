@@ -71,7 +71,7 @@ class SplitNest {
   // Replicated elsewhere.
   program::Layout read(const graph::Operand& operand) const;
   // What a read operand needs along the axis.
-  Need need(const graph::Stage& stage, const graph::Operand& operand, program::Axis axis) const;
+  Need need(const graph::Operand& operand, program::Axis axis) const;
 
   program::Split split() const;
 
