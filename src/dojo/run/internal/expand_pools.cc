@@ -159,6 +159,42 @@ void gather_windows(const StepContext& context, const Windows& w, std::int64_t p
   });
 }
 
+// The element of the plane at a window's tap, if it is inside.
+std::optional<std::int64_t> element_at(const Windows& w, std::int64_t y, std::int64_t x,
+                                       std::int64_t ky, std::int64_t kx) {
+  const std::int64_t row = y * w.stride[0] - w.padding[0] + ky * w.dilation[0];
+  const std::int64_t column = x * w.stride[1] - w.padding[1] + kx * w.dilation[1];
+  const bool is_inside = row >= 0 && row < w.input.height && column >= 0 && column < w.input.width;
+  return is_inside ? std::optional(row * w.input.width + column) : std::nullopt;
+}
+
+// The same sums from the windows' side, for uncut loops: windows from the last to the first meet an
+// element in the order of its taps. f(plane, y, x, sums of the plane).
+template <class F>
+void scatter_windows(const StepContext& context, const Windows& w, std::int64_t planes, float* out,
+                     const F& f) {
+  each_plane(context, planes, w.input.size(), [&](std::int64_t plane) {
+    float* sums = out + plane * w.input.size();
+    std::fill(sums, sums + w.input.size(), 0.0F);
+    for (std::int64_t y = w.output.height; y-- > 0;) {
+      for (std::int64_t x = w.output.width; x-- > 0;) {
+        f(plane, y, x, sums);
+      }
+    }
+  });
+}
+
+// Whether the element is one of the window's.
+bool holds(const Windows& w, std::int64_t y, std::int64_t x, std::int64_t element) {
+  if (element < 0 || element >= w.input.size()) {
+    return false;
+  }
+  const std::int64_t row = element / w.input.width + w.padding[0] - y * w.stride[0];
+  const std::int64_t column = element % w.input.width + w.padding[1] - x * w.stride[1];
+  return row >= 0 && row % w.dilation[0] == 0 && row / w.dilation[0] < w.kernel[0] && column >= 0 &&
+         column % w.dilation[1] == 0 && column / w.dilation[1] < w.kernel[1];
+}
+
 Result<void> max_pool_backward(Builder& b) {
   const Windows windows = windows_of(b.op(), b.in_shape(1), b.in_shape(0));
   const numerics::ReduceCuts cuts = tap_cuts(b);
@@ -171,6 +207,17 @@ Result<void> max_pool_backward(Builder& b) {
     const float* gradient = context.at<const float>(dy);
     const std::int64_t* winners = context.at<const std::int64_t>(indices);
     const Plane& output = windows.output;
+    if (cuts.block.empty()) {
+      scatter_windows(context, windows, planes, context.at<float>(made),
+                      [&](std::int64_t plane, std::int64_t y, std::int64_t x, float* sums) {
+                        const std::int64_t window = plane * output.size() + y * output.width + x;
+                        if (holds(windows, y, x, winners[window])) {
+                          float& sum = sums[winners[window]];
+                          sum = sum + gradient[window];
+                        }
+                      });
+      return {};
+    }
     gather_windows(
         context, windows, planes, cuts, context.at<float>(made),
         [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x, std::int64_t at) {
@@ -252,13 +299,26 @@ Result<void> average_pool_backward(Builder& b) {
   const std::int64_t planes = made.elements() / w.input.size();
   b.whole({dy}, {made}, [=](const StepContext& context) -> Result<void> {
     const float* gradient = context.at<const float>(dy);
-    gather_windows(
-        context, w, planes, cuts, context.at<float>(made),
-        [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x, std::int64_t) {
-          const float share =
-              gradient[plane * w.output.size() + y * w.output.width + x] / divisor.of(w, y, x);
-          return sum + share;
-        });
+    const auto share_of = [&](std::int64_t plane, std::int64_t y, std::int64_t x) {
+      return gradient[plane * w.output.size() + y * w.output.width + x] / divisor.of(w, y, x);
+    };
+    if (cuts.block.empty()) {
+      scatter_windows(context, w, planes, context.at<float>(made),
+                      [&](std::int64_t plane, std::int64_t y, std::int64_t x, float* sums) {
+                        const float share = share_of(plane, y, x);
+                        for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
+                          for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
+                            if (const auto at = element_at(w, y, x, ky, kx)) {
+                              sums[*at] = sums[*at] + share;
+                            }
+                          }
+                        }
+                      });
+      return {};
+    }
+    gather_windows(context, w, planes, cuts, context.at<float>(made),
+                   [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x,
+                       std::int64_t) { return sum + share_of(plane, y, x); });
     return {};
   });
   b.finish(0, made);
