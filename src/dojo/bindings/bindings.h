@@ -32,6 +32,7 @@ T value_or_throw(Result<T> result) {
 
 void bind_base(nb::module_& module);
 void bind_graph(nb::module_& module);
+void bind_numerics(nb::module_& module);
 void bind_run(nb::module_& module);
 void bind_system(nb::module_& module);
 

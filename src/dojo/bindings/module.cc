@@ -21,6 +21,7 @@ NB_MODULE(_core, module) {
   nb::register_exception_translator(translate);
   bind_base(module);
   bind_graph(module);
+  bind_numerics(module);
   bind_run(module);
   bind_system(module);
 }

@@ -1,0 +1,392 @@
+"""Products and convolutions in one stated order of summation, on codes or on plain arrays."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from opendojo import _core
+from opendojo.errors import Error
+from opendojo.numerics.arrays import (
+    Array,
+    ArrayT,
+    broadcast,
+    check_array,
+    check_same_kind,
+    contiguous,
+    dtype_name,
+    empty_like,
+    exported,
+    is_contiguous,
+    view_as,
+)
+from opendojo.numerics.number_format import as_format, storage_format
+from opendojo.numerics.quantized import Quantized
+from opendojo.numerics.workers import workers
+
+Activation = Literal["relu"]
+Size = int | Sequence[int]
+
+_ACTIVATIONS = {None: _core.numerics.Activation.None_, "relu": _core.numerics.Activation.Relu}
+_MAX_BATCH_DIMENSIONS = 3  # of one call of the kernel
+
+
+def matmul(
+    a: ArrayT | Quantized[ArrayT],
+    b: ArrayT | Quantized[ArrayT],
+    *,
+    bias: ArrayT | None = None,
+    activation: Activation | None = None,
+    cuts: Size | None = None,
+) -> ArrayT:
+    """The matrix product with one value: each output is the fold acc = fma(a, b, acc) over
+    ascending k from +0, whatever the threads, the strides and the instruction set.
+
+    >>> a = quantize(np.eye(2, dtype=np.float32), "cf8_1_4_3")
+    >>> matmul(a, np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)).tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+
+    Args:
+        a, b: [..., m, k] and [..., k, n], each `Quantized`, float32 or bfloat16 as it likes; batch
+            dimensions broadcast and vectors count as in torch.matmul. Views (transposed, sliced,
+            expanded) are read where they lie.
+        bias: float32 [n], added to the finished sum with one rounding.
+        activation: "relu", after the bias.
+        cuts: block length of the k loop; k is cut into parts of that length, each summed from +0,
+            and the parts are added in ascending order (docs/numerics.md, Sums). Default: one part.
+
+    Returns:
+        float32 [..., m, n], C-contiguous, in the framework of a and b.
+
+    Errors (opendojo.Error): shapes that do not fit, arrays of another type or device, of both
+    frameworks, or that require a gradient (`quantized_matmul` has one).
+    """
+    left: Quantized[Any] = _operand(a, "a")
+    right: Quantized[Any] = _operand(b, "b")
+    check_same_kind(a=left.codes, b=right.codes, bias=bias)
+    if left.ndim == 0 or right.ndim == 0:
+        raise Error("matmul: a scalar has no rows and columns, multiply with *")
+    is_row, is_column = left.ndim == 1, right.ndim == 1
+    left = left[None, :] if is_row else left
+    right = right[:, None] if is_column else right
+    if left.shape[-1] != right.shape[-2]:
+        raise Error(
+            f"matmul: a is {list(_operand(a, 'a').shape)} and b {list(_operand(b, 'b').shape)}: "
+            f"k is {left.shape[-1]} in a and {right.shape[-2]} in b"
+        )
+    batch: tuple[int, ...] = _broadcast_batch(left.shape[:-2], right.shape[:-2])
+    m, n = left.shape[-2], right.shape[-1]
+    added = _bias_vector(bias, n)
+    chosen = _activation(activation)
+    blocks = _blocks(cuts, 1)
+    out = empty_like(left.codes, (*batch, m, n))
+    if right.ndim == 2 and left.ndim > 2 and is_contiguous(left.codes):
+        # The same rows as one matrix: nothing is packed twice.
+        rows = math.prod(batch) * m
+        flat = left.with_codes(left.codes.reshape(rows, left.shape[-1]))
+        _product(flat, right, blocks, added, chosen, out.reshape(rows, n))
+    else:
+        left = left.with_codes(broadcast(left.codes, (*batch, *left.shape[-2:])))
+        right = right.with_codes(broadcast(right.codes, (*batch, *right.shape[-2:])))
+        _batched_product(left, right, blocks, added, chosen, out)
+    if is_row:
+        out = out[..., 0, :]
+    return out[..., 0] if is_column else out
+
+
+def conv2d(
+    x: ArrayT | Quantized[ArrayT],
+    weight: ArrayT | Quantized[ArrayT],
+    bias: ArrayT | None = None,
+    *,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    activation: Activation | None = None,
+    cuts: Sequence[int] | None = None,
+) -> ArrayT:
+    """A 2-D convolution, as torch.nn.functional.conv2d, in one stated order: the fold
+    acc = fma(weight, x, acc) over c (of the group), ky, kx ascending, from +0; a point in the
+    padding counts with operand +0.
+
+    Args:
+        x: [n, c, y, x]; weight: [o, c / groups, ky, kx]; each `Quantized`, float32 or bfloat16,
+            with any strides.
+        bias: float32 [o], added to the finished sum with one rounding.
+        stride, padding, dilation: one integer, or one each for y and x.
+        activation: "relu", after the bias.
+        cuts: block lengths of the loops c, ky, kx (docs/numerics.md, Sums). Default: one part.
+
+    Returns:
+        float32 [n, o, out_y, out_x], C-contiguous.
+
+    Errors (opendojo.Error): as `matmul`; a kernel that is larger than the padded input.
+    """
+    images, weights = _operand(x, "x"), _operand(weight, "weight")
+    check_same_kind(x=images.codes, weight=weights.codes, bias=bias)
+    _check_ranks(x=images, weight=weights)
+    geometry = _Geometry(stride, padding, dilation, groups)
+    geometry.check_channels(images.shape[1], weights.shape)
+    size: tuple[int, int] = geometry.output_size(images.shape[2:], weights.shape[2:])
+    added = _bias_vector(bias, weights.shape[0])
+    out = empty_like(images.codes, (images.shape[0], weights.shape[0], *size))
+    _core.numerics.convolution(
+        workers(),
+        *_exported(images),
+        *_exported(weights),
+        geometry.core,
+        _blocks(cuts, 3),
+        None if added is None else exported(added),
+        _activation(activation),
+        exported(out),
+    )
+    return out
+
+
+def conv2d_input_gradient(
+    output_gradient: ArrayT | Quantized[ArrayT],
+    weight: ArrayT | Quantized[ArrayT],
+    size: Sequence[int],
+    *,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    cuts: Sequence[int] | None = None,
+) -> ArrayT:
+    """The gradient of `conv2d` with respect to x: the fold acc = fma(weight, output_gradient, acc)
+    over o (of the group), ky, kx ascending, from +0. A pair (ky, kx) whose distance the stride does
+    not divide is no point.
+
+    Args:
+        output_gradient: [n, o, out_y, out_x]; weight: [o, c / groups, ky, kx].
+        size: (y, x) of the convolution's input, which the output size alone does not tell.
+        cuts: block lengths of the loops o, ky, kx. The rest as `conv2d`.
+
+    Returns:
+        float32 [n, c, y, x], C-contiguous.
+
+    Errors (opendojo.Error): as `conv2d`.
+    """
+    gradients, weights = _operand(output_gradient, "output_gradient"), _operand(weight, "weight")
+    check_same_kind(output_gradient=gradients.codes, weight=weights.codes)
+    _check_ranks(output_gradient=gradients, weight=weights)
+    geometry = _Geometry(stride, padding, dilation, groups)
+    channels = weights.shape[1] * groups
+    geometry.check_channels(channels, weights.shape)
+    image: tuple[int, int] = _pair(size, "size", at_least=0)
+    geometry.check_output(gradients.shape, weights.shape[0], image, weights.shape[2:])
+    out = empty_like(gradients.codes, (gradients.shape[0], channels, *image))
+    _core.numerics.convolution_input_gradient(
+        workers(),
+        *_exported(gradients),
+        *_exported(weights),
+        geometry.core,
+        _blocks(cuts, 3),
+        exported(out),
+    )
+    return out
+
+
+def conv2d_weight_gradient(
+    output_gradient: ArrayT | Quantized[ArrayT],
+    x: ArrayT | Quantized[ArrayT],
+    kernel_size: Sequence[int],
+    *,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    cuts: Sequence[int] | None = None,
+) -> ArrayT:
+    """The gradient of `conv2d` with respect to the weight: the fold
+    acc = fma(output_gradient, x, acc) over n, y, x (of the output) ascending, from +0.
+
+    Args:
+        output_gradient: [n, o, out_y, out_x]; x: [n, c, y, x].
+        kernel_size: (ky, kx), which the sizes do not tell where the stride exceeds 1.
+        cuts: block lengths of the loops n, y, x. The rest as `conv2d`.
+
+    Returns:
+        float32 [o, c / groups, ky, kx], C-contiguous.
+
+    Errors (opendojo.Error): as `conv2d`.
+    """
+    gradients, images = _operand(output_gradient, "output_gradient"), _operand(x, "x")
+    check_same_kind(output_gradient=gradients.codes, x=images.codes)
+    _check_ranks(output_gradient=gradients, x=images)
+    geometry = _Geometry(stride, padding, dilation, groups)
+    channels_out, channels = gradients.shape[1], images.shape[1]
+    kernel: tuple[int, int] = _pair(kernel_size, "kernel_size", at_least=1)
+    geometry.check_channels(channels, (channels_out, channels // groups, *kernel))
+    geometry.check_output(gradients.shape, channels_out, images.shape[2:], kernel)
+    if gradients.shape[0] != images.shape[0]:
+        raise Error(f"output_gradient is of {gradients.shape[0]} images and x of {images.shape[0]}")
+    out = empty_like(gradients.codes, (channels_out, channels // groups, *kernel))
+    _core.numerics.convolution_weight_gradient(
+        workers(),
+        *_exported(gradients),
+        *_exported(images),
+        geometry.core,
+        _blocks(cuts, 3),
+        exported(out),
+    )
+    return out
+
+
+class _Geometry:
+    """Strides, padding, dilation and groups of a convolution, and the sizes that follow."""
+
+    def __init__(self, stride: Size, padding: Size, dilation: Size, groups: int) -> None:
+        self.stride = _pair(stride, "stride", at_least=1)
+        self.padding = _pair(padding, "padding", at_least=0)
+        self.dilation = _pair(dilation, "dilation", at_least=1)
+        if not isinstance(groups, int) or groups < 1:
+            raise Error(f"groups {groups!r}: expected an integer of at least 1")
+        self.groups = groups
+        self.core = _core.numerics.ConvolutionGeometry(
+            self.stride, self.padding, self.dilation, groups
+        )
+
+    def check_channels(self, channels: int, weight: Sequence[int]) -> None:
+        if weight[0] % self.groups != 0 or channels % self.groups != 0:
+            raise Error(
+                f"groups {self.groups} divides not both {channels} channels in and {weight[0]} out"
+            )
+        if weight[1] * self.groups != channels:
+            raise Error(
+                f"x has {channels} channels and the weight {weight[1]} for each of "
+                f"{self.groups} groups"
+            )
+        if 0 in weight[2:]:
+            raise Error(f"a kernel of size {list(weight[2:])}: expected at least 1")
+
+    def output_size(self, image: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+        size = [
+            (image[i] + 2 * self.padding[i] - self.dilation[i] * (kernel[i] - 1) - 1)
+            // self.stride[i]
+            + 1
+            for i in range(2)
+        ]
+        if min(size) < 1:
+            raise Error(
+                f"a kernel of size {list(kernel)} with dilation {list(self.dilation)} exceeds the "
+                f"input of size {list(image)} with padding {list(self.padding)}"
+            )
+        return size[0], size[1]
+
+    def check_output(
+        self,
+        gradient: Sequence[int],
+        channels_out: int,
+        image: Sequence[int],
+        kernel: Sequence[int],
+    ) -> None:
+        expected = [channels_out, *self.output_size(image, kernel)]
+        if list(gradient[1:]) != expected:
+            raise Error(
+                f"output_gradient is {list(gradient)}: an output of this convolution is "
+                f"[n, {', '.join(map(str, expected))}]"
+            )
+
+
+def _operand(x: Any, name: str) -> Quantized[Any]:
+    """`x` as codes: float32 and bfloat16 arrays are codes of f32 and bf16."""
+    if isinstance(x, Quantized):
+        check_array(x.codes, name)
+        return x
+    check_array(x, name)
+    dtype = dtype_name(x)
+    if dtype == "float32":
+        return Quantized(x, as_format("f32"))
+    if dtype == "bfloat16":
+        return Quantized(view_as(x, "uint16"), as_format("bf16"))
+    remedy = (
+        f"codes need their format, give Quantized({name}, format, bias)"
+        if dtype in ("uint8", "uint16")
+        else "convert it first"
+    )
+    raise Error(f"{name} is {dtype}: expected Quantized, float32 or bfloat16; {remedy}")
+
+
+def _exported(operand: Quantized) -> tuple[Any, Any]:
+    return (
+        exported(operand.codes),
+        storage_format(operand.format, operand.bias, operand.denormals),
+    )
+
+
+def _product(
+    left: Quantized, right: Quantized, blocks: list[int], bias: Any, activation: Any, out: Array
+) -> None:
+    _core.numerics.matmul(
+        workers(),
+        *_exported(left),
+        *_exported(right),
+        blocks,
+        None if bias is None else exported(bias),
+        activation,
+        exported(out),
+    )
+
+
+def _batched_product(
+    left: Quantized, right: Quantized, blocks: list[int], bias: Any, activation: Any, out: Array
+) -> None:
+    if out.ndim - 2 <= _MAX_BATCH_DIMENSIONS:
+        _product(left, right, blocks, bias, activation, out)
+        return
+    for i in range(out.shape[0]):
+        _batched_product(left[i], right[i], blocks, bias, activation, out[i])
+
+
+def _broadcast_batch(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    if a == b or not b:
+        return a
+    if not a:
+        return b
+    try:
+        return np.broadcast_shapes(a, b)
+    except ValueError:
+        raise Error(
+            f"matmul: batch dimensions {list(a)} of a and {list(b)} of b do not broadcast"
+        ) from None
+
+
+def _bias_vector(bias: ArrayT | None, size: int) -> ArrayT | None:
+    if bias is None:
+        return None
+    check_array(bias, "bias")
+    if dtype_name(bias) != "float32" or tuple(bias.shape) != (size,):
+        raise Error(f"bias is {dtype_name(bias)}{list(bias.shape)}: expected float32[{size}]")
+    return contiguous(bias)
+
+
+def _activation(activation: str | None) -> Any:
+    if activation not in _ACTIVATIONS:
+        raise Error(f"activation {activation!r}: expected None or 'relu'")
+    return _ACTIVATIONS[activation]
+
+
+def _blocks(cuts: Size | None, loops: int) -> list[int]:
+    if cuts is None:
+        return []
+    blocks = [cuts] if isinstance(cuts, int) else list(cuts)
+    if len(blocks) != loops or not all(isinstance(b, int) and b >= 1 for b in blocks):
+        raise Error(f"cuts {cuts!r}: expected {loops} block length(s) of at least 1")
+    return blocks
+
+
+def _pair(value: Size, name: str, at_least: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, int) and v >= at_least for v in pair):
+        raise Error(f"{name} {value!r}: expected one or two integers of at least {at_least}")
+    return pair[0], pair[1]
+
+
+def _check_ranks(**operands: Quantized) -> None:
+    for name, operand in operands.items():
+        if operand.ndim != 4:
+            raise Error(f"{name} is {list(operand.shape)}: expected four dimensions")

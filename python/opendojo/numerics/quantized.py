@@ -1,0 +1,344 @@
+"""Encode and decode: arrays of FP32 to codes of a format and back, and the choice of a bias."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal
+
+import numpy as np
+
+from opendojo import _core
+from opendojo.errors import Error
+from opendojo.numerics.arrays import (
+    ArrayT,
+    check_array,
+    check_same_kind,
+    contiguous,
+    dtype_name,
+    empty_like,
+    exported,
+    is_contiguous,
+    view_as,
+)
+from opendojo.numerics.number_format import Denormals, Format, as_format, storage_format
+from opendojo.numerics.workers import workers
+
+Rounding = Literal["nearest", "stochastic", "nearest_away"]
+
+_ROUNDINGS = {
+    "nearest": _core.numerics.Rounding.NearestEven,
+    "stochastic": _core.numerics.Rounding.Stochastic,
+    "nearest_away": _core.numerics.Rounding.NearestAway,
+}
+_SOURCE_FORMATS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What an encode met, counted in the same pass.
+
+    Attributes:
+        amax: the largest finite magnitude read; 0 if there is none.
+        saturated: elements clamped to the largest magnitude: too large, Inf or NaN. Of bf16: finite
+            ones that became Inf.
+        zeroed: elements that were not zero and became zero.
+        not_finite: elements that were Inf or NaN.
+    """
+
+    amax: float
+    saturated: int
+    zeroed: int
+    not_finite: int
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized(Generic[ArrayT]):
+    """An array as codes of a format. Made by `quantize`, or of codes that one has already.
+
+    Attributes:
+        codes: torch.Tensor or numpy.ndarray of any shape and strides; uint8 for formats of 8 bits,
+            uint16 for 16, float32 for f32.
+        format: by name or as Format.
+        bias: the exponent bias of all elements, 0 to 63; 0 where the format has none.
+        denormals: what exponent code 0 is worth: 2^-bias 0.m as Tesla's paper has it, or
+            2^(1-bias) 0.m as IEEE 754.
+        stats: of the encode that made it.
+
+    Errors (opendojo.Error): codes of another type, a bias that the format cannot have.
+    """
+
+    codes: ArrayT
+    format: Format
+    bias: int = 0
+    denormals: Denormals = "paper"
+    stats: Stats | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "format", as_format(self.format))
+        storage_format(self.format, self.bias, self.denormals)
+        check_array(self.codes, "codes")
+        expected = self.format.numpy_dtype.name
+        if dtype_name(self.codes) != expected:
+            raise Error(
+                f"codes are {dtype_name(self.codes)}: those of {self.format.name} are {expected}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the codes."""
+        return tuple(self.codes.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self.codes.ndim
+
+    @property
+    def mT(self) -> "Quantized[ArrayT]":  # noqa: N802 (as PyTorch and NumPy call it)
+        """A view with the last two dimensions swapped."""
+        return self.with_codes(self.codes.mT)
+
+    def __getitem__(self, index: Any) -> "Quantized[ArrayT]":
+        """A view, as the codes are indexed."""
+        return self.with_codes(self.codes[index])
+
+    def with_codes(self, codes: ArrayT) -> "Quantized[ArrayT]":
+        """The same format, bias and statistics with other codes, such as a view of these."""
+        return replace(self, codes=codes)
+
+    def dequantize(self) -> ArrayT:
+        """The values, exactly: as `dequantize`."""
+        return dequantize(self.codes, self.format, self.bias, denormals=self.denormals)
+
+    def __repr__(self) -> str:
+        bias = f", bias={self.bias}" if self.format.has_bias else ""
+        return f"Quantized({self.format.name}{list(self.shape)}{bias})"
+
+
+class BiasWindow:
+    """A delayed bias: the largest amax of the last `length` encodes says the next bias. Before the
+    first, the current amax says it.
+
+    Args:
+        length: at least 1.
+        margin: binades of headroom above the largest amax.
+
+    Source: delayed scaling as in arXiv 2209.05433; with a bias instead of a scale 2206.02915.
+    """
+
+    def __init__(self, length: int = 16, margin: int = 1) -> None:
+        if not isinstance(length, int) or length < 1:
+            raise Error(f"length {length!r}: expected an integer of at least 1")
+        self.margin = _checked_margin(margin)
+        self._window = _core.numerics.BiasWindow(length)
+
+    @property
+    def history(self) -> list[float]:
+        """The amax values it holds, at most `length`, a ring."""
+        return self._window.history
+
+    def bias(self, format: str | Format, current_amax: float) -> int:
+        """The bias of the coming encode. Errors: as `bias_from_amax`."""
+        chosen = _configurable(format)
+        return self._window.bias(chosen.name, float(current_amax), self.margin)
+
+    def push(self, amax: float) -> None:
+        """Notes the amax of an encode; one that is not finite is left out."""
+        self._window.push(float(amax))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next biases depend on, as plain values."""
+        return {
+            "length": self._window.length,
+            "margin": self.margin,
+            "history": self._window.history,
+            "position": self._window.position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+        length, history = int(state["length"]), [float(amax) for amax in state["history"]]
+        position = int(state["position"])
+        if length < 1 or len(history) > length or not 0 <= position < length:
+            raise Error("the state of a BiasWindow: history or position exceeds its length")
+        self.margin = _checked_margin(state["margin"])
+        self._window = _core.numerics.BiasWindow(length, history, position)
+
+
+def bias_from_amax(amax: float, format: str | Format, margin: int = 0) -> int:
+    """The largest bias, 0 to 63, at which `amax` is still in range, less `margin` binades of
+    headroom: clamp(Emax - ceil(log2(amax / (2 - 2^-M))) - margin, 0, 63), without a logarithm.
+    63 where amax is 0 or not finite.
+
+    >>> bias_from_amax(1.0, "cf8_1_4_3")
+    15
+
+    Errors (opendojo.Error): a negative amax, a format without bias, a margin out of 0 to 63.
+    """
+    if amax < 0:
+        raise Error(f"amax {amax}: expected the largest magnitude, 0 or more")
+    return _core.numerics.bias_from_amax(
+        _configurable(format).name, float(amax), _checked_margin(margin)
+    )
+
+
+def quantize(
+    x: ArrayT,
+    format: str | Format,
+    bias: int | Literal["amax"] | BiasWindow = "amax",
+    *,
+    margin: int = 0,
+    rounding: Rounding = "nearest",
+    denormals: Denormals = "paper",
+    seed: int = 0,
+    step: int = 0,
+    tensor: int = 0,
+    out: ArrayT | None = None,
+) -> Quantized[ArrayT]:
+    """Rounds each element of `x` to a format and keeps its codes.
+
+    >>> q = quantize(np.array([0.3, -2.0, 1e9, np.nan], np.float32), "cf8_1_4_3", bias=7)
+    >>> q.dequantize().tolist(), q.stats.saturated
+    ([0.3125, -2.0, 480.0, 480.0], 2)
+
+    Args:
+        x: float32 or bfloat16 of any shape; one that is not C-contiguous is copied first.
+        format: a row of `formats()`.
+        bias: 0 to 63; or "amax": by `bias_from_amax` of the largest finite magnitude of `x`, less
+            `margin`; or a `BiasWindow`, which also notes this amax. For formats without bias leave
+            it as it is.
+        rounding: "nearest" with ties to the even code, "stochastic", or "nearest_away" with ties
+            away from zero (a plain loop, for comparing with other implementations).
+        seed, step, tensor: of "stochastic". The random bits of an element are a pure function of
+            these (64, 32 and 32 bits) and of its index in C order.
+        out: where the codes go: a C-contiguous array of the shape of `x` and the type of codes.
+
+    Returns:
+        Codes of the shape of `x` in the same framework. Too large, Inf and NaN become the largest
+        magnitude of a CFloat8 with their sign; `stats` counts them.
+
+    Errors (opendojo.Error): an array that is not of the CPU, dense and of these types; a bias,
+    margin, seed, step or tensor out of its range; an `out` that does not fit.
+
+    Source: Tesla, "A Guide to Tesla's Configurable Floating Point Formats & Arithmetic", 2021, and
+    docs/numerics.md for what it leaves open.
+    """
+    chosen = as_format(format)
+    values = _values_of(x)
+    codes = _checked_out(out, x, chosen.numpy_dtype.name)
+    exponent_bias = _bias_for(values, chosen, bias, margin)
+    stats = Stats(
+        *_core.numerics.encode(
+            workers(),
+            exported(values),
+            storage_format(chosen, exponent_bias, denormals),
+            _lookup(_ROUNDINGS, rounding, "rounding"),
+            _random_stream(seed, tensor, step),
+            exported(codes),
+        )
+    )
+    if isinstance(bias, BiasWindow):
+        bias.push(stats.amax)
+    return Quantized(codes, chosen, exponent_bias, denormals, stats)
+
+
+def dequantize(
+    codes: ArrayT,
+    format: str | Format,
+    bias: int = 0,
+    *,
+    denormals: Denormals = "paper",
+    out: ArrayT | None = None,
+) -> ArrayT:
+    """The values of codes, exactly.
+
+    >>> dequantize(np.array([0x38, 0xB8], np.uint8), "cf8_1_4_3", bias=7).tolist()
+    [1.0, -1.0]
+
+    Args:
+        codes: uint8, uint16 or float32 as the format has it, of any shape; codes that are not
+            C-contiguous are copied first.
+        format, bias, denormals: as `quantize` had them.
+        out: where the values go: a C-contiguous float32 array of the shape of `codes`.
+
+    Returns:
+        float32 of the shape of `codes`, in the same framework.
+
+    Errors (opendojo.Error): as `Quantized`, and an `out` that does not fit.
+    """
+    held = Quantized(codes, as_format(format), bias, denormals)
+    values = _checked_out(out, codes, "float32")
+    _core.numerics.decode(
+        workers(),
+        exported(contiguous(codes)),
+        storage_format(held.format, bias, denormals),
+        exported(values),
+    )
+    return values
+
+
+def _values_of(x: ArrayT) -> ArrayT:
+    """`x` as C-contiguous float32."""
+    check_array(x, "x")
+    name = dtype_name(x)
+    if name == "float32":
+        return contiguous(x)
+    if name not in _SOURCE_FORMATS:
+        raise Error(f"x is {name}: expected float32 or bfloat16, convert it first")
+    return dequantize(view_as(x, "uint16"), _SOURCE_FORMATS[name])
+
+
+def _bias_for(values: ArrayT, format: Format, bias: Any, margin: int) -> int:
+    checked_margin = _checked_margin(margin)
+    if isinstance(bias, str) and bias != "amax":
+        raise Error(f"bias {bias!r}: expected an integer, 'amax' or a BiasWindow")
+    if not isinstance(bias, str | BiasWindow):
+        return bias  # storage_format says what is wrong with it
+    if not format.has_bias:
+        return 0
+    if isinstance(bias, BiasWindow):
+        amax = 0.0 if bias.history else _core.numerics.amax(workers(), exported(values))
+        return bias.bias(format, amax)
+    amax = _core.numerics.amax(workers(), exported(values))
+    return _core.numerics.bias_from_amax(format.name, amax, checked_margin)
+
+
+def _configurable(format: str | Format) -> Format:
+    chosen = as_format(format)
+    if not chosen.has_bias:
+        raise Error(f"{chosen.name} has no bias")
+    return chosen
+
+
+def _checked_margin(margin: int) -> int:
+    if not isinstance(margin, int) or not 0 <= margin <= 63:
+        raise Error(f"margin {margin!r}: expected an integer from 0 to 63")
+    return margin
+
+
+def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:
+    if out is None:
+        return empty_like(x, x.shape, dtype)
+    check_array(out, "out")
+    check_same_kind(x=x, out=out)
+    if dtype_name(out) != dtype or tuple(out.shape) != tuple(x.shape) or not is_contiguous(out):
+        raise Error(
+            f"out is {dtype_name(out)}{list(out.shape)}: expected a C-contiguous "
+            f"{dtype}{list(x.shape)}"
+        )
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise Error("out is read-only")
+    return out
+
+
+def _random_stream(seed: int, tensor: int, step: int) -> "_core.numerics.RandomStream":
+    for name, value, bits in (("seed", seed, 64), ("tensor", tensor, 32), ("step", step, 32)):
+        if not isinstance(value, int) or not 0 <= value < 1 << bits:
+            raise Error(f"{name} {value!r}: expected an integer from 0 to 2^{bits} - 1")
+    return _core.numerics.RandomStream(seed, tensor, step)
+
+
+def _lookup(table: Mapping[str, Any], key: Any, what: str) -> Any:
+    if key not in table:
+        expected = ", ".join(repr(name) for name in table)
+        raise Error(f"{what} {key!r}: expected one of {expected}")
+    return table[key]

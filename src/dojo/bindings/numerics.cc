@@ -1,0 +1,337 @@
+// Bindings of numerics: codecs, products and convolutions on arrays of any framework that exports
+// DLPack or a buffer on the CPU. Nothing is copied: kernels read strides as they are, and write
+// into arrays that the caller's framework made. opendojo.numerics checks arguments and says what is
+// wrong with them; the checks here only keep a wrong call from reading foreign memory.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "dojo/bindings/bindings.h"
+#include "dojo/numerics/amax.h"
+#include "dojo/numerics/bias.h"
+#include "dojo/numerics/convolution.h"
+#include "dojo/numerics/encode.h"
+#include "dojo/numerics/gemm.h"
+
+namespace dojo::bindings {
+namespace {
+
+using numerics::Activation;
+using numerics::ReduceCuts;
+using numerics::StorageFormat;
+
+using Operand = nb::ndarray<nb::ro, nb::device::cpu>;
+using Values = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+using CodesOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using ValuesOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Pair = std::array<std::int64_t, 2>;
+
+void require(bool holds, const char* what) {
+  if (!holds) {
+    throw ApiError(Error{ErrorKind::InvalidInput, what});
+  }
+}
+
+// The worker threads of a process. Loops of a pool are not reentrant, and with the GIL released
+// several Python threads may call: one at a time.
+class Workers {
+ public:
+  explicit Workers(int threads) : pool_(std::make_unique<ThreadPool>(threads)), owner_(getpid()) {}
+  ~Workers() {
+    if (getpid() != owner_) {
+      (void)pool_.release();  // a forked child has no such threads to join
+    }
+  }
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  int threads() const { return pool_->threads(); }
+
+  template <class Body>
+  auto run(const Body& body) {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    return body(*pool_);
+  }
+
+ private:
+  std::unique_ptr<ThreadPool> pool_;
+  std::mutex mutex_;
+  pid_t owner_;
+};
+
+template <class Array>
+std::int64_t extent_of(const Array& array, std::size_t dimension) {
+  return static_cast<std::int64_t>(array.shape(dimension));
+}
+
+numerics::Storage storage_of(const Operand& array, const StorageFormat& type) {
+  require(array.itemsize() == static_cast<std::size_t>(bytes_of(type.format)),
+          "the elements of an array are not as wide as its format");
+  return {.data = array.data(), .type = type};
+}
+
+nb::tuple encode(Workers& workers, const Values& in, const StorageFormat& to,
+                 numerics::Rounding mode, const RandomStream& stream, const CodesOut& out) {
+  require(out.nbytes() == in.size() * static_cast<std::size_t>(bytes_of(to.format)),
+          "encode: the output has another size than the input");
+  const std::span<const float> values(in.data(), in.size());
+  const std::span<std::byte> codes(static_cast<std::byte*>(out.data()), out.nbytes());
+  const numerics::EncodeStats stats = workers.run([&](ThreadPool& pool) {
+    return numerics::encode(pool, values, to, {.mode = mode, .stream = stream}, codes);
+  });
+  return nb::make_tuple(stats.amax, stats.saturated, stats.zeroed, stats.not_finite);
+}
+
+void decode(Workers& workers, const Codes& in, const StorageFormat& from, const ValuesOut& out) {
+  require(in.nbytes() == out.size() * static_cast<std::size_t>(bytes_of(from.format)),
+          "decode: the output has another size than the input");
+  const std::span<const std::byte> codes(static_cast<const std::byte*>(in.data()), in.nbytes());
+  workers.run([&](ThreadPool& pool) {
+    numerics::decode(pool, codes, from, std::span<float>(out.data(), out.size()));
+  });
+}
+
+float amax(Workers& workers, const Values& in) {
+  return workers.run([&](ThreadPool& pool) {
+    return numerics::finite_amax(pool, std::span<const float>(in.data(), in.size()));
+  });
+}
+
+// An operand of [batch..., rows, columns]; batch dimensions are the last ones of BatchExtents.
+numerics::MatrixOperand matrix_of(const Operand& array, const StorageFormat& type) {
+  const std::size_t batches = array.ndim() - 2;
+  numerics::MatrixOperand matrix{.storage = storage_of(array, type),
+                                 .row_stride = array.stride(batches),
+                                 .column_stride = array.stride(batches + 1)};
+  for (std::size_t i = 0; i < batches; ++i) {
+    matrix.batch_stride[3 - batches + i] = array.stride(i);
+  }
+  return matrix;
+}
+
+void matmul(Workers& workers, const Operand& a, const StorageFormat& a_type, const Operand& b,
+            const StorageFormat& b_type, std::vector<std::int64_t> cuts,
+            const std::optional<Vector>& bias, Activation activation, const ValuesOut& out) {
+  const std::size_t rank = out.ndim();
+  require(rank >= 2 && rank <= 5 && a.ndim() == rank && b.ndim() == rank,
+          "matmul: expected two to five dimensions, as many in each operand as in the output");
+  const std::size_t batches = rank - 2;
+  numerics::GemmShape shape{
+      .m = extent_of(a, batches), .n = extent_of(b, batches + 1), .k = extent_of(b, batches)};
+  numerics::MatrixOutput output{.data = out.data(), .row_stride = out.stride(batches)};
+  bool fits = extent_of(a, batches + 1) == shape.k && extent_of(out, batches) == shape.m &&
+              extent_of(out, batches + 1) == shape.n;
+  for (std::size_t i = 0; i < batches; ++i) {
+    fits = fits && a.shape(i) == out.shape(i) && b.shape(i) == out.shape(i);
+    shape.batch[3 - batches + i] = extent_of(out, i);
+    output.batch_stride[3 - batches + i] = out.stride(i);
+  }
+  require(fits && (!bias.has_value() || bias->size() == out.shape(batches + 1)),
+          "matmul: the shapes do not fit together");
+  const numerics::Epilogue epilogue{.column_bias = bias.has_value() ? bias->data() : nullptr,
+                                    .activation = activation};
+  const numerics::MatrixOperand left = matrix_of(a, a_type);
+  const numerics::MatrixOperand right = matrix_of(b, b_type);
+  workers.run([&](ThreadPool& pool) {
+    numerics::gemm(pool, shape, left, right, {std::move(cuts)}, epilogue, output);
+  });
+}
+
+struct ConvolutionGeometry {
+  Pair stride{};
+  Pair padding{};
+  Pair dilation{};
+  std::int64_t groups = 1;
+};
+
+numerics::ImageOperand image_of(const Operand& array, const StorageFormat& type) {
+  return {.storage = storage_of(array, type),
+          .stride = {array.stride(0), array.stride(1), array.stride(2), array.stride(3)}};
+}
+
+// Of the shapes of images, weights and outputs, each an operand or the result.
+template <class Images, class Weights, class Outputs>
+numerics::ConvolutionShape shape_of(const Images& images, const Weights& weights,
+                                    const Outputs& outputs, const ConvolutionGeometry& geometry) {
+  require(images.ndim() == 4 && weights.ndim() == 4 && outputs.ndim() == 4,
+          "convolution: expected four dimensions");
+  const numerics::ConvolutionShape shape{.batch = extent_of(images, 0),
+                                         .channels_in = extent_of(images, 1),
+                                         .channels_out = extent_of(weights, 0),
+                                         .height = extent_of(images, 2),
+                                         .width = extent_of(images, 3),
+                                         .kernel_height = extent_of(weights, 2),
+                                         .kernel_width = extent_of(weights, 3),
+                                         .stride_y = geometry.stride[0],
+                                         .stride_x = geometry.stride[1],
+                                         .padding_y = geometry.padding[0],
+                                         .padding_x = geometry.padding[1],
+                                         .dilation_y = geometry.dilation[0],
+                                         .dilation_x = geometry.dilation[1],
+                                         .groups = geometry.groups};
+  require(shape.groups >= 1 && shape.stride_y >= 1 && shape.stride_x >= 1,
+          "convolution: groups and strides are at least 1");
+  require(extent_of(weights, 1) * shape.groups == shape.channels_in &&
+              extent_of(outputs, 0) == shape.batch && extent_of(outputs, 1) == shape.channels_out &&
+              extent_of(outputs, 2) == shape.out_height() &&
+              extent_of(outputs, 3) == shape.out_width(),
+          "convolution: the shapes do not fit together");
+  return shape;
+}
+
+void convolution(Workers& workers, const Operand& input, const StorageFormat& input_type,
+                 const Operand& weight, const StorageFormat& weight_type,
+                 const ConvolutionGeometry& geometry, std::vector<std::int64_t> cuts,
+                 const std::optional<Vector>& bias, Activation activation, const ValuesOut& out) {
+  const numerics::ConvolutionShape shape = shape_of(input, weight, out, geometry);
+  require(!bias.has_value() || static_cast<std::int64_t>(bias->size()) == shape.channels_out,
+          "convolution: one bias per output channel");
+  const numerics::ImageOperand images = image_of(input, input_type);
+  const numerics::ImageOperand weights = image_of(weight, weight_type);
+  const float* added = bias.has_value() ? bias->data() : nullptr;
+  workers.run([&](ThreadPool& pool) {
+    numerics::convolution(pool, shape, images, weights, {std::move(cuts)}, added, activation,
+                          out.data());
+  });
+}
+
+void convolution_input_gradient(Workers& workers, const Operand& gradient,
+                                const StorageFormat& gradient_type, const Operand& weight,
+                                const StorageFormat& weight_type,
+                                const ConvolutionGeometry& geometry, std::vector<std::int64_t> cuts,
+                                const ValuesOut& out) {
+  const numerics::ConvolutionShape shape = shape_of(out, weight, gradient, geometry);
+  const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
+  const numerics::ImageOperand weights = image_of(weight, weight_type);
+  workers.run([&](ThreadPool& pool) {
+    numerics::convolution_input_gradient(pool, shape, gradients, weights, {std::move(cuts)},
+                                         out.data());
+  });
+}
+
+void convolution_weight_gradient(Workers& workers, const Operand& gradient,
+                                 const StorageFormat& gradient_type, const Operand& input,
+                                 const StorageFormat& input_type,
+                                 const ConvolutionGeometry& geometry,
+                                 std::vector<std::int64_t> cuts, const ValuesOut& out) {
+  const numerics::ConvolutionShape shape = shape_of(input, out, gradient, geometry);
+  const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
+  const numerics::ImageOperand images = image_of(input, input_type);
+  workers.run([&](ThreadPool& pool) {
+    numerics::convolution_weight_gradient(pool, shape, gradients, images, {std::move(cuts)},
+                                          out.data());
+  });
+}
+
+Format format_of(std::string_view name) {
+  const std::optional<Format> format = format_named(name);
+  require(format.has_value(), "no such format");
+  return *format;
+}
+
+void bind_types(nb::module_& module) {
+  nb::enum_<numerics::Rounding>(module, "Rounding")
+      .value("NearestEven", numerics::Rounding::NearestEven)
+      .value("Stochastic", numerics::Rounding::Stochastic)
+      .value("NearestAway", numerics::Rounding::NearestAway);
+  nb::enum_<numerics::DenormalScale>(module, "DenormalScale")
+      .value("Paper", numerics::DenormalScale::Paper)
+      .value("Gradual", numerics::DenormalScale::Gradual);
+  nb::enum_<Activation>(module, "Activation")
+      .value("None_", Activation::None)
+      .value("Relu", Activation::Relu);
+  nb::class_<StorageFormat>(module, "StorageFormat", "How an element is stored.")
+      .def(
+          "__init__",
+          [](StorageFormat* self, std::string_view format, int bias,
+             numerics::DenormalScale denormals) {
+            require(bias >= 0 && bias <= numerics::kMaxBias, "a bias is 0 to 63");
+            new (self) StorageFormat{format_of(format), bias, denormals};
+          },
+          nb::arg("format"), nb::arg("bias") = 0,
+          nb::arg("denormals") = numerics::DenormalScale::Paper);
+  nb::class_<RandomStream>(module, "RandomStream", "The random bits of one tensor in one step.")
+      .def(
+          "__init__",
+          [](RandomStream* self, std::uint64_t seed, std::uint32_t tensor, std::uint32_t step) {
+            new (self) RandomStream{seed, tensor, step};
+          },
+          nb::arg("seed"), nb::arg("tensor"), nb::arg("step"));
+  nb::class_<ConvolutionGeometry>(module, "ConvolutionGeometry")
+      .def(
+          "__init__",
+          [](ConvolutionGeometry* self, std::tuple<std::int64_t, std::int64_t> stride,
+             std::tuple<std::int64_t, std::int64_t> padding,
+             std::tuple<std::int64_t, std::int64_t> dilation, std::int64_t groups) {
+            const auto pair = [](const auto& both) {
+              return Pair{std::get<0>(both), std::get<1>(both)};
+            };
+            new (self) ConvolutionGeometry{pair(stride), pair(padding), pair(dilation), groups};
+          },
+          nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"));
+  nb::class_<Workers>(module, "Workers", "Threads for the functions below, one call at a time.")
+      .def(nb::init<int>(), nb::arg("threads"))
+      .def_prop_ro("threads", &Workers::threads);
+}
+
+void bind_bias(nb::module_& module) {
+  using numerics::BiasWindow;
+  module.def(
+      "bias_from_amax",
+      [](std::string_view format, float amax, int margin) {
+        return numerics::bias_from_amax(format_of(format), amax, margin);
+      },
+      nb::arg("format"), nb::arg("amax"), nb::arg("margin"));
+  nb::class_<BiasWindow>(module, "BiasWindow", "The amax of the last steps.")
+      .def(
+          "__init__",
+          [](BiasWindow* self, int length, std::vector<float> history, std::int64_t position) {
+            new (self) BiasWindow{length, std::move(history), position};
+          },
+          nb::arg("length"), nb::arg("history") = std::vector<float>{}, nb::arg("position") = 0)
+      .def_ro("length", &BiasWindow::length)
+      .def_ro("history", &BiasWindow::history)
+      .def_ro("position", &BiasWindow::position)
+      .def("push", &BiasWindow::push, nb::arg("amax"))
+      .def(
+          "bias",
+          [](const BiasWindow& self, std::string_view format, float current_amax, int margin) {
+            return self.bias(format_of(format), current_amax, margin);
+          },
+          nb::arg("format"), nb::arg("current_amax"), nb::arg("margin"));
+}
+
+}  // namespace
+
+// Positional arguments alone: opendojo.numerics is the interface.
+void bind_numerics(nb::module_& parent) {
+  nb::module_ module = parent.def_submodule("numerics", "Kernels of opendojo.numerics.");
+  bind_types(module);
+  bind_bias(module);
+  module.def("encode", &encode);
+  module.def("decode", &decode);
+  module.def("amax", &amax);
+  module.def("matmul", &matmul, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+             nb::arg().none(), nb::arg(), nb::arg());
+  module.def("convolution", &convolution, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+             nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+  module.def("convolution_input_gradient", &convolution_input_gradient);
+  module.def("convolution_weight_gradient", &convolution_weight_gradient);
+}
+
+}  // namespace dojo::bindings

@@ -1,0 +1,353 @@
+"""opendojo.numerics: values against long-hand definitions, in one order, of any layout."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from opendojo import numerics
+
+FORMATS_WITH_BIAS = ["cf8_1_4_3", "cf8_1_5_2"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    numerics.set_threads(2)
+    yield
+    numerics.set_threads(2)
+
+
+def normal(seed: int, *shape: int, scale: float = 1.0) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(size=shape) * scale
+    return values.astype(np.float32)
+
+
+def as_torch(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(x.copy())
+
+
+def copied(x):
+    """The same values, C-contiguous."""
+    return x.contiguous() if isinstance(x, torch.Tensor) else np.ascontiguousarray(x)
+
+
+def bits(x) -> np.ndarray:
+    """Bits of a float32 array, so that -0, +0 and NaN are told apart."""
+    return np.asarray(x).copy().view(np.uint32)
+
+
+# --- Formats
+
+
+def magnitudes(format: numerics.Format, bias: int, denormals: str) -> list[Fraction]:
+    """All values of a CFloat8, ascending, from the paper's formula."""
+    values = []
+    for code in range(1 << (format.exponent_bits + format.mantissa_bits)):
+        exponent, mantissa = divmod(code, 1 << format.mantissa_bits)
+        fraction = Fraction(mantissa, 1 << format.mantissa_bits)
+        if exponent > 0:
+            values.append((1 + fraction) * Fraction(2) ** (exponent - bias))
+        else:
+            values.append(fraction * Fraction(2) ** ((0 if denormals == "paper" else 1) - bias))
+    return values
+
+
+def rounded(x: float, values: list[Fraction]) -> int:
+    """The code of |x|: nearest, ties to the even code, clamped."""
+    if not math.isfinite(x):
+        return len(values) - 1
+    distance = [abs(Fraction(abs(x)) - value) for value in values]
+    best = min(distance)
+    candidates = [code for code, d in enumerate(distance) if d == best]
+    return candidates[0] if len(candidates) == 1 else next(c for c in candidates if c % 2 == 0)
+
+
+def test_formats_lists_what_can_be_stored():
+    names = [format.name for format in numerics.formats()]
+    assert set(names) >= {"f32", "bf16", "cf8_1_4_3", "cf8_1_5_2"}
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("bias", [0, 7, 31, 63])
+@pytest.mark.parametrize("name", FORMATS_WITH_BIAS)
+def test_limits_of_a_cfloat_follow_the_formula(name, bias):
+    format = next(f for f in numerics.formats() if f.name == name)
+    values = magnitudes(format, bias, "paper")
+    assert format.max(bias) == values[-1]
+    assert format.min_normal(bias) == values[1 << format.mantissa_bits]
+    assert format.min_denormal(bias) == values[1]
+    assert format.min_denormal(bias, "gradual") == 2 * values[1]
+
+
+def test_limits_of_ieee_formats_are_those_of_torch():
+    limits = {format.name: format for format in numerics.formats()}
+    for name, dtype in [("f32", torch.float32), ("bf16", torch.bfloat16)]:
+        assert limits[name].max() == torch.finfo(dtype).max
+        assert limits[name].min_normal() == torch.finfo(dtype).tiny
+        assert limits[name].min_denormal() == torch.finfo(dtype).smallest_normal * 2.0 ** -(
+            limits[name].mantissa_bits
+        )
+
+
+# --- Quantise and dequantise
+
+
+@pytest.mark.parametrize("denormals", ["paper", "gradual"])
+@pytest.mark.parametrize("name", FORMATS_WITH_BIAS)
+@pytest.mark.parametrize("bias", [0, 11, 63])
+def test_quantize_rounds_to_the_nearest_value(name, bias, denormals):
+    format = next(f for f in numerics.formats() if f.name == name)
+    values = magnitudes(format, bias, denormals)
+    exact = [float(v) for v in values]
+    middles = [float((a + b) / 2) for a, b in itertools.pairwise(values)]
+    nearby = [float(np.nextafter(np.float32(m), np.float32(s))) for m in middles for s in (0, 1e9)]
+    x = np.array([*exact, *middles, *nearby, 1e30, np.inf, np.nan], dtype=np.float32)
+    x = np.concatenate([x, -x])
+    q = numerics.quantize(x, name, bias, denormals=denormals)
+    top = len(values)
+    expected = [rounded(v, values) + top * int(np.signbit(v)) for v in x.tolist()]
+    assert q.codes.tolist() == expected
+    assert q.stats.not_finite == 4
+    assert q.stats.amax == np.float32(1e30)
+    back = q.dequantize()
+    assert back.tolist() == [float(values[c % top]) * (-1 if c >= top else 1) for c in expected]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, as_torch])
+@pytest.mark.parametrize("name", [format.name for format in numerics.formats()])
+def test_quantizing_what_was_dequantized_changes_nothing(name, kind):
+    x = kind(normal(1, 7, 33, scale=3.0))
+    first = numerics.quantize(x, name)
+    again = numerics.quantize(first.dequantize(), name, first.bias if first.format.has_bias else 0)
+    assert type(first.codes) is type(x)
+    assert tuple(first.codes.shape) == tuple(x.shape)
+    assert bool((again.codes == first.codes).all())
+    assert again.stats.zeroed == again.stats.saturated == 0
+
+
+def test_bf16_rounds_as_torch_does():
+    x = as_torch(normal(2, 1000))
+    codes = numerics.quantize(x, "bf16").codes
+    assert torch.equal(codes.view(torch.bfloat16), x.bfloat16())
+
+
+def test_bfloat16_operands_are_their_values():
+    x = as_torch(normal(3, 100)).bfloat16()
+    q = numerics.quantize(x, "cf8_1_4_3")
+    assert torch.equal(q.codes, numerics.quantize(x.float(), "cf8_1_4_3").codes)
+
+
+def test_stochastic_rounding_is_a_function_of_seed_step_tensor_and_element():
+    x = normal(4, 100_000)
+    draw = {"rounding": "stochastic", "seed": 2**63 + 5, "step": 7, "tensor": 3}
+    q = numerics.quantize(x, "cf8_1_4_3", 11, **draw)
+    numerics.set_threads(1)
+    again = numerics.quantize(as_torch(x), "cf8_1_4_3", 11, **draw)
+    assert np.array_equal(q.codes, again.codes.numpy())
+    for key in ("seed", "step", "tensor"):
+        other = numerics.quantize(x, "cf8_1_4_3", 11, **(draw | {key: 9}))
+        assert not np.array_equal(q.codes, other.codes)
+    error = q.dequantize().astype(np.float64) - x
+    nearest = numerics.quantize(x, "cf8_1_4_3", 11).dequantize().astype(np.float64) - x
+    assert abs(error.mean()) < 4 * error.std() / math.sqrt(x.size)  # without bias
+    assert np.abs(error).max() > 1.5 * np.abs(nearest).max()
+
+
+def test_the_bias_follows_the_largest_finite_magnitude():
+    x = np.array([0.5, -3.75, np.inf, np.nan], dtype=np.float32)
+    q = numerics.quantize(x, "cf8_1_4_3")
+    assert q.bias == numerics.bias_from_amax(3.75, "cf8_1_4_3") == 14  # 1.875 * 2^(15 - 14)
+    assert numerics.quantize(x, "cf8_1_4_3", margin=2).bias == 12
+    assert numerics.bias_from_amax(3.76, "cf8_1_4_3") == 13
+    assert numerics.quantize(np.zeros(3, np.float32), "cf8_1_5_2").bias == 63
+
+
+def test_a_bias_window_follows_the_largest_of_the_last_amax():
+    window = numerics.BiasWindow(length=2, margin=1)
+    biases = [
+        numerics.quantize(np.array([amax], np.float32), "cf8_1_4_3", window).bias
+        for amax in (1.0, 8.0, 1.0, 1.0, 1.0)
+    ]
+    assert biases == [14, 14, 11, 11, 14]
+    other = numerics.BiasWindow()
+    other.load_state_dict(window.state_dict())
+    assert other.state_dict() == window.state_dict()
+    assert other.history == [1.0, 1.0]
+
+
+def test_out_takes_the_codes_and_the_values():
+    x = as_torch(normal(5, 4, 4))
+    codes, values = torch.empty(4, 4, dtype=torch.uint8), torch.empty(4, 4)
+    q = numerics.quantize(x, "cf8_1_4_3", 9, out=codes)
+    assert q.codes is codes
+    assert numerics.dequantize(codes, "cf8_1_4_3", 9, out=values) is values
+    assert torch.equal(values, q.dequantize())
+
+
+# --- Products
+
+
+def longhand_matmul(a: np.ndarray, b: np.ndarray, block: int | None = None) -> np.ndarray:
+    """fma over ascending k, in FP64 where each product is exact; one rounding to FP32 per point.
+
+    A product of two FP32 numbers is exact in FP64; adding the FP32 accumulator may round twice,
+    so operands here are of formats with short mantissas, whose fma is exact in FP64."""
+    m, k = a.shape
+    block = block or max(k, 1)
+    total = None
+    for begin in range(0, max(k, 1), block):
+        part = np.zeros((m, b.shape[1]), dtype=np.float32)
+        for i in range(begin, min(begin + block, k)):
+            product = np.outer(a[:, i].astype(np.float64), b[i].astype(np.float64))
+            part = (part.astype(np.float64) + product).astype(np.float32)
+        total = part if total is None else total + part
+    return total
+
+
+def quantized_pair(seed: int, m: int, n: int, k: int):
+    a = numerics.quantize(normal(seed, m, k), "cf8_1_4_3")
+    b = numerics.quantize(normal(seed + 1, k, n, scale=1e-3), "cf8_1_5_2")
+    return a, b
+
+
+@pytest.mark.parametrize("cuts", [None, 1, 7, 64])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 64), (17, 40, 133), (0, 4, 3), (4, 4, 0)])
+def test_matmul_sums_in_ascending_order(shape, cuts):
+    m, n, k = shape
+    a, b = quantized_pair(6, m, n, k)
+    out = numerics.matmul(a, b, cuts=cuts)
+    assert np.array_equal(bits(out), bits(longhand_matmul(a.dequantize(), b.dequantize(), cuts)))
+
+
+def test_threads_do_not_move_a_bit():
+    a, b = quantized_pair(8, 130, 150, 300)
+    numerics.set_threads(1)
+    one = numerics.matmul(a, b)
+    for count in (2, 3, 7):
+        numerics.set_threads(count)
+        assert numerics.threads() == count
+        assert np.array_equal(bits(numerics.matmul(a, b)), bits(one))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, as_torch])
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape"),
+    [
+        ((4,), (4,)),
+        ((4,), (4, 3)),
+        ((2, 4), (4,)),
+        ((5, 2, 4), (4,)),
+        ((4,), (5, 4, 2)),
+        ((3, 5, 2, 4), (4, 6)),
+        ((3, 1, 2, 4), (5, 4, 6)),
+        ((2, 1, 2, 1, 3, 4), (1, 2, 2, 2, 4, 5)),
+        ((0, 2, 4), (4, 3)),
+        ((2, 0), (0, 3)),
+    ],
+)
+def test_matmul_has_the_shapes_of_torch(a_shape, b_shape, kind):
+    a, b = normal(9, *a_shape), normal(10, *b_shape)
+    expected = torch.matmul(torch.from_numpy(a), torch.from_numpy(b))
+    out = numerics.matmul(kind(a), kind(b))
+    assert tuple(out.shape) == tuple(expected.shape)
+    assert np.allclose(np.asarray(out), expected.numpy(), atol=1e-5)
+    assert type(out) is type(kind(a))
+
+
+def test_each_batch_of_a_product_is_the_product_of_its_matrices():
+    a = numerics.quantize(normal(11, 3, 1, 9, 20), "cf8_1_4_3")
+    b = numerics.quantize(normal(12, 4, 20, 11), "cf8_1_4_3")
+    out = numerics.matmul(a, b)
+    for i, j in itertools.product(range(3), range(4)):
+        assert np.array_equal(bits(out[i, j]), bits(numerics.matmul(a[i, 0], b[j])))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, as_torch])
+def test_views_give_the_bits_of_copies(kind):
+    base = kind(normal(13, 12, 30, 14))
+    q = numerics.quantize(base, "cf8_1_4_3")
+    a, b = q[:, 3:10, ::2], q.mT[:, ::2, 1::2]
+    copies = [numerics.Quantized(copied(x.codes), x.format, x.bias) for x in (a, b)]
+    assert np.array_equal(bits(numerics.matmul(a, b)), bits(numerics.matmul(*copies)))
+    a, b = base[:, 3:10, ::2], base.mT[:, ::2, 1::2]
+    assert np.array_equal(bits(numerics.matmul(a, b)), bits(numerics.matmul(copied(a), copied(b))))
+
+
+def test_numpy_views_with_negative_strides_are_read_where_they_lie():
+    a, b = quantized_pair(14, 6, 5, 9)
+    backward = numerics.matmul(a[:, ::-1], b[::-1])
+    assert np.array_equal(
+        bits(backward), bits(longhand_matmul(a[:, ::-1].dequantize(), b[::-1].dequantize()))
+    )
+
+
+def test_formats_mix():
+    x = as_torch(normal(15, 8, 16))
+    operands = [x, x.bfloat16(), *(numerics.quantize(x, f) for f in numerics.formats())]
+    values = [o.dequantize() if isinstance(o, numerics.Quantized) else o.float() for o in operands]
+    for (a, a_value), (b, b_value) in itertools.product(
+        zip(operands, values, strict=True), repeat=2
+    ):
+        out = numerics.matmul(a, b.mT)
+        assert torch.equal(out, numerics.matmul(a_value, b_value.mT))
+
+
+def test_bias_and_activation_follow_the_sum():
+    a, b = quantized_pair(16, 7, 9, 5)
+    bias = normal(17, 9, scale=1e-3)
+    out = numerics.matmul(a, b, bias=bias, activation="relu")
+    assert np.array_equal(bits(out), bits(np.maximum(numerics.matmul(a, b) + bias, 0)))
+
+
+# --- Convolutions
+
+
+CONVOLUTIONS = [
+    {},
+    {"stride": 2, "padding": 1},
+    {"stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
+    {"groups": 2, "padding": 1},
+    {"groups": 4},
+]
+
+
+@pytest.mark.parametrize("geometry", CONVOLUTIONS)
+@pytest.mark.parametrize("kind", [np.asarray, as_torch])
+def test_convolutions_are_those_of_torch(geometry, kind):
+    x, groups = normal(18, 2, 4, 9, 8), geometry.get("groups", 1)
+    w = normal(19, 8, 4 // groups, 3, 2)
+    bias = normal(20, 8)
+    tx, tw = as_torch(x).double().requires_grad_(), as_torch(w).double().requires_grad_()
+    expected = torch.nn.functional.conv2d(tx, tw, as_torch(bias).double(), **geometry)
+    gradient = normal(21, *expected.shape)
+    expected.backward(as_torch(gradient).double())
+    out = numerics.conv2d(kind(x), kind(w), kind(bias), **geometry)
+    dx = numerics.conv2d_input_gradient(kind(gradient), kind(w), (9, 8), **geometry)
+    dw = numerics.conv2d_weight_gradient(kind(gradient), kind(x), (3, 2), **geometry)
+    for ours, theirs in [(out, expected), (dx, tx.grad), (dw, tw.grad)]:
+        assert type(ours) is type(kind(x))
+        assert tuple(ours.shape) == tuple(theirs.shape)
+        assert np.allclose(np.asarray(ours), theirs.detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def longhand_conv2d(x: np.ndarray, w: np.ndarray, padding: int) -> np.ndarray:
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    height, width = padded.shape[2] - w.shape[2] + 1, padded.shape[3] - w.shape[3] + 1
+    out = np.zeros((x.shape[0], w.shape[0], height, width), dtype=np.float32)
+    for c, ky, kx in np.ndindex(w.shape[1:]):
+        pixels = padded[:, None, c, ky : ky + height, kx : kx + width].astype(np.float64)
+        product = w[None, :, c, ky, kx, None, None].astype(np.float64) * pixels
+        out = (out.astype(np.float64) + product).astype(np.float32)
+    return out
+
+
+def test_conv2d_sums_in_ascending_order_on_any_strides():
+    x = numerics.quantize(normal(22, 2, 9, 8, 3), "cf8_1_4_3")
+    w = numerics.quantize(normal(23, 5, 3, 3, 3), "cf8_1_5_2")
+    images = x.with_codes(np.moveaxis(x.codes, 3, 1))  # channels last in memory
+    out = numerics.conv2d(images, w, padding=1)
+    expected = longhand_conv2d(np.moveaxis(x.dequantize(), 3, 1), w.dequantize(), padding=1)
+    assert np.array_equal(bits(out), bits(expected))
