@@ -6,6 +6,10 @@
 //   ... ; the totals so obtained are chained likewise along the next outer loop, and so on.
 // A loop in one block chains a single part, which is that part. Nothing else (threads, tiles,
 // instruction set) has a say, so a sum has one value.
+//
+// Sums of products (GEMM, convolutions) may be told a named order (sum_order.h), which says how the
+// points of a part are folded and what adding two parts means. All other reductions are folded
+// point by point.
 #pragma once
 
 #include <algorithm>
@@ -14,12 +18,14 @@
 #include <vector>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/sum_order.h"
 
 namespace dojo::numerics {
 
-// The block length of each reduce loop, outermost first. Empty: no loop is cut.
 struct ReduceCuts {
+  // The block length of each reduce loop, outermost first. Empty: no loop is cut.
   std::vector<std::int64_t> block{};
+  SumOrder order = SumOrder::Sequential;  // of sums of products; other reductions have none
 
   std::int64_t block_of(std::size_t loop, std::int64_t extent) const {
     if (block.empty()) {
@@ -33,16 +39,15 @@ struct ReduceCuts {
 
 namespace internal {
 
-template <class AddPoint, class Combine>
+// Fold makes a value of one part: fold.start(), then fold.add(point) for each of its points, then
+// fold.value(); fold.combine(total, part) chains.
+template <class Fold>
 class NestedFold {
  public:
-  NestedFold(std::span<const std::int64_t> extent, const ReduceCuts& cuts, float start,
-             const AddPoint& add_point, const Combine& combine)
+  NestedFold(std::span<const std::int64_t> extent, const ReduceCuts& cuts, Fold& fold)
       : extent_(extent),
         cuts_(cuts),
-        start_(start),
-        add_point_(add_point),
-        combine_(combine),
+        fold_(fold),
         begin_(extent.size()),
         end_(extent.size()),
         at_(extent.size()) {}
@@ -51,25 +56,27 @@ class NestedFold {
 
  private:
   float chain(std::size_t loop) {
-    if (loop == extent_.size()) {
-      part_ = start_;
-      fold_points(0);
-      return part_;
+    if (loop == extent_.size() || extent_[loop] == 0) {
+      fold_.start();
+      if (loop == extent_.size()) {
+        fold_points(0);
+      }
+      return fold_.value();
     }
     const std::int64_t block = cuts_.block_of(loop, extent_[loop]);
-    float total = start_;
+    float total = 0;
     for (std::int64_t begin = 0; begin < extent_[loop]; begin += block) {
       begin_[loop] = begin;
       end_[loop] = std::min(begin + block, extent_[loop]);
       const float part = chain(loop + 1);
-      total = begin == 0 ? part : combine_(total, part);
+      total = begin == 0 ? part : fold_.combine(total, part);
     }
     return total;
   }
 
   void fold_points(std::size_t loop) {
     if (loop == extent_.size()) {
-      part_ = add_point_(part_, std::span<const std::int64_t>(at_));
+      fold_.add(std::span<const std::int64_t>(at_));
       return;
     }
     for (at_[loop] = begin_[loop]; at_[loop] < end_[loop]; ++at_[loop]) {
@@ -79,13 +86,50 @@ class NestedFold {
 
   std::span<const std::int64_t> extent_;
   const ReduceCuts& cuts_;
-  float start_;
-  const AddPoint& add_point_;
-  const Combine& combine_;
+  Fold& fold_;
   std::vector<std::int64_t> begin_;  // the current part
   std::vector<std::int64_t> end_;
   std::vector<std::int64_t> at_;  // the current point
-  float part_ = 0;
+};
+
+template <class Fold>
+float value_of(std::span<const std::int64_t> extent, const ReduceCuts& cuts, Fold fold) {
+  return NestedFold<Fold>(extent, cuts, fold).value();
+}
+
+template <class AddPoint, class Combine>
+struct PointFold {
+  void start() { part = first; }
+  void add(std::span<const std::int64_t> point) { part = add_point(part, point); }
+  float value() const { return part; }
+
+  float first;
+  const AddPoint& add_point;
+  const Combine& combine;
+  float part = 0;
+};
+
+template <class Part, class AddProduct>
+struct ProductFold {
+  void start() { part = Part(); }
+  void add(std::span<const std::int64_t> point) { add_product(part, point); }
+  float value() const { return part.value(); }
+  float combine(float total, float x) const { return Part::combine(total, x); }
+
+  const AddProduct& add_product;
+  Part part{};
+};
+
+// All parts are one sum.
+template <class AddProduct>
+struct ExactFold {
+  void start() {}
+  void add(std::span<const std::int64_t> point) { add_product(sum, point); }
+  float value() const { return 0; }
+  float combine(float /*total*/, float /*part*/) const { return 0; }
+
+  const AddProduct& add_product;
+  ExactSum& sum;
 };
 
 }  // namespace internal
@@ -95,13 +139,37 @@ class NestedFold {
 template <class AddPoint, class Combine>
 float fold_in_order(std::span<const std::int64_t> extent, const ReduceCuts& cuts, float start,
                     const AddPoint& add_point, const Combine& combine) {
-  return internal::NestedFold<AddPoint, Combine>(extent, cuts, start, add_point, combine).value();
+  return internal::value_of(extent, cuts,
+                            internal::PointFold<AddPoint, Combine>{start, add_point, combine});
 }
 
 template <class AddPoint>
 float sum_in_order(std::span<const std::int64_t> extent, const ReduceCuts& cuts,
                    const AddPoint& add_point) {
   return fold_in_order(extent, cuts, 0.0F, add_point, [](float a, float b) { return a + b; });
+}
+
+// A sum of products in the order that `cuts` names. add_product(sum, point) calls sum.add(a, b)
+// with the two factors of the point, or does nothing where the point is none.
+template <class AddProduct>
+float sum_products(std::span<const std::int64_t> extent, const ReduceCuts& cuts,
+                   const AddProduct& add_product) {
+  switch (cuts.order) {
+    case SumOrder::Sequential:
+      return internal::value_of(extent, cuts,
+                                internal::ProductFold<SequentialPart, AddProduct>{add_product});
+    case SumOrder::Tile4:
+      return internal::value_of(extent, cuts,
+                                internal::ProductFold<Tile4Part, AddProduct>{add_product});
+    case SumOrder::W21:
+      return internal::value_of(extent, cuts,
+                                internal::ProductFold<W21Part, AddProduct>{add_product});
+    case SumOrder::Exact:
+      break;
+  }
+  ExactSum sum;
+  internal::value_of(extent, cuts, internal::ExactFold<AddProduct>{add_product, sum});
+  return sum.value();
 }
 
 }  // namespace dojo::numerics

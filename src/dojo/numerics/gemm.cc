@@ -1,7 +1,5 @@
 #include "dojo/numerics/gemm.h"
 
-#include <cmath>
-
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/batch.h"
 #include "dojo/numerics/internal/gemm_avx512.h"
@@ -34,10 +32,9 @@ void gemm_plain(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a
               internal::batch_offset(shape, a, b, out, index / shape.m);
           for (std::int64_t column = 0; column < shape.n; ++column) {
             const float sum =
-                sum_in_order(extent, cuts, [&](float acc, std::span<const std::int64_t> point) {
-                  return std::fma(read_a(at.a + row * a.row_stride + point[0] * a.column_stride),
-                                  read_b(at.b + point[0] * b.row_stride + column * b.column_stride),
-                                  acc);
+                sum_products(extent, cuts, [&](auto& acc, std::span<const std::int64_t> point) {
+                  acc.add(read_a(at.a + row * a.row_stride + point[0] * a.column_stride),
+                          read_b(at.b + point[0] * b.row_stride + column * b.column_stride));
                 });
             out.data[at.out + row * out.row_stride + column] = finish(epilogue, sum, row, column);
           }
@@ -51,7 +48,7 @@ void gemm(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a, cons
           const ReduceCuts& cuts, const Epilogue& epilogue, const MatrixOutput& out, Isa isa) {
   DOJO_CHECK(shape.m >= 0 && shape.n >= 0 && shape.k >= 0);
   DOJO_CHECK(cuts.block.size() <= 1);
-  if (isa == Isa::Avx512) {
+  if (isa == Isa::Avx512 && cuts.order == SumOrder::Sequential) {
     avx512::gemm(pool, shape, a, b, cuts, epilogue, out);
     return;
   }

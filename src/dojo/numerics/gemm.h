@@ -1,7 +1,7 @@
-// C = A B in the one stated order: c(i, j) folds acc = fma(a(i, k), b(k, j), acc) from +0 over
-// ascending k, associated as association.h says with k as the only reduce loop; then one rounding
-// for the optional bias, then the optional relu. Operands are read from storage as they are, so
-// transposes, broadcasts and slices are strides.
+// C = A B in a stated order: c(i, j) sums the products a(i, k) b(k, j) over ascending k, the only
+// reduce loop, as association.h and the named order of the cuts (sum_order.h) say; then one
+// rounding for the optional bias, then the optional relu. Operands are read from storage as they
+// are, so transposes, broadcasts and slices are strides.
 #pragma once
 
 #include <array>

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "dojo/numerics/sum_order_oracle.h"
 #include "dojo/numerics/testing.h"
 
 namespace dojo::numerics {
@@ -149,9 +150,10 @@ std::vector<float> product_long_hand(const Case& c) {
       for (std::int64_t w = 0; w < s.batch[2]; ++w) {
         for (std::int64_t i = 0; i < s.m; ++i) {
           for (std::int64_t j = 0; j < s.n; ++j) {
-            float sum = testing::sum_long_hand(
-                {s.k}, c.cuts, [&](float acc, const std::vector<std::int64_t>& k) {
-                  return std::fma(at(c.left, u, v, w, i, k[0]), at(c.right, u, v, w, k[0], j), acc);
+            float sum = testing::sum_products_long_hand(
+                {s.k}, c.cuts, [&](const std::vector<std::int64_t>& k) {
+                  return testing::Factors{at(c.left, u, v, w, i, k[0]),
+                                          at(c.right, u, v, w, k[0], j)};
                 });
             if (c.epilogue.row_bias != nullptr) {
               sum = sum + c.row_bias[static_cast<std::size_t>(i)];
@@ -178,9 +180,13 @@ TEST(Gemm, EqualsTheLongHandSum) {
     make(random, 12, c);
     c.shape.m = std::min<std::int64_t>(c.shape.m, 9);
     c.shape.n = std::min<std::int64_t>(c.shape.n, 9);
-    const std::vector<float> wanted = product_long_hand(c);
-    for (const Isa isa : isas()) {
-      EXPECT_TRUE(are_same(product(c, 1, isa), wanted)) << "case " << i << " " << name_of(isa);
+    for (const SumOrder order : testing::kSumOrders) {
+      c.cuts.order = order;
+      const std::vector<float> wanted = product_long_hand(c);
+      for (const Isa isa : isas()) {
+        EXPECT_TRUE(are_same(product(c, 1, isa), wanted))
+            << "case " << i << " " << name_of(isa) << " " << name_of(order);
+      }
     }
   }
 }

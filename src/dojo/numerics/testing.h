@@ -134,23 +134,29 @@ inline ReduceCuts any_cuts(Random& random, std::span<const std::int64_t> extent)
   return cuts;
 }
 
-// The definition in association.h by other means: every point in lexicographic order is folded
-// into the accumulator of its part; then the array of parts is chained away axis by axis, the last
-// axis first. fold(acc, point) returns the new accumulator.
-template <class Fold>
-float fold_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts, float start,
-                     const Fold& fold, float (*combine)(float, float)) {
+// The definition in association.h by other means: every point in lexicographic order is put into
+// the list of its part; parts are folded; then the array of parts is chained away axis by axis, the
+// last axis first.
+using Points = std::vector<std::vector<std::int64_t>>;
+
+struct PartsLongHand {
+  std::vector<std::int64_t> blocks;  // along each loop
+  std::vector<Points> parts;
+};
+
+inline PartsLongHand parts_long_hand(const std::vector<std::int64_t>& extent,
+                                     const ReduceCuts& cuts) {
+  PartsLongHand out;
   std::vector<std::int64_t> block;
-  std::vector<std::int64_t> blocks;
   std::int64_t points = 1;
   std::int64_t parts = 1;
   for (std::size_t i = 0; i < extent.size(); ++i) {
     block.push_back(cuts.block.empty() ? extent[i] : cuts.block[i]);
-    blocks.push_back(extent[i] == 0 ? 1 : (extent[i] + block[i] - 1) / block[i]);
+    out.blocks.push_back(extent[i] == 0 ? 1 : (extent[i] + block[i] - 1) / block[i]);
     points *= extent[i];
-    parts *= blocks[i];
+    parts *= out.blocks[i];
   }
-  std::vector<float> value(static_cast<std::size_t>(parts), start);
+  out.parts.resize(static_cast<std::size_t>(parts));
   std::vector<std::int64_t> at(extent.size());
   for (std::int64_t point = 0; point < points; ++point) {
     std::int64_t rest = point;
@@ -160,16 +166,27 @@ float fold_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& 
     }
     std::int64_t part = 0;
     for (std::size_t i = 0; i < extent.size(); ++i) {
-      part = part * blocks[i] + at[i] / block[i];
+      part = part * out.blocks[i] + at[i] / block[i];
     }
-    float& acc = value[static_cast<std::size_t>(part)];
-    acc = fold(acc, at);
+    out.parts[static_cast<std::size_t>(part)].push_back(at);
+  }
+  return out;
+}
+
+// fold_part(points) is the value of one part.
+template <class FoldPart>
+float chain_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts,
+                      const FoldPart& fold_part, float (*combine)(float, float)) {
+  const PartsLongHand all = parts_long_hand(extent, cuts);
+  std::vector<float> value;
+  for (const Points& part : all.parts) {
+    value.push_back(fold_part(part));
   }
   for (std::size_t axis = extent.size(); axis-- > 0;) {
     std::vector<float> chained;
-    for (std::size_t i = 0; i < value.size(); i += static_cast<std::size_t>(blocks[axis])) {
+    for (std::size_t i = 0; i < value.size(); i += static_cast<std::size_t>(all.blocks[axis])) {
       float total = value[i];
-      for (std::int64_t j = 1; j < blocks[axis]; ++j) {
+      for (std::int64_t j = 1; j < all.blocks[axis]; ++j) {
         total = combine(total, value[i + static_cast<std::size_t>(j)]);
       }
       chained.push_back(total);
@@ -177,6 +194,20 @@ float fold_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& 
     value = chained;
   }
   return value.front();
+}
+
+// fold(acc, point) returns the new accumulator.
+template <class Fold>
+float fold_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts, float start,
+                     const Fold& fold, float (*combine)(float, float)) {
+  const auto fold_part = [&](const Points& points) {
+    float acc = start;
+    for (const std::vector<std::int64_t>& point : points) {
+      acc = fold(acc, point);
+    }
+    return acc;
+  };
+  return chain_long_hand(extent, cuts, fold_part, combine);
 }
 
 template <class Fold>
