@@ -2,6 +2,15 @@
 convolutions on them with one stated value, on PyTorch tensors and NumPy arrays of the CPU without
 copies (docs/python-numerics.md)."""
 
+from opendojo.numerics.autograd import (
+    QuantizedConv2d,
+    QuantizedLinear,
+    QuantSpec,
+    fake_quantize,
+    quantized_conv2d,
+    quantized_linear,
+    quantized_matmul,
+)
 from opendojo.numerics.number_format import Format, formats
 from opendojo.numerics.products import (
     conv2d,
@@ -22,16 +31,23 @@ from opendojo.numerics.workers import set_threads, threads
 __all__ = [
     "BiasWindow",
     "Format",
+    "QuantSpec",
     "Quantized",
+    "QuantizedConv2d",
+    "QuantizedLinear",
     "Stats",
     "bias_from_amax",
     "conv2d",
     "conv2d_input_gradient",
     "conv2d_weight_gradient",
     "dequantize",
+    "fake_quantize",
     "formats",
     "matmul",
     "quantize",
+    "quantized_conv2d",
+    "quantized_linear",
+    "quantized_matmul",
     "set_threads",
     "threads",
 ]

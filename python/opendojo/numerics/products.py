@@ -29,6 +29,8 @@ Activation = Literal["relu"]
 Size = int | Sequence[int]
 
 _ACTIVATIONS = {None: _core.numerics.Activation.None_, "relu": _core.numerics.Activation.Relu}
+_F32 = storage_format(as_format("f32"))
+_BF16 = storage_format(as_format("bf16"))
 _MAX_BATCH_DIMENSIONS = 3  # of one call of the kernel
 
 
@@ -62,34 +64,35 @@ def matmul(
     Errors (opendojo.Error): shapes that do not fit, arrays of another type or device, of both
     frameworks, or that require a gradient (`quantized_matmul` has one).
     """
-    left: Quantized[Any] = _operand(a, "a")
-    right: Quantized[Any] = _operand(b, "b")
-    check_same_kind(a=left.codes, b=right.codes, bias=bias)
+    left, left_type = _operand(a, "a")
+    right, right_type = _operand(b, "b")
+    check_same_kind(left, b=right, bias=bias)
     if left.ndim == 0 or right.ndim == 0:
         raise Error("matmul: a scalar has no rows and columns, multiply with *")
     is_row, is_column = left.ndim == 1, right.ndim == 1
-    left = left[None, :] if is_row else left
-    right = right[:, None] if is_column else right
-    if left.shape[-1] != right.shape[-2]:
+    if is_row or is_column:
+        left = left[None, :] if is_row else left
+        right = right[:, None] if is_column else right
+    m, k = left.shape[-2:]
+    n = right.shape[-1]
+    if right.shape[-2] != k:
         raise Error(
-            f"matmul: a is {list(_operand(a, 'a').shape)} and b {list(_operand(b, 'b').shape)}: "
-            f"k is {left.shape[-1]} in a and {right.shape[-2]} in b"
+            f"matmul: k is {k} in a of {list(a.shape)} and {right.shape[-2]} in b of "
+            f"{list(b.shape)}"
         )
     batch: tuple[int, ...] = _broadcast_batch(left.shape[:-2], right.shape[:-2])
-    m, n = left.shape[-2], right.shape[-1]
     added = _bias_vector(bias, n)
-    chosen = _activation(activation)
-    blocks = _blocks(cuts, 1)
-    out = empty_like(left.codes, (*batch, m, n))
-    if right.ndim == 2 and left.ndim > 2 and is_contiguous(left.codes):
+    rest = _blocks(cuts, 1), added, _activation(activation)
+    out = empty_like(left, (*batch, m, n))
+    if right.ndim == 2 and left.ndim > 2 and is_contiguous(left):
         # The same rows as one matrix: nothing is packed twice.
         rows = math.prod(batch) * m
-        flat = left.with_codes(left.codes.reshape(rows, left.shape[-1]))
-        _product(flat, right, blocks, added, chosen, out.reshape(rows, n))
+        flat = left.reshape(rows, k)
+        _product(flat, left_type, right, right_type, *rest, out.reshape(rows, n))
     else:
-        left = left.with_codes(broadcast(left.codes, (*batch, *left.shape[-2:])))
-        right = right.with_codes(broadcast(right.codes, (*batch, *right.shape[-2:])))
-        _batched_product(left, right, blocks, added, chosen, out)
+        left = broadcast(left, (*batch, m, k))
+        right = broadcast(right, (*batch, k, n))
+        _batched_product(left, left_type, right, right_type, *rest, out)
     if is_row:
         out = out[..., 0, :]
     return out[..., 0] if is_column else out
@@ -124,18 +127,21 @@ def conv2d(
 
     Errors (opendojo.Error): as `matmul`; a kernel that is larger than the padded input.
     """
-    images, weights = _operand(x, "x"), _operand(weight, "weight")
-    check_same_kind(x=images.codes, weight=weights.codes, bias=bias)
+    images, image_type = _operand(x, "x")
+    weights, weight_type = _operand(weight, "weight")
+    check_same_kind(images, weight=weights, bias=bias)
     _check_ranks(x=images, weight=weights)
     geometry = _Geometry(stride, padding, dilation, groups)
     geometry.check_channels(images.shape[1], weights.shape)
     size: tuple[int, int] = geometry.output_size(images.shape[2:], weights.shape[2:])
     added = _bias_vector(bias, weights.shape[0])
-    out = empty_like(images.codes, (images.shape[0], weights.shape[0], *size))
+    out = empty_like(images, (images.shape[0], weights.shape[0], *size))
     _core.numerics.convolution(
         workers(),
-        *_exported(images),
-        *_exported(weights),
+        exported(images),
+        image_type,
+        exported(weights),
+        weight_type,
         geometry.core,
         _blocks(cuts, 3),
         None if added is None else exported(added),
@@ -170,19 +176,22 @@ def conv2d_input_gradient(
 
     Errors (opendojo.Error): as `conv2d`.
     """
-    gradients, weights = _operand(output_gradient, "output_gradient"), _operand(weight, "weight")
-    check_same_kind(output_gradient=gradients.codes, weight=weights.codes)
+    gradients, gradient_type = _operand(output_gradient, "output_gradient")
+    weights, weight_type = _operand(weight, "weight")
+    check_same_kind(gradients, weight=weights)
     _check_ranks(output_gradient=gradients, weight=weights)
     geometry = _Geometry(stride, padding, dilation, groups)
     channels = weights.shape[1] * groups
     geometry.check_channels(channels, weights.shape)
     image: tuple[int, int] = _pair(size, "size", at_least=0)
     geometry.check_output(gradients.shape, weights.shape[0], image, weights.shape[2:])
-    out = empty_like(gradients.codes, (gradients.shape[0], channels, *image))
+    out = empty_like(gradients, (gradients.shape[0], channels, *image))
     _core.numerics.convolution_input_gradient(
         workers(),
-        *_exported(gradients),
-        *_exported(weights),
+        exported(gradients),
+        gradient_type,
+        exported(weights),
+        weight_type,
         geometry.core,
         _blocks(cuts, 3),
         exported(out),
@@ -214,8 +223,9 @@ def conv2d_weight_gradient(
 
     Errors (opendojo.Error): as `conv2d`.
     """
-    gradients, images = _operand(output_gradient, "output_gradient"), _operand(x, "x")
-    check_same_kind(output_gradient=gradients.codes, x=images.codes)
+    gradients, gradient_type = _operand(output_gradient, "output_gradient")
+    images, image_type = _operand(x, "x")
+    check_same_kind(gradients, x=images)
     _check_ranks(output_gradient=gradients, x=images)
     geometry = _Geometry(stride, padding, dilation, groups)
     channels_out, channels = gradients.shape[1], images.shape[1]
@@ -224,11 +234,13 @@ def conv2d_weight_gradient(
     geometry.check_output(gradients.shape, channels_out, images.shape[2:], kernel)
     if gradients.shape[0] != images.shape[0]:
         raise Error(f"output_gradient is of {gradients.shape[0]} images and x of {images.shape[0]}")
-    out = empty_like(gradients.codes, (channels_out, channels // groups, *kernel))
+    out = empty_like(gradients, (channels_out, channels // groups, *kernel))
     _core.numerics.convolution_weight_gradient(
         workers(),
-        *_exported(gradients),
-        *_exported(images),
+        exported(gradients),
+        gradient_type,
+        exported(images),
+        image_type,
         geometry.core,
         _blocks(cuts, 3),
         exported(out),
@@ -292,17 +304,16 @@ class _Geometry:
             )
 
 
-def _operand(x: Any, name: str) -> Quantized[Any]:
-    """`x` as codes: float32 and bfloat16 arrays are codes of f32 and bf16."""
+def _operand(x: Any, name: str) -> tuple[Any, Any]:
+    """The codes of `x` and their format: float32 and bfloat16 arrays are codes of f32 and bf16."""
     if isinstance(x, Quantized):
-        check_array(x.codes, name)
-        return x
+        return x.codes, x.storage_format
     check_array(x, name)
     dtype = dtype_name(x)
     if dtype == "float32":
-        return Quantized(x, as_format("f32"))
+        return x, _F32
     if dtype == "bfloat16":
-        return Quantized(view_as(x, "uint16"), as_format("bf16"))
+        return view_as(x, "uint16"), _BF16
     remedy = (
         f"codes need their format, give Quantized({name}, format, bias)"
         if dtype in ("uint8", "uint16")
@@ -311,20 +322,22 @@ def _operand(x: Any, name: str) -> Quantized[Any]:
     raise Error(f"{name} is {dtype}: expected Quantized, float32 or bfloat16; {remedy}")
 
 
-def _exported(operand: Quantized) -> tuple[Any, Any]:
-    return (
-        exported(operand.codes),
-        storage_format(operand.format, operand.bias, operand.denormals),
-    )
-
-
 def _product(
-    left: Quantized, right: Quantized, blocks: list[int], bias: Any, activation: Any, out: Array
+    left: Array,
+    left_type: Any,
+    right: Array,
+    right_type: Any,
+    blocks: list[int],
+    bias: Array | None,
+    activation: Any,
+    out: Array,
 ) -> None:
     _core.numerics.matmul(
         workers(),
-        *_exported(left),
-        *_exported(right),
+        exported(left),
+        left_type,
+        exported(right),
+        right_type,
         blocks,
         None if bias is None else exported(bias),
         activation,
@@ -333,13 +346,14 @@ def _product(
 
 
 def _batched_product(
-    left: Quantized, right: Quantized, blocks: list[int], bias: Any, activation: Any, out: Array
+    left: Array, left_type: Any, right: Array, right_type: Any, *rest: Any
 ) -> None:
+    *epilogue, out = rest
     if out.ndim - 2 <= _MAX_BATCH_DIMENSIONS:
-        _product(left, right, blocks, bias, activation, out)
+        _product(left, left_type, right, right_type, *rest)
         return
     for i in range(out.shape[0]):
-        _batched_product(left[i], right[i], blocks, bias, activation, out[i])
+        _batched_product(left[i], left_type, right[i], right_type, *epilogue, out[i])
 
 
 def _broadcast_batch(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
@@ -386,7 +400,7 @@ def _pair(value: Size, name: str, at_least: int) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def _check_ranks(**operands: Quantized) -> None:
+def _check_ranks(**operands: Array) -> None:
     for name, operand in operands.items():
         if operand.ndim != 4:
             raise Error(f"{name} is {list(operand.shape)}: expected four dimensions")

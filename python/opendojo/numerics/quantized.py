@@ -74,13 +74,18 @@ class Quantized(Generic[ArrayT]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", as_format(self.format))
-        storage_format(self.format, self.bias, self.denormals)
+        _ = self.storage_format  # checks them
         check_array(self.codes, "codes")
         expected = self.format.numpy_dtype.name
         if dtype_name(self.codes) != expected:
             raise Error(
                 f"codes are {dtype_name(self.codes)}: those of {self.format.name} are {expected}"
             )
+
+    @property
+    def storage_format(self) -> "_core.numerics.StorageFormat":
+        """Format, bias and denormals as kernels take them."""
+        return storage_format(self.format, self.bias, self.denormals)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -319,7 +324,7 @@ def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:
     if out is None:
         return empty_like(x, x.shape, dtype)
     check_array(out, "out")
-    check_same_kind(x=x, out=out)
+    check_same_kind(x, out=out)
     if dtype_name(out) != dtype or tuple(out.shape) != tuple(x.shape) or not is_contiguous(out):
         raise Error(
             f"out is {dtype_name(out)}{list(out.shape)}: expected a C-contiguous "

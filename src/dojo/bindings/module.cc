@@ -18,6 +18,9 @@ void translate(const std::exception_ptr& exception, void*) {
 NB_MODULE(_core, module) {
   using namespace dojo::bindings;  // NOLINT(google-build-using-namespace): this module is its scope
   module.attr("__version__") = DOJO_VERSION;
+  // Threads and formats that opendojo.numerics holds live as long as the process, and so may the
+  // module that holds them.
+  nb::set_leak_warnings(false);
   nb::register_exception_translator(translate);
   bind_base(module);
   bind_graph(module);
