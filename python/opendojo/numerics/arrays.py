@@ -12,6 +12,7 @@ Array = torch.Tensor | np.ndarray
 ArrayT = TypeVar("ArrayT", torch.Tensor, np.ndarray)
 
 _to_capsule = torch.utils.dlpack.to_dlpack
+_is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
 
 # PERF: a look-up by type takes 0.05 us, the name of a NumPy type 1 us.
 _NAMES: dict[Any, str] = {
@@ -23,22 +24,41 @@ _NAMES: dict[Any, str] = {
 def check_array(x: Any, name: str) -> None:
     """Raises opendojo.Error unless kernels can read `x` as it lies in memory."""
     if isinstance(x, torch.Tensor):
-        if not (x.is_cpu and x.layout is torch.strided) or x.requires_grad or x.is_neg():
+        if (
+            type(x) is not torch.Tensor
+            or not (x.is_cpu and x.layout is torch.strided)
+            or x.requires_grad
+            or x.is_neg()
+            or _is_transformed(x)
+        ):
             _check_tensor(x, name)
-    elif not isinstance(x, np.ndarray):
+    elif type(x) is not np.ndarray or not x.flags.aligned:
+        _check_ndarray(x, name)
+
+
+def _check_ndarray(x: Any, name: str) -> None:
+    if not isinstance(x, np.ndarray):
         raise Error(
             f"{name} is of type {type(x).__name__}: expected a torch.Tensor or numpy.ndarray "
             "(torch.from_dlpack and numpy.from_dlpack wrap other arrays without a copy)"
         )
+    if isinstance(x, np.ma.MaskedArray):
+        raise Error(f"{name} is masked, which codes cannot say: give {name}.filled(0)")
+    if not x.flags.aligned:
+        raise Error(f"{name} has elements at addresses that are no multiple of their size: copy it")
 
 
 def _check_tensor(x: torch.Tensor, name: str) -> None:
+    if _is_transformed(x):
+        raise Error(f"{name} is inside torch.func (vmap, grad, ...): call without a transform")
+    if type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        raise Error(f"{name} is a {type(x).__name__}, not a plain tensor: it may have no memory")
     if x.is_meta:
         raise Error(f"{name} is on the device meta and has no values; make it on the CPU")
     if not x.is_cpu:
         raise Error(f"{name} is on {x.device}: the kernels run on the CPU, give {name}.cpu()")
     if x.layout is not torch.strided:
-        raise Error(f"{name} is sparse ({x.layout}): give {name}.to_dense()")
+        raise Error(f"{name} has the layout {x.layout}: give {name}.to_dense()")
     if x.requires_grad and torch.is_grad_enabled():
         raise Error(
             f"{name} requires a gradient, which this function would lose: give {name}.detach(), or "
@@ -107,3 +127,10 @@ def broadcast(x: ArrayT, shape: Sequence[int]) -> ArrayT:
     if isinstance(x, torch.Tensor):
         return x.expand(tuple(shape))
     return np.broadcast_to(x, tuple(shape))
+
+
+def shares_memory(x: Array, y: Array) -> bool:
+    """Whether writing to one may change the other."""
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr() != 0
+    return np.may_share_memory(x, y)

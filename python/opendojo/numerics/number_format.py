@@ -8,6 +8,7 @@ import numpy as np
 
 from opendojo import _core
 from opendojo.errors import Error
+from opendojo.numerics.arguments import choice, integer
 from opendojo.numerics.workers import workers
 
 MAX_BIAS = 63
@@ -104,17 +105,15 @@ def as_format(format: str | Format) -> Format:
     return found
 
 
-@cache
 def storage_format(
     format: Format, bias: int = 0, denormals: Denormals = "paper"
 ) -> "_core.numerics.StorageFormat":
     """What the kernels take: a format with a bias that it may have."""
-    if denormals not in _DENORMALS:
-        raise Error(f"denormals {denormals!r}: expected 'paper' or 'gradual'")
-    if isinstance(bias, bool) or not isinstance(bias, int | np.integer):
-        raise Error(f"bias {bias!r}: expected an integer from 0 to {MAX_BIAS}")
-    if not format.has_bias and bias != 0:
-        raise Error(f"bias {bias}: {format.name} has none, leave it out")
-    if not 0 <= bias <= MAX_BIAS:
-        raise Error(f"bias {bias}: expected 0 to {MAX_BIAS}")
-    return _core.numerics.StorageFormat(format.name, int(bias), _DENORMALS[denormals])
+    return _storage_format(format.name, integer(bias, "bias", 0, MAX_BIAS), denormals)
+
+
+@cache
+def _storage_format(name: str, bias: int, denormals: str) -> "_core.numerics.StorageFormat":
+    if bias != 0 and not as_format(name).has_bias:
+        raise Error(f"bias {bias}: {name} has none, leave it out")
+    return _core.numerics.StorageFormat(name, bias, choice(_DENORMALS, denormals, "denormals"))

@@ -8,6 +8,7 @@ import numpy as np
 
 from opendojo import _core
 from opendojo.errors import Error
+from opendojo.numerics.arguments import choice, integer, integers
 from opendojo.numerics.arrays import (
     Array,
     ArrayT,
@@ -82,7 +83,7 @@ def matmul(
         )
     batch: tuple[int, ...] = _broadcast_batch(left.shape[:-2], right.shape[:-2])
     added = _bias_vector(bias, n)
-    rest = _blocks(cuts, 1), added, _activation(activation)
+    rest = _blocks(cuts, 1), added, choice(_ACTIVATIONS, activation, "activation")
     out = empty_like(left, (*batch, m, n))
     if right.ndim == 2 and left.ndim > 2 and is_contiguous(left):
         # The same rows as one matrix: nothing is packed twice.
@@ -145,7 +146,7 @@ def conv2d(
         geometry.core,
         _blocks(cuts, 3),
         None if added is None else exported(added),
-        _activation(activation),
+        choice(_ACTIVATIONS, activation, "activation"),
         exported(out),
     )
     return out
@@ -181,7 +182,7 @@ def conv2d_input_gradient(
     check_same_kind(gradients, weight=weights)
     _check_ranks(output_gradient=gradients, weight=weights)
     geometry = _Geometry(stride, padding, dilation, groups)
-    channels = weights.shape[1] * groups
+    channels = weights.shape[1] * geometry.groups
     geometry.check_channels(channels, weights.shape)
     image: tuple[int, int] = _pair(size, "size", at_least=0)
     geometry.check_output(gradients.shape, weights.shape[0], image, weights.shape[2:])
@@ -230,11 +231,11 @@ def conv2d_weight_gradient(
     geometry = _Geometry(stride, padding, dilation, groups)
     channels_out, channels = gradients.shape[1], images.shape[1]
     kernel: tuple[int, int] = _pair(kernel_size, "kernel_size", at_least=1)
-    geometry.check_channels(channels, (channels_out, channels // groups, *kernel))
+    geometry.check_channels(channels, (channels_out, channels // geometry.groups, *kernel))
     geometry.check_output(gradients.shape, channels_out, images.shape[2:], kernel)
     if gradients.shape[0] != images.shape[0]:
         raise Error(f"output_gradient is of {gradients.shape[0]} images and x of {images.shape[0]}")
-    out = empty_like(gradients, (channels_out, channels // groups, *kernel))
+    out = empty_like(gradients, (channels_out, channels // geometry.groups, *kernel))
     _core.numerics.convolution_weight_gradient(
         workers(),
         exported(gradients),
@@ -255,11 +256,9 @@ class _Geometry:
         self.stride = _pair(stride, "stride", at_least=1)
         self.padding = _pair(padding, "padding", at_least=0)
         self.dilation = _pair(dilation, "dilation", at_least=1)
-        if not isinstance(groups, int) or groups < 1:
-            raise Error(f"groups {groups!r}: expected an integer of at least 1")
-        self.groups = groups
+        self.groups = integer(groups, "groups", 1, 2**31 - 1)
         self.core = _core.numerics.ConvolutionGeometry(
-            self.stride, self.padding, self.dilation, groups
+            self.stride, self.padding, self.dilation, self.groups
         )
 
     def check_channels(self, channels: int, weight: Sequence[int]) -> None:
@@ -378,26 +377,13 @@ def _bias_vector(bias: ArrayT | None, size: int) -> ArrayT | None:
     return contiguous(bias)
 
 
-def _activation(activation: str | None) -> Any:
-    if activation not in _ACTIVATIONS:
-        raise Error(f"activation {activation!r}: expected None or 'relu'")
-    return _ACTIVATIONS[activation]
-
-
 def _blocks(cuts: Size | None, loops: int) -> list[int]:
-    if cuts is None:
-        return []
-    blocks = [cuts] if isinstance(cuts, int) else list(cuts)
-    if len(blocks) != loops or not all(isinstance(b, int) and b >= 1 for b in blocks):
-        raise Error(f"cuts {cuts!r}: expected {loops} block length(s) of at least 1")
-    return blocks
+    return [] if cuts is None else integers(cuts, "cuts", loops, 1, 2**48 - 1)
 
 
 def _pair(value: Size, name: str, at_least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= at_least for v in pair):
-        raise Error(f"{name} {value!r}: expected one or two integers of at least {at_least}")
-    return pair[0], pair[1]
+    y, x = integers(value, name, 2, at_least, 2**31 - 1)
+    return y, x
 
 
 def _check_ranks(**operands: Array) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from opendojo import _core
 from opendojo.errors import Error
+from opendojo.numerics.arguments import choice, integer
 from opendojo.numerics.arrays import (
     ArrayT,
     check_array,
@@ -17,9 +18,10 @@ from opendojo.numerics.arrays import (
     empty_like,
     exported,
     is_contiguous,
+    shares_memory,
     view_as,
 )
-from opendojo.numerics.number_format import Denormals, Format, as_format, storage_format
+from opendojo.numerics.number_format import MAX_BIAS, Denormals, Format, as_format, storage_format
 from opendojo.numerics.workers import workers
 
 Rounding = Literal["nearest", "stochastic", "nearest_away"]
@@ -74,7 +76,8 @@ class Quantized(Generic[ArrayT]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", as_format(self.format))
-        _ = self.storage_format  # checks them
+        object.__setattr__(self, "bias", integer(self.bias, "bias", 0, MAX_BIAS))
+        _ = self.storage_format  # checks the rest
         check_array(self.codes, "codes")
         expected = self.format.numpy_dtype.name
         if dtype_name(self.codes) != expected:
@@ -131,10 +134,8 @@ class BiasWindow:
     """
 
     def __init__(self, length: int = 16, margin: int = 1) -> None:
-        if not isinstance(length, int) or length < 1:
-            raise Error(f"length {length!r}: expected an integer of at least 1")
         self.margin = _checked_margin(margin)
-        self._window = _core.numerics.BiasWindow(length)
+        self._window = _core.numerics.BiasWindow(integer(length, "length", 1, 2**31 - 1))
 
     @property
     def history(self) -> list[float]:
@@ -236,7 +237,7 @@ def quantize(
             workers(),
             exported(values),
             storage_format(chosen, exponent_bias, denormals),
-            _lookup(_ROUNDINGS, rounding, "rounding"),
+            choice(_ROUNDINGS, rounding, "rounding"),
             _random_stream(seed, tensor, step),
             exported(codes),
         )
@@ -297,7 +298,7 @@ def _bias_for(values: ArrayT, format: Format, bias: Any, margin: int) -> int:
     if isinstance(bias, str) and bias != "amax":
         raise Error(f"bias {bias!r}: expected an integer, 'amax' or a BiasWindow")
     if not isinstance(bias, str | BiasWindow):
-        return bias  # storage_format says what is wrong with it
+        return integer(bias, "bias", 0, MAX_BIAS)
     if not format.has_bias:
         return 0
     if isinstance(bias, BiasWindow):
@@ -315,9 +316,7 @@ def _configurable(format: str | Format) -> Format:
 
 
 def _checked_margin(margin: int) -> int:
-    if not isinstance(margin, int) or not 0 <= margin <= 63:
-        raise Error(f"margin {margin!r}: expected an integer from 0 to 63")
-    return margin
+    return integer(margin, "margin", 0, MAX_BIAS)
 
 
 def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:
@@ -325,6 +324,8 @@ def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:
         return empty_like(x, x.shape, dtype)
     check_array(out, "out")
     check_same_kind(x, out=out)
+    if shares_memory(x, out):
+        raise Error("out overlaps the input")
     if dtype_name(out) != dtype or tuple(out.shape) != tuple(x.shape) or not is_contiguous(out):
         raise Error(
             f"out is {dtype_name(out)}{list(out.shape)}: expected a C-contiguous "
@@ -336,14 +337,8 @@ def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:
 
 
 def _random_stream(seed: int, tensor: int, step: int) -> "_core.numerics.RandomStream":
-    for name, value, bits in (("seed", seed, 64), ("tensor", tensor, 32), ("step", step, 32)):
-        if not isinstance(value, int) or not 0 <= value < 1 << bits:
-            raise Error(f"{name} {value!r}: expected an integer from 0 to 2^{bits} - 1")
-    return _core.numerics.RandomStream(seed, tensor, step)
-
-
-def _lookup(table: Mapping[str, Any], key: Any, what: str) -> Any:
-    if key not in table:
-        expected = ", ".join(repr(name) for name in table)
-        raise Error(f"{what} {key!r}: expected one of {expected}")
-    return table[key]
+    return _core.numerics.RandomStream(
+        integer(seed, "seed", 0, 2**64 - 1),
+        integer(tensor, "tensor", 0, 2**32 - 1),
+        integer(step, "step", 0, 2**32 - 1),
+    )

@@ -3,7 +3,7 @@
 import os
 
 from opendojo import _core
-from opendojo.errors import Error
+from opendojo.numerics.arguments import integer
 from opendojo.step import default_threads
 
 _workers = None
@@ -29,9 +29,7 @@ def set_threads(count: int) -> None:
     Errors (opendojo.Error): `count` is no integer from 1 to 4096.
     """
     global _workers
-    if not isinstance(count, int) or not 1 <= count <= 4096:
-        raise Error(f"{count!r} threads: expected an integer from 1 to 4096")
-    _workers = _core.numerics.Workers(count)
+    _workers = _core.numerics.Workers(integer(count, "threads", 1, 4096))
 
 
 def _forget() -> None:

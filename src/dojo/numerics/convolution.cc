@@ -30,6 +30,12 @@ void check_shape(const ConvolutionShape& s) {
   DOJO_CHECK(s.out_height() >= 1 && s.out_width() >= 1);
 }
 
+// The vector paths want an output and a point in its sum; where there is none, the plain loop says
+// what the result is.
+bool is_empty(const ConvolutionShape& s) {
+  return s.batch == 0 || s.channels_in == 0 || s.channels_out == 0 || s.height == 0 || s.width == 0;
+}
+
 using Point = std::span<const std::int64_t>;
 
 void forward_plain(ThreadPool& pool, const ConvolutionShape& s, const ImageOperand& input,
@@ -128,7 +134,7 @@ void convolution(ThreadPool& pool, const ConvolutionShape& shape, const ImageOpe
                  const ImageOperand& weight, const ReduceCuts& cuts, const float* bias,
                  Activation activation, float* out, Isa isa) {
   check_shape(shape);
-  if (isa == Isa::Avx512) {
+  if (isa == Isa::Avx512 && !is_empty(shape)) {
     avx512::convolution(pool, shape, input, weight, cuts, bias, activation, out);
     return;
   }
@@ -139,7 +145,7 @@ void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                 const ImageOperand& output_gradient, const ImageOperand& weight,
                                 const ReduceCuts& cuts, float* out, Isa isa) {
   check_shape(shape);
-  if (isa == Isa::Avx512) {
+  if (isa == Isa::Avx512 && !is_empty(shape)) {
     avx512::convolution_input_gradient(pool, shape, output_gradient, weight, cuts, out);
     return;
   }
@@ -150,7 +156,7 @@ void convolution_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape
                                  const ImageOperand& output_gradient, const ImageOperand& input,
                                  const ReduceCuts& cuts, float* out, Isa isa) {
   check_shape(shape);
-  if (isa == Isa::Avx512) {
+  if (isa == Isa::Avx512 && !is_empty(shape)) {
     avx512::convolution_weight_gradient(pool, shape, output_gradient, input, cuts, out);
     return;
   }
