@@ -82,12 +82,15 @@ nb::object copied(std::span<const std::byte> bytes, const graph::Shape& shape) {
       nb::ndarray<nb::numpy, T>(memory.release(), extents.size(), extents.data(), owner));
 }
 
-// Codes and BF16 come out as their stored bits.
+// Codes, those of BF16 and F16 too, come out as their stored bits.
 nb::object as_array(const run::TensorOutput& tensor) {
   switch (tensor.format) {
     case Format::F32:
       return copied<float>(tensor.bytes, tensor.shape);
     case Format::Bf16:
+    case Format::F16:
+    case Format::Shp:
+    case Format::Uhp:
       return copied<std::uint16_t>(tensor.bytes, tensor.shape);
     case Format::I32:
       return copied<std::int32_t>(tensor.bytes, tensor.shape);
@@ -98,6 +101,8 @@ nb::object as_array(const run::TensorOutput& tensor) {
     case Format::U8:
     case Format::Cf8_1_4_3:
     case Format::Cf8_1_5_2:
+    case Format::E4m3:
+    case Format::E5m2:
       return copied<std::uint8_t>(tensor.bytes, tensor.shape);
   }
   DOJO_CHECK(false);

@@ -28,8 +28,10 @@ void note(EncodeStats& stats, float x, bool saturated, bool zero_written) {
   stats.zeroed += (x != 0 && zero_written) ? 1 : 0;
 }
 
-EncodeStats encode_cfloat_plain(std::span<const float> in, const CFloatSpec& spec,
-                                const RoundingSpec& rounding, std::uint8_t* out) {
+EncodeStats encode_plain(std::span<const float> in, const StorageFormat& to,
+                         const RoundingSpec& rounding, std::byte* out) {
+  const CFloatSpec spec = to.spec();
+  const std::size_t width = static_cast<std::size_t>(bytes_of(to.format));
   EncodeStats stats;
   for (std::size_t i = 0; i < in.size(); ++i) {
     const std::uint32_t random = rounding.mode == Rounding::Stochastic
@@ -37,25 +39,10 @@ EncodeStats encode_cfloat_plain(std::span<const float> in, const CFloatSpec& spe
                                      : 0;
     Flags flags;
     const std::uint32_t code = internal::encode(spec, in[i], rounding.mode, random, flags);
-    out[i] = static_cast<std::uint8_t>(code);
-    note(stats, in[i], flags.overflow || flags.invalid, (code & spec.max_magnitude()) == 0);
-  }
-  return stats;
-}
-
-EncodeStats encode_bf16_plain(std::span<const float> in, const RoundingSpec& rounding,
-                              std::byte* out) {
-  EncodeStats stats;
-  for (std::size_t i = 0; i < in.size(); ++i) {
-    const std::uint16_t code =
-        rounding.mode == Rounding::Stochastic
-            ? encode_bf16_stochastic(in[i], rounding.stream.bits16(rounding.first_element + i))
-            : encode_bf16_nearest(in[i]);
-    std::memcpy(out + 2 * i, &code, 2);
-    const bool clamped = rounding.mode == Rounding::Stochastic
-                             ? std::fabs(in[i]) > std::bit_cast<float>(0x7F7F0000u)
-                             : !is_finite(decode_bf16(code));
-    note(stats, in[i], is_finite(in[i]) && clamped, (code & 0x7FFFu) == 0);
+    std::memcpy(out + width * i, &code, width);  // little endian
+    const bool stays_nan = std::isnan(in[i]) && spec.has_nan();
+    note(stats, in[i], flags.overflow || (flags.invalid && !stays_nan),
+         (code & spec.magnitude_mask()) == 0);
   }
   return stats;
 }
@@ -83,19 +70,20 @@ EncodeStats encode(std::span<const float> in, const StorageFormat& to, const Rou
                    std::span<std::byte> out, Isa isa) {
   DOJO_CHECK(is_float(to.format));
   DOJO_CHECK(out.size() == in.size() * static_cast<std::size_t>(bytes_of(to.format)));
-  // Ties away from zero is a test mode: it has the plain path alone.
-  const bool vector = isa == Isa::Avx512 && rounding.mode != Rounding::NearestAway;
   if (to.format == Format::F32) {
-    return vector ? avx512::copy_f32(in, out.data()) : copy_f32(in, out.data());
+    return isa == Isa::Avx512 ? avx512::copy_f32(in, out.data()) : copy_f32(in, out.data());
   }
-  if (to.format == Format::Bf16) {
-    return vector ? avx512::encode_bf16(in, rounding, out.data())
-                  : encode_bf16_plain(in, rounding, out.data());
+  // Ties away from zero is a test mode: it has the plain path alone.
+  if (isa == Isa::Avx512 && rounding.mode != Rounding::NearestAway) {
+    if (to.format == Format::Bf16 && to.overflow == Overflow::OfFormat) {
+      return avx512::encode_bf16(in, rounding, out.data());
+    }
+    if (to.format == Format::Cf8_1_4_3 || to.format == Format::Cf8_1_5_2) {
+      return avx512::encode_cfloat(in, to.spec(), rounding,
+                                   reinterpret_cast<std::uint8_t*>(out.data()));
+    }
   }
-  const CFloatSpec spec = cfloat_spec(to.format, to.bias, to.denormals);
-  std::uint8_t* codes = reinterpret_cast<std::uint8_t*>(out.data());
-  return vector ? avx512::encode_cfloat(in, spec, rounding, codes)
-                : encode_cfloat_plain(in, spec, rounding, codes);
+  return encode_plain(in, to, rounding, out.data());
 }
 
 EncodeStats encode(ThreadPool& pool, std::span<const float> in, const StorageFormat& to,

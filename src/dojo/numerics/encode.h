@@ -21,17 +21,21 @@ struct RoundingSpec {
   std::uint64_t first_element = 0;  // index in the tensor of the first element of the range
 };
 
-// How an element is stored: `bias` and `denormals` matter to configurable formats alone.
+// How an element is stored. `bias` matters to formats that have one, `denormals` to CFloat8 and
+// SHP, `overflow` to encoding into formats with special codes.
 struct StorageFormat {
   Format format = Format::F32;
   int bias = 0;
   DenormalScale denormals = DenormalScale::Paper;
+  Overflow overflow = Overflow::OfFormat;
+
+  constexpr CFloatSpec spec() const { return cfloat_spec(format, bias, denormals, overflow); }
 };
 
 struct EncodeStats {
   float amax = 0;               // largest finite magnitude read
-  std::int64_t saturated = 0;   // clamped: beyond the range, Inf or NaN (bf16: finite ones that
-                                // became Inf or were clamped)
+  std::int64_t saturated = 0;   // beyond the range (for uhp: negative, too), Inf and NaN included
+                                // unless they stay what they are
   std::int64_t zeroed = 0;      // nonzero read, zero written
   std::int64_t not_finite = 0;  // Inf or NaN read
 

@@ -253,7 +253,8 @@ TEST(Decode, PathsAgreeForEveryCodeFormatAndBias) {
   for (std::size_t i = 0; i < codes.size(); ++i) {
     codes[i] = static_cast<std::byte>(i);
   }
-  for (const Format format : {Format::Cf8_1_4_3, Format::Cf8_1_5_2, Format::U8}) {
+  for (const Format format :
+       {Format::Cf8_1_4_3, Format::Cf8_1_5_2, Format::E4m3, Format::E5m2, Format::U8}) {
     for (const DenormalScale denormals : {DenormalScale::Paper, DenormalScale::Gradual}) {
       for (int bias = 0; bias <= kMaxBias; ++bias) {
         for (const Isa isa : isas()) {
@@ -265,6 +266,29 @@ TEST(Decode, PathsAgreeForEveryCodeFormatAndBias) {
                                      ? static_cast<float>(code)
                                      : decode(cfloat_spec(format, bias, denormals), code);
             ASSERT_TRUE(testing::is_same(x[i], wanted));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Decode, PathsGiveTheValueOfEveryCodeOfSixteenBits) {
+  std::vector<std::byte> codes(2 * (65536 + 3));
+  for (std::size_t code = 0; code < codes.size() / 2; ++code) {
+    const auto half = static_cast<std::uint16_t>(code);
+    std::memcpy(codes.data() + 2 * code, &half, 2);
+  }
+  for (const Format format : {Format::F16, Format::Shp, Format::Uhp}) {
+    for (const int bias : {0, 31, 63}) {
+      for (const DenormalScale denormals : {DenormalScale::Paper, DenormalScale::Gradual}) {
+        const CFloatSpec spec = cfloat_spec(format, bias, denormals);
+        for (const Isa isa : isas()) {
+          std::vector<float> x(codes.size() / 2);
+          decode(codes, {format, bias, denormals}, x, isa);
+          for (std::uint32_t i = 0; i < x.size(); ++i) {
+            ASSERT_TRUE(testing::is_same(x[i], decode(spec, i % 65536)))
+                << info(format).name << " bias " << bias << " code " << i << " " << name_of(isa);
           }
         }
       }

@@ -5,10 +5,17 @@
 namespace dojo::numerics {
 
 Isa best_isa() {
-  static const bool has_avx512 =
-      __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-      __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
-  return has_avx512 ? Isa::Avx512 : Isa::Plain;
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0 &&
+                               __builtin_cpu_supports("fma") != 0 &&
+                               __builtin_cpu_supports("f16c") != 0;
+  static const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") != 0 &&
+                                 __builtin_cpu_supports("avx512bw") != 0 &&
+                                 __builtin_cpu_supports("avx512vl") != 0 &&
+                                 __builtin_cpu_supports("avx512dq") != 0;
+  if (has_avx512) {
+    return Isa::Avx512;
+  }
+  return has_avx2 ? Isa::Avx2 : Isa::Plain;
 }
 
 bool float_environment_is_default() {

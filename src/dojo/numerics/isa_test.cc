@@ -39,8 +39,9 @@ TEST(FloatEnvironment, FlushingOfDenormalsAndOtherRoundingAreSeen) {
   }
 }
 
-TEST(Isa, ThePlainPathHasAName) {
+TEST(Isa, EveryPathHasAName) {
   EXPECT_STREQ(name_of(Isa::Plain), "plain");
+  EXPECT_STREQ(name_of(Isa::Avx2), "avx2");
   EXPECT_STREQ(name_of(Isa::Avx512), "avx512");
 }
 

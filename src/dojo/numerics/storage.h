@@ -27,28 +27,30 @@ class ElementReader {
       : bytes_(static_cast<const std::byte*>(storage.data) +
                storage.offset * bytes_of(storage.type.format)),
         format_(storage.type.format) {
-    const bool is_byte = has_bias(format_) || format_ == Format::U8;
-    DOJO_CHECK(is_byte || is_float(format_));
-    for (std::uint32_t code = 0; is_byte && code < 256; ++code) {
-      table_[code] =
-          format_ == Format::U8
-              ? static_cast<float>(code)
-              : decode(cfloat_spec(format_, storage.type.bias, storage.type.denormals), code);
+    DOJO_CHECK(is_float(format_) || format_ == Format::U8);
+    if (is_float(format_)) {
+      spec_ = storage.type.spec();
+    }
+    for (std::uint32_t code = 0; bytes_of(format_) == 1 && code < 256; ++code) {
+      table_[code] = format_ == Format::U8 ? static_cast<float>(code) : decode(spec_, code);
     }
   }
 
   float operator()(std::int64_t index) const {
-    if (format_ == Format::F32) {
-      float value = 0;
-      std::memcpy(&value, bytes_ + index * 4, 4);
-      return value;
+    switch (bytes_of(format_)) {
+      case 1:
+        return table_[static_cast<std::size_t>(bytes_[index])];
+      case 2: {
+        std::uint16_t code = 0;
+        std::memcpy(&code, bytes_ + index * 2, 2);
+        return format_ == Format::Bf16 ? decode_bf16(code) : decode(spec_, code);
+      }
+      default: {
+        float value = 0;
+        std::memcpy(&value, bytes_ + index * 4, 4);
+        return value;
+      }
     }
-    if (format_ == Format::Bf16) {
-      std::uint16_t code = 0;
-      std::memcpy(&code, bytes_ + index * 2, 2);
-      return decode_bf16(code);
-    }
-    return table_[static_cast<std::size_t>(bytes_[index])];
   }
 
   Format format() const { return format_; }
@@ -58,6 +60,7 @@ class ElementReader {
  private:
   const std::byte* bytes_;  // of the element with all indices 0
   Format format_;
+  CFloatSpec spec_{};
   std::array<float, 256> table_{};
 };
 

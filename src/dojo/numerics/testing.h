@@ -25,7 +25,13 @@ inline constexpr const char* kNoAvx512 =
 
 // The paths this CPU can run.
 inline std::vector<Isa> isas() {
-  return best_isa() == Isa::Avx512 ? std::vector{Isa::Plain, Isa::Avx512} : std::vector{Isa::Plain};
+  std::vector<Isa> found;
+  for (const Isa isa : {Isa::Plain, Isa::Avx2, Isa::Avx512}) {
+    if (isa <= best_isa()) {
+      found.push_back(isa);
+    }
+  }
+  return found;
 }
 
 inline std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
@@ -91,6 +97,19 @@ inline float hard_value(Random& random, std::int64_t kind) {
   }
 }
 
+// A code of a format of 8 or 16 bits; rarely Inf or NaN, where it has them.
+inline std::uint32_t hard_code(Random& random, const CFloatSpec& spec, std::int64_t kind) {
+  const std::uint32_t bits = random.bits();
+  const std::uint32_t sign = spec.has_sign ? (bits >> 31) << spec.sign_shift() : 0u;
+  const std::uint32_t any = bits & spec.magnitude_mask();
+  const bool is_zero = kind == 1 && !random.one_in(3);
+  const std::uint32_t largest = spec.max_magnitude() - any % 2;
+  const std::uint32_t edge = random.one_in(2) ? any % spec.min_normal_magnitude() : largest;
+  const std::uint32_t magnitude = kind == 0 ? any : (is_zero ? 0u : edge);
+  const bool is_finite = magnitude <= spec.max_magnitude();
+  return sign | (is_finite || random.one_in(64) ? magnitude : spec.max_magnitude());
+}
+
 inline Elements hard_elements(Random& random, Format format, std::int64_t count) {
   Elements out;
   out.type = {format, static_cast<int>(random.between(0, kMaxBias)),
@@ -105,21 +124,21 @@ inline Elements hard_elements(Random& random, Format format, std::int64_t count)
     } else if (format == Format::Bf16) {
       const std::uint16_t code = encode_bf16_nearest(hard_value(random, kind));
       std::memcpy(at, &code, 2);
+    } else if (format == Format::U8) {
+      *at = static_cast<std::byte>(random.bits());
     } else {
-      const std::uint32_t any = random.bits() & 0xFFu;
-      const std::uint32_t edge = random.one_in(2) ? any & 0x83u : any | 0x7Eu;
-      const std::uint32_t code =
-          kind == 0 ? any : (kind == 1 && !random.one_in(3) ? any & 0x80u : edge);
-      *at = static_cast<std::byte>(code);
+      const std::uint32_t code = hard_code(random, out.type.spec(), kind);
+      std::memcpy(at, &code, static_cast<std::size_t>(bytes_of(format)));
     }
   }
   return out;
 }
 
 inline Format any_format(Random& random) {
-  constexpr std::array kAll{Format::F32, Format::Bf16, Format::Cf8_1_4_3, Format::Cf8_1_5_2,
-                            Format::U8};
-  return kAll[static_cast<std::size_t>(random.between(0, 4))];
+  constexpr std::array kAll{Format::F32,       Format::Bf16, Format::F16, Format::Cf8_1_4_3,
+                            Format::Cf8_1_5_2, Format::Shp,  Format::Uhp, Format::E4m3,
+                            Format::E5m2,      Format::U8};
+  return kAll[static_cast<std::size_t>(random.between(0, kAll.size() - 1))];
 }
 
 // Mostly none, else any blocks, longer than the loop too.

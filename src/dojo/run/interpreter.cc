@@ -49,9 +49,11 @@ Array array_of(const Tensor& tensor) {
         array.floats.push_back(load<float>(tensor.bytes.data(), i));
         break;
       case Format::Bf16:
+      case Format::F16:
+      case Format::Uhp:
         array.codes.push_back(load<std::uint16_t>(tensor.bytes.data(), i));
         array.floats.push_back(
-            numerics::decode_bf16(static_cast<std::uint16_t>(array.codes.back())));
+            numerics::decode(numerics::cfloat_spec(tensor.format, 0), array.codes.back()));
         break;
       case Format::U8:
       case Format::Bool:
@@ -65,6 +67,9 @@ Array array_of(const Tensor& tensor) {
         break;
       case Format::Cf8_1_4_3:
       case Format::Cf8_1_5_2:
+      case Format::Shp:
+      case Format::E4m3:
+      case Format::E5m2:
         DOJO_CHECK(false);  // no leaf is one
     }
   }
@@ -80,10 +85,15 @@ Tensor tensor_of(const Array& array) {
         save(tensor.bytes, array.floats[at]);
         break;
       case Format::Bf16:
+      case Format::F16:
+      case Format::Shp:
+      case Format::Uhp:
         save(tensor.bytes, static_cast<std::uint16_t>(array.codes[at]));
         break;
       case Format::Cf8_1_4_3:
       case Format::Cf8_1_5_2:
+      case Format::E4m3:
+      case Format::E5m2:
         save(tensor.bytes, static_cast<std::uint8_t>(array.codes[at]));
         break;
       case Format::U8:
@@ -261,16 +271,9 @@ class Step {
   }
 
   void round(Array& array, const Value& value, float x, std::uint16_t random) const {
-    if (value.format == Format::Bf16) {
-      const std::uint16_t code = value.is_stochastic ? numerics::encode_bf16_stochastic(x, random)
-                                                     : numerics::encode_bf16_nearest(x);
-      array.codes.push_back(code);
-      array.floats.push_back(numerics::decode_bf16(code));
-      return;
-    }
     const numerics::CFloatSpec spec = numerics::cfloat_spec(value.format, array.bias, denormals_);
-    const std::uint8_t code = value.is_stochastic ? numerics::encode_stochastic(spec, x, random)
-                                                  : numerics::encode_nearest(spec, x);
+    const std::uint16_t code = value.is_stochastic ? numerics::encode_stochastic(spec, x, random)
+                                                   : numerics::encode_nearest(spec, x);
     array.codes.push_back(code);
     array.floats.push_back(numerics::decode(spec, code));
   }

@@ -71,7 +71,16 @@ SafetensorsDtype dtype_of(Format format) {
     case Format::U8:
     case Format::Cf8_1_4_3:
     case Format::Cf8_1_5_2:
+    case Format::E4m3:
+    case Format::E5m2:
       return SafetensorsDtype::U8;
+    case Format::F16:
+    case Format::Shp:
+    case Format::Uhp:
+      throw ApiError(Error{ErrorKind::Unsupported,
+                           fmt::format("a tensor in {} cannot be put into a file yet: expected "
+                                       "f32, bf16, an 8-bit float or an integer",
+                                       info(format).name)});
   }
   DOJO_CHECK(false);
   return SafetensorsDtype::U8;

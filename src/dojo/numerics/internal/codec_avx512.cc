@@ -273,7 +273,8 @@ __m512i bf16_codes(__m512i bits, __m512i magnitude, __m512i random) {
     sum = _mm512_add_epi32(_mm512_add_epi32(bits, set1(0x7FFF)),
                            _mm512_and_si512(high, _mm512_set1_epi32(1)));
   }
-  return _mm512_mask_or_epi32(_mm512_srli_epi32(sum, 16), is_nan, high, set1(0x40));
+  const __m512i nan = _mm512_or_si512(_mm512_andnot_si512(set1(0x7FFF), high), set1(0x7FC0));
+  return _mm512_mask_mov_epi32(_mm512_srli_epi32(sum, 16), is_nan, nan);
 }
 
 template <Rounding mode>
@@ -375,8 +376,14 @@ void decode(const std::byte* in, const StorageFormat& from, std::span<float> out
       return decode_with<LoadF32>(in, from, out);
     case Format::Bf16:
       return decode_with<LoadBf16>(in, from, out);
+    case Format::F16:
+    case Format::Shp:
+    case Format::Uhp:
+      return decode_with<LoadHalf>(in, from, out);
     case Format::Cf8_1_4_3:
     case Format::Cf8_1_5_2:
+    case Format::E4m3:
+    case Format::E5m2:
       return decode_with<LoadCFloat>(in, from, out);
     case Format::U8:
       return decode_with<LoadU8>(in, from, out);

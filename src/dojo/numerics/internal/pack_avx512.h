@@ -18,7 +18,7 @@
 
 namespace dojo::numerics::avx512 {
 
-using AnyLoad = std::variant<LoadF32, LoadBf16, LoadCFloat, LoadU8>;
+using AnyLoad = std::variant<LoadF32, LoadBf16, LoadCFloat, LoadU8, LoadHalf>;
 
 inline AnyLoad load_of(const StorageFormat& type) {
   switch (type.format) {
@@ -28,8 +28,12 @@ inline AnyLoad load_of(const StorageFormat& type) {
       return LoadBf16(type);
     case Format::U8:
       return LoadU8(type);
+    case Format::F16:
+    case Format::Shp:
+    case Format::Uhp:
+      return LoadHalf(type);
     default:
-      DOJO_CHECK(has_bias(type.format));
+      DOJO_CHECK(is_float(type.format) && bytes_of(type.format) == 1);
       return LoadCFloat(type);
   }
 }
@@ -44,8 +48,10 @@ void with_load(const AnyLoad& load, const Body& body) {
       return body(*std::get_if<1>(&load));
     case 2:
       return body(*std::get_if<2>(&load));
-    default:
+    case 3:
       return body(*std::get_if<3>(&load));
+    default:
+      return body(*std::get_if<4>(&load));
   }
 }
 
