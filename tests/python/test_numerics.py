@@ -1,7 +1,10 @@
 """opendojo.numerics: values against long-hand definitions, in one order, of any layout."""
 
+import doctest
+import importlib
 import itertools
 import math
+import pkgutil
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -37,6 +40,14 @@ def copied(x):
 def bits(x) -> np.ndarray:
     """Bits of a float32 array, so that -0, +0 and NaN are told apart."""
     return np.asarray(x).copy().view(np.uint32)
+
+
+@pytest.mark.parametrize("module", [m.name for m in pkgutil.iter_modules(numerics.__path__)])
+def test_examples_in_docstrings_run(module):
+    imported = importlib.import_module(f"opendojo.numerics.{module}")
+    names = vars(numerics) | {"np": np, "torch": torch}
+    failed, _ = doctest.testmod(imported, extraglobs=names)
+    assert failed == 0
 
 
 # --- Formats

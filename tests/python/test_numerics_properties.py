@@ -1,0 +1,152 @@
+"""Properties of opendojo.numerics on random operands: one seed per case, which is in its name."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from opendojo import numerics
+
+FORMATS = [format.name for format in numerics.formats()]
+SEEDS = range(40)
+
+
+def fused_multiply_add(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """float32 fma, exactly: the product is exact in FP64, and a sum that is not is rounded to odd
+    there, so that the rounding to FP32 is the only one (Boldo and Melquiond, 2008)."""
+    product, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
+    total = product + c
+    part = total - product
+    error = (product - (total - part)) + (c - part)
+    bits = total.view(np.int64) - ((error != 0) & ((error < 0) != (total < 0)))
+    return np.where(error != 0, bits | 1, bits).view(np.float64).astype(np.float32)
+
+
+def longhand_matmul(a: np.ndarray, b: np.ndarray, block: int | None) -> np.ndarray:
+    """The definition in docs/numerics.md, one k at a time."""
+    k = a.shape[-1]
+    block = block or max(k, 1)
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    total = None
+    for begin in range(0, max(k, 1), block):
+        part = np.zeros(shape, dtype=np.float32)
+        for i in range(begin, min(begin + block, k)):
+            part = fused_multiply_add(a[..., :, i, None], b[..., None, i, :], part)
+        total = part if total is None else total + part
+    return total
+
+
+def test_the_emulated_fma_is_the_exact_one():
+    rng = np.random.default_rng(1)
+    a, b, c = (rng.normal(size=2000).astype(np.float32) for _ in range(3))
+    c[::3] = -(a * b)[::3]  # cancellation leaves the error of the product
+    c[1::3] = np.ldexp(c[1::3], rng.integers(-40, 40, size=c[1::3].size))
+    ours = fused_multiply_add(a, b, c)
+    for x, y, z, result in zip(a, b, c, ours, strict=True):
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        neighbours = [np.nextafter(result, np.float32(s)) for s in (-np.inf, np.inf)]
+        distance = abs(Fraction(float(result)) - exact)
+        assert all(distance <= abs(Fraction(float(n)) - exact) for n in neighbours)
+
+
+def laid_out(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same values in memory of another shape: in a larger array, transposed, backwards."""
+    order = rng.permutation(x.ndim)
+    moved = x.transpose(order)
+    room = np.zeros([2 * extent + 1 for extent in moved.shape], dtype=x.dtype)
+    forward, backward = slice(1, None, 2), slice(-2, None, -2)
+    room = room[tuple(backward if rng.random() < 0.3 else forward for _ in moved.shape)]
+    room[...] = moved
+    return room.transpose(np.argsort(order))
+
+
+def random_operand(values: np.ndarray, format: str, rng: np.random.Generator):
+    """Codes of `values` in a random layout, and what they are worth."""
+    q = numerics.quantize(values, format, denormals=rng.choice(["paper", "gradual"]))
+    return q.with_codes(laid_out(q.codes, rng)), q.dequantize()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_product_is_its_definition_for_any_format_layout_threads_and_cuts(seed):
+    rng = np.random.default_rng(seed)
+    m, n, k = rng.integers(1, 40, size=3).tolist()
+    batch = rng.integers(1, 4, size=rng.integers(0, 4)).tolist()
+    a_batch = [extent if rng.random() < 0.7 else 1 for extent in batch]
+    b_batch = batch[rng.integers(0, len(batch) + 1) :]
+    scale = np.float32(2.0 ** rng.integers(-20, 20))
+    a, a_values = random_operand(
+        rng.normal(size=(*a_batch, m, k)).astype(np.float32) * scale, rng.choice(FORMATS), rng
+    )
+    b, b_values = random_operand(
+        rng.standard_cauchy(size=(*b_batch, k, n)).astype(np.float32), rng.choice(FORMATS), rng
+    )
+    cuts = None if rng.random() < 0.4 else int(rng.integers(1, k + 3))
+    numerics.set_threads(int(rng.integers(1, 5)))
+    out = numerics.matmul(a, b, cuts=cuts)
+    expected = longhand_matmul(a_values, b_values, cuts)
+    assert np.array_equal(out.view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_convolution_and_its_gradients_do_not_depend_on_layout_or_threads(seed):
+    rng = np.random.default_rng(1000 + seed)
+    groups, per_group, out_per_group = rng.integers(1, 4, size=3).tolist()
+    kernel = rng.integers(1, 4, size=2).tolist()
+    geometry = {
+        "stride": rng.integers(1, 3, size=2).tolist(),
+        "padding": rng.integers(0, 3, size=2).tolist(),
+        "dilation": rng.integers(1, 3, size=2).tolist(),
+        "groups": groups,
+    }
+    size = rng.integers(6, 12, size=2).tolist()
+    cuts = None if rng.random() < 0.5 else rng.integers(1, 5, size=3).tolist()
+    x = rng.normal(size=(rng.integers(1, 4), groups * per_group, *size)).astype(np.float32)
+    w = rng.normal(size=(groups * out_per_group, per_group, *kernel)).astype(np.float32)
+    qx, qw = numerics.quantize(x, "cf8_1_4_3"), numerics.quantize(w, rng.choice(FORMATS))
+    numerics.set_threads(1)
+    reference = numerics.conv2d(qx, qw, cuts=cuts, **geometry)
+    qg = numerics.quantize(rng.normal(size=reference.shape).astype(np.float32), "cf8_1_5_2")
+    references = (
+        reference,
+        numerics.conv2d_input_gradient(qg, qw, size, cuts=cuts, **geometry),
+        numerics.conv2d_weight_gradient(qg, qx, kernel, cuts=cuts, **geometry),
+    )
+    numerics.set_threads(int(rng.integers(2, 5)))
+    qx, qw, qg = (q.with_codes(laid_out(q.codes, rng)) for q in (qx, qw, qg))
+    outputs = (
+        numerics.conv2d(qx, qw, cuts=cuts, **geometry),
+        numerics.conv2d_input_gradient(qg, qw, size, cuts=cuts, **geometry),
+        numerics.conv2d_weight_gradient(qg, qx, kernel, cuts=cuts, **geometry),
+    )
+    for output, expected in zip(outputs, references, strict=True):
+        assert np.array_equal(output.view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("seed", range(8))
+def test_quantizing_is_idempotent_monotone_and_symmetric(seed, format):
+    rng = np.random.default_rng(2000 + seed)
+    x = np.sort(rng.standard_cauchy(size=5000).astype(np.float32))
+    denormals = rng.choice(["paper", "gradual"])
+    margin = int(rng.integers(0, 8))
+    q = numerics.quantize(x, format, margin=margin, denormals=denormals)
+    values = q.dequantize()
+    again = numerics.quantize(values, q.format, q.bias, denormals=denormals)
+    assert np.array_equal(again.codes, q.codes)
+    assert (np.diff(values) >= 0).all()
+    negated = numerics.quantize(-x, q.format, q.bias, denormals=denormals)
+    assert np.array_equal(negated.dequantize(), -values)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_stochastic_encode_takes_one_of_the_two_neighbours(seed):
+    rng = np.random.default_rng(3000 + seed)
+    x = torch.from_numpy(rng.normal(size=3000).astype(np.float32))
+    format = ["cf8_1_4_3", "cf8_1_5_2", "bf16"][seed % 3]
+    q = numerics.quantize(x, format, rounding="stochastic", seed=seed)
+    nearest = numerics.quantize(x, format, q.bias)
+    # Codes of one sign ascend with the magnitude, so neighbours differ by one.
+    distance = (q.codes.int() - nearest.codes.int()).abs()
+    assert int(distance.max()) == 1
+    exact = nearest.dequantize() == x
+    assert bool((distance[exact] == 0).all())
