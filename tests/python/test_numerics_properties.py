@@ -36,6 +36,12 @@ def longhand_matmul(a: np.ndarray, b: np.ndarray, block: int | None) -> np.ndarr
     return total
 
 
+def is_nearest(value: np.float32, exact: Fraction) -> bool:
+    neighbours = [np.nextafter(value, np.float32(side)) for side in (-np.inf, np.inf)]
+    distance = abs(Fraction(float(value)) - exact)
+    return all(distance <= abs(Fraction(float(n)) - exact) for n in neighbours)
+
+
 def test_the_emulated_fma_is_the_exact_one():
     rng = np.random.default_rng(1)
     a, b, c = (rng.normal(size=2000).astype(np.float32) for _ in range(3))
@@ -43,10 +49,7 @@ def test_the_emulated_fma_is_the_exact_one():
     c[1::3] = np.ldexp(c[1::3], rng.integers(-40, 40, size=c[1::3].size))
     ours = fused_multiply_add(a, b, c)
     for x, y, z, result in zip(a, b, c, ours, strict=True):
-        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
-        neighbours = [np.nextafter(result, np.float32(s)) for s in (-np.inf, np.inf)]
-        distance = abs(Fraction(float(result)) - exact)
-        assert all(distance <= abs(Fraction(float(n)) - exact) for n in neighbours)
+        assert is_nearest(result, Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)))
 
 
 def laid_out(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -85,6 +88,60 @@ def test_a_product_is_its_definition_for_any_format_layout_threads_and_cuts(seed
     out = numerics.matmul(a, b, cuts=cuts)
     expected = longhand_matmul(a_values, b_values, cuts)
     assert np.array_equal(out.view(np.uint32), expected.view(np.uint32))
+
+
+def rounded_w21(x: np.ndarray) -> np.ndarray:
+    """float32 to 1-7-13: 13 bits of mantissa, clamped, flushed below 2^-62."""
+    fraction, exponent = np.frexp(x.astype(np.float64))
+    rounded = np.ldexp(np.rint(np.ldexp(fraction, 14)), exponent - 14)
+    top = (2 - 2.0**-13) * 2.0**64
+    return np.where(np.abs(x) < 2.0**-62, 0.0, np.clip(rounded, -top, top)).astype(np.float32)
+
+
+def longhand_sum(products: list[tuple[np.ndarray, np.ndarray]], order: str) -> np.ndarray:
+    """One part in a named order (src/dojo/numerics/sum_order.h)."""
+    total = np.zeros(products[0][0].shape, dtype=np.float32)
+    if order == "w21":
+        for a, b in products:
+            total = rounded_w21(fused_multiply_add(a, b, total))
+        return total
+    for begin in range(0, len(products), 4):
+        group = np.zeros_like(total)
+        for a, b in products[begin : begin + 4]:
+            group = fused_multiply_add(a, b, group)
+        total = total + group
+    return total
+
+
+@pytest.mark.parametrize("order", ["tile4", "w21"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_product_in_a_named_order_is_its_definition(seed, order):
+    rng = np.random.default_rng(4000 + seed)
+    m, n, k = rng.integers(1, 20, size=3).tolist()
+    a = rng.normal(size=(m, k)).astype(np.float32)
+    b = rng.standard_cauchy(size=(k, n)).astype(np.float32)
+    numerics.set_threads(int(rng.integers(1, 4)))
+    products = [np.broadcast_arrays(a[:, i, None], b[None, i]) for i in range(k)]
+    expected = longhand_sum(products, order)
+    out = numerics.matmul(a, b, order=order)
+    assert np.array_equal(out.view(np.uint32), expected.view(np.uint32))
+    cut = int(rng.integers(1, k + 1))
+    parts = [longhand_sum(products[i : i + cut], order) for i in range(0, k, cut)]
+    expected = parts[0]
+    for part in parts[1:]:
+        expected = expected + part if order == "tile4" else rounded_w21(expected + part)
+    out = numerics.matmul(a, b, order=order, cuts=cut)
+    assert np.array_equal(out.view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_exact_order_rounds_the_real_sum_once(seed):
+    rng = np.random.default_rng(5000 + seed)
+    a = np.ldexp(rng.normal(size=30), rng.integers(-60, 60, size=30)).astype(np.float32)
+    b = rng.normal(size=30).astype(np.float32)
+    out = numerics.matmul(a, b, order="exact", cuts=int(rng.integers(1, 31)))
+    exact = sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True))
+    assert is_nearest(out[()], exact)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

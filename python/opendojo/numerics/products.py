@@ -27,11 +27,13 @@ from opendojo.numerics.quantized import Quantized
 from opendojo.numerics.workers import workers
 
 Activation = Literal["relu"]
+Order = Literal["sequential", "tile4", "w21", "exact"]
 Size = int | Sequence[int]
 
 _ACTIVATIONS = {None: _core.numerics.Activation.None_, "relu": _core.numerics.Activation.Relu}
 _F32 = storage_format(as_format("f32"))
 _BF16 = storage_format(as_format("bf16"))
+_UNCUT = {order: _core.numerics.ReduceCuts([], order) for order in _core.numerics.sum_orders}
 _MAX_BATCH_DIMENSIONS = 3  # of one call of the kernel
 
 
@@ -41,6 +43,7 @@ def matmul(
     *,
     bias: ArrayT | None = None,
     activation: Activation | None = None,
+    order: Order = "sequential",
     cuts: Size | None = None,
 ) -> ArrayT:
     """The matrix product with one value: each output is the fold acc = fma(a, b, acc) over
@@ -56,6 +59,9 @@ def matmul(
             expanded) are read where they lie.
         bias: float32 [n], added to the finished sum with one rounding.
         activation: "relu", after the bias.
+        order: another order than "sequential": "tile4" sums four points, then adds the sums; "w21"
+            rounds the accumulator to 21 bits, 1-7-13, at each point; "exact" rounds the real sum
+            once (src/dojo/numerics/sum_order.h).
         cuts: block length of the k loop; k is cut into parts of that length, each summed from +0,
             and the parts are added in ascending order (docs/numerics.md, Sums). Default: one part.
 
@@ -83,7 +89,7 @@ def matmul(
         )
     batch: tuple[int, ...] = _broadcast_batch(left.shape[:-2], right.shape[:-2])
     added = _bias_vector(bias, n)
-    rest = _blocks(cuts, 1), added, choice(_ACTIVATIONS, activation, "activation")
+    rest = _reduce_cuts(cuts, 1, order), added, choice(_ACTIVATIONS, activation, "activation")
     out = empty_like(left, (*batch, m, n))
     if right.ndim == 2 and left.ndim > 2 and is_contiguous(left):
         # The same rows as one matrix: nothing is packed twice.
@@ -144,7 +150,7 @@ def conv2d(
         exported(weights),
         weight_type,
         geometry.core,
-        _blocks(cuts, 3),
+        _reduce_cuts(cuts, 3, "sequential"),
         None if added is None else exported(added),
         choice(_ACTIVATIONS, activation, "activation"),
         exported(out),
@@ -194,7 +200,7 @@ def conv2d_input_gradient(
         exported(weights),
         weight_type,
         geometry.core,
-        _blocks(cuts, 3),
+        _reduce_cuts(cuts, 3, "sequential"),
         exported(out),
     )
     return out
@@ -243,7 +249,7 @@ def conv2d_weight_gradient(
         exported(images),
         image_type,
         geometry.core,
-        _blocks(cuts, 3),
+        _reduce_cuts(cuts, 3, "sequential"),
         exported(out),
     )
     return out
@@ -326,7 +332,7 @@ def _product(
     left_type: Any,
     right: Array,
     right_type: Any,
-    blocks: list[int],
+    cuts: Any,
     bias: Array | None,
     activation: Any,
     out: Array,
@@ -337,7 +343,7 @@ def _product(
         left_type,
         exported(right),
         right_type,
-        blocks,
+        cuts,
         None if bias is None else exported(bias),
         activation,
         exported(out),
@@ -377,8 +383,11 @@ def _bias_vector(bias: ArrayT | None, size: int) -> ArrayT | None:
     return contiguous(bias)
 
 
-def _blocks(cuts: Size | None, loops: int) -> list[int]:
-    return [] if cuts is None else integers(cuts, "cuts", loops, 1, 2**48 - 1)
+def _reduce_cuts(cuts: Size | None, loops: int, order: str) -> Any:
+    uncut = choice(_UNCUT, order, "order")
+    if cuts is None:
+        return uncut
+    return _core.numerics.ReduceCuts(integers(cuts, "cuts", loops, 1, 2**48 - 1), order)
 
 
 def _pair(value: Size, name: str, at_least: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 // into arrays that the caller's framework made. opendojo.numerics checks arguments and says what is
 // wrong with them; the checks here only keep a wrong call from reading foreign memory.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
@@ -125,8 +126,8 @@ numerics::MatrixOperand matrix_of(const Operand& array, const StorageFormat& typ
 }
 
 void matmul(Workers& workers, const Operand& a, const StorageFormat& a_type, const Operand& b,
-            const StorageFormat& b_type, std::vector<std::int64_t> cuts,
-            const std::optional<Vector>& bias, Activation activation, const ValuesOut& out) {
+            const StorageFormat& b_type, const ReduceCuts& cuts, const std::optional<Vector>& bias,
+            Activation activation, const ValuesOut& out) {
   const std::size_t rank = out.ndim();
   require(rank >= 2 && rank <= 5 && a.ndim() == rank && b.ndim() == rank,
           "matmul: expected two to five dimensions, as many in each operand as in the output");
@@ -147,9 +148,8 @@ void matmul(Workers& workers, const Operand& a, const StorageFormat& a_type, con
                                     .activation = activation};
   const numerics::MatrixOperand left = matrix_of(a, a_type);
   const numerics::MatrixOperand right = matrix_of(b, b_type);
-  workers.run([&](ThreadPool& pool) {
-    numerics::gemm(pool, shape, left, right, {std::move(cuts)}, epilogue, output);
-  });
+  workers.run(
+      [&](ThreadPool& pool) { numerics::gemm(pool, shape, left, right, cuts, epilogue, output); });
 }
 
 struct ConvolutionGeometry {
@@ -196,7 +196,7 @@ numerics::ConvolutionShape shape_of(const Images& images, const Weights& weights
 
 void convolution(Workers& workers, const Operand& input, const StorageFormat& input_type,
                  const Operand& weight, const StorageFormat& weight_type,
-                 const ConvolutionGeometry& geometry, std::vector<std::int64_t> cuts,
+                 const ConvolutionGeometry& geometry, const ReduceCuts& cuts,
                  const std::optional<Vector>& bias, Activation activation, const ValuesOut& out) {
   const numerics::ConvolutionShape shape = shape_of(input, weight, out, geometry);
   require(!bias.has_value() || static_cast<std::int64_t>(bias->size()) == shape.channels_out,
@@ -205,36 +205,33 @@ void convolution(Workers& workers, const Operand& input, const StorageFormat& in
   const numerics::ImageOperand weights = image_of(weight, weight_type);
   const float* added = bias.has_value() ? bias->data() : nullptr;
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution(pool, shape, images, weights, {std::move(cuts)}, added, activation,
-                          out.data());
+    numerics::convolution(pool, shape, images, weights, cuts, added, activation, out.data());
   });
 }
 
 void convolution_input_gradient(Workers& workers, const Operand& gradient,
                                 const StorageFormat& gradient_type, const Operand& weight,
                                 const StorageFormat& weight_type,
-                                const ConvolutionGeometry& geometry, std::vector<std::int64_t> cuts,
+                                const ConvolutionGeometry& geometry, const ReduceCuts& cuts,
                                 const ValuesOut& out) {
   const numerics::ConvolutionShape shape = shape_of(out, weight, gradient, geometry);
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
   const numerics::ImageOperand weights = image_of(weight, weight_type);
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution_input_gradient(pool, shape, gradients, weights, {std::move(cuts)},
-                                         out.data());
+    numerics::convolution_input_gradient(pool, shape, gradients, weights, cuts, out.data());
   });
 }
 
 void convolution_weight_gradient(Workers& workers, const Operand& gradient,
                                  const StorageFormat& gradient_type, const Operand& input,
                                  const StorageFormat& input_type,
-                                 const ConvolutionGeometry& geometry,
-                                 std::vector<std::int64_t> cuts, const ValuesOut& out) {
+                                 const ConvolutionGeometry& geometry, const ReduceCuts& cuts,
+                                 const ValuesOut& out) {
   const numerics::ConvolutionShape shape = shape_of(input, out, gradient, geometry);
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
   const numerics::ImageOperand images = image_of(input, input_type);
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution_weight_gradient(pool, shape, gradients, images, {std::move(cuts)},
-                                          out.data());
+    numerics::convolution_weight_gradient(pool, shape, gradients, images, cuts, out.data());
   });
 }
 
@@ -272,6 +269,16 @@ void bind_types(nb::module_& module) {
             new (self) RandomStream{seed, tensor, step};
           },
           nb::arg("seed"), nb::arg("tensor"), nb::arg("step"));
+  nb::class_<ReduceCuts>(module, "ReduceCuts", "In which order a sum is taken.")
+      .def(
+          "__init__",
+          [](ReduceCuts* self, std::vector<std::int64_t> block, std::string_view order) {
+            const std::optional<numerics::SumOrder> named = numerics::sum_order_named(order);
+            require(named.has_value(), "no such order");
+            new (self) ReduceCuts{std::move(block), *named};
+          },
+          nb::arg("block"), nb::arg("order"));
+  module.attr("sum_orders") = nb::cast(numerics::kSumOrderNames);
   nb::class_<ConvolutionGeometry>(module, "ConvolutionGeometry")
       .def(
           "__init__",
