@@ -161,7 +161,7 @@ struct ConvolutionGeometry {
 
 numerics::ImageOperand image_of(const Operand& array, const StorageFormat& type) {
   return {.storage = storage_of(array, type),
-          .stride = {array.stride(0), array.stride(1), array.stride(2), array.stride(3)}};
+          .stride = {array.stride(0), array.stride(1), 0, array.stride(2), array.stride(3)}};
 }
 
 // Of the shapes of images, weights and outputs, each an operand or the result.
@@ -170,28 +170,32 @@ numerics::ConvolutionShape shape_of(const Images& images, const Weights& weights
                                     const Outputs& outputs, const ConvolutionGeometry& geometry) {
   require(images.ndim() == 4 && weights.ndim() == 4 && outputs.ndim() == 4,
           "convolution: expected four dimensions");
-  const numerics::ConvolutionShape shape{.batch = extent_of(images, 0),
-                                         .channels_in = extent_of(images, 1),
-                                         .channels_out = extent_of(weights, 0),
-                                         .height = extent_of(images, 2),
-                                         .width = extent_of(images, 3),
-                                         .kernel_height = extent_of(weights, 2),
-                                         .kernel_width = extent_of(weights, 3),
-                                         .stride_y = geometry.stride[0],
-                                         .stride_x = geometry.stride[1],
-                                         .padding_y = geometry.padding[0],
-                                         .padding_x = geometry.padding[1],
-                                         .dilation_y = geometry.dilation[0],
-                                         .dilation_x = geometry.dilation[1],
-                                         .groups = geometry.groups};
-  require(shape.groups >= 1 && shape.stride_y >= 1 && shape.stride_x >= 1,
+  const numerics::ConvolutionShape shape{
+      .batch = extent_of(images, 0),
+      .channels_in = extent_of(images, 1),
+      .channels_out = extent_of(weights, 0),
+      .size = {1, extent_of(images, 2), extent_of(images, 3)},
+      .kernel = {1, extent_of(weights, 2), extent_of(weights, 3)},
+      .stride = {1, geometry.stride[0], geometry.stride[1]},
+      .padding = {0, geometry.padding[0], geometry.padding[1]},
+      .dilation = {1, geometry.dilation[0], geometry.dilation[1]},
+      .groups = geometry.groups};
+  require(shape.groups >= 1 && geometry.stride[0] >= 1 && geometry.stride[1] >= 1,
           "convolution: groups and strides are at least 1");
   require(extent_of(weights, 1) * shape.groups == shape.channels_in &&
               extent_of(outputs, 0) == shape.batch && extent_of(outputs, 1) == shape.channels_out &&
-              extent_of(outputs, 2) == shape.out_height() &&
-              extent_of(outputs, 3) == shape.out_width(),
+              extent_of(outputs, 2) == shape.out_size()[1] &&
+              extent_of(outputs, 3) == shape.out_size()[2],
           "convolution: the shapes do not fit together");
   return shape;
+}
+
+// Cuts of three loops, with one for the loop over z that images of two axes have too.
+ReduceCuts image_cuts(ReduceCuts cuts) {
+  if (!cuts.block.empty()) {
+    cuts.block.insert(cuts.block.begin() + 1, 1);
+  }
+  return cuts;
 }
 
 void convolution(Workers& workers, const Operand& input, const StorageFormat& input_type,
@@ -205,7 +209,8 @@ void convolution(Workers& workers, const Operand& input, const StorageFormat& in
   const numerics::ImageOperand weights = image_of(weight, weight_type);
   const float* added = bias.has_value() ? bias->data() : nullptr;
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution(pool, shape, images, weights, cuts, added, activation, out.data());
+    numerics::convolution(pool, shape, images, weights, image_cuts(cuts), added, activation,
+                          out.data());
   });
 }
 
@@ -218,7 +223,8 @@ void convolution_input_gradient(Workers& workers, const Operand& gradient,
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
   const numerics::ImageOperand weights = image_of(weight, weight_type);
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution_input_gradient(pool, shape, gradients, weights, cuts, out.data());
+    numerics::convolution_input_gradient(pool, shape, gradients, weights, image_cuts(cuts),
+                                         out.data());
   });
 }
 
@@ -231,7 +237,8 @@ void convolution_weight_gradient(Workers& workers, const Operand& gradient,
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
   const numerics::ImageOperand images = image_of(input, input_type);
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution_weight_gradient(pool, shape, gradients, images, cuts, out.data());
+    numerics::convolution_weight_gradient(pool, shape, gradients, images, image_cuts(cuts),
+                                          out.data());
   });
 }
 

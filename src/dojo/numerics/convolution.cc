@@ -1,9 +1,11 @@
 #include "dojo/numerics/convolution.h"
 
-#include <cmath>
+#include <optional>
 
 #include "dojo/base/check.h"
-#include "dojo/numerics/internal/convolution_avx512.h"
+#include "dojo/numerics/internal/convolution_kernels_avx512.h"
+#include "dojo/numerics/internal/sliding_convolution.h"
+#include "dojo/numerics/internal/weight_gradient.h"
 
 namespace dojo::numerics {
 namespace {
@@ -12,58 +14,90 @@ class ImageReader {
  public:
   explicit ImageReader(const ImageOperand& operand)
       : read_(operand.storage), stride_(operand.stride) {}
-  float operator()(std::int64_t i, std::int64_t j, std::int64_t y, std::int64_t x) const {
-    return read_(i * stride_[0] + j * stride_[1] + y * stride_[2] + x * stride_[3]);
+  float operator()(std::int64_t i, std::int64_t j, const Axes& at) const {
+    return read_(i * stride_[0] + j * stride_[1] + at[0] * stride_[2] + at[1] * stride_[3] +
+                 at[2] * stride_[4]);
   }
 
  private:
   ElementReader read_;
-  std::array<std::int64_t, 4> stride_;
+  ImageStrides stride_;
 };
 
-bool is_inside(std::int64_t at, std::int64_t extent) { return at >= 0 && at < extent; }
+bool is_inside(const Axes& at, const Axes& size) {
+  bool inside = true;
+  for (std::size_t a = 0; a < 3; ++a) {
+    inside = inside && at[a] >= 0 && at[a] < size[a];
+  }
+  return inside;
+}
 
 void check_shape(const ConvolutionShape& s) {
   DOJO_CHECK(s.groups >= 1 && s.channels_in % s.groups == 0 && s.channels_out % s.groups == 0);
-  DOJO_CHECK(s.stride_y >= 1 && s.stride_x >= 1 && s.dilation_y >= 1 && s.dilation_x >= 1);
-  DOJO_CHECK(s.padding_y >= 0 && s.padding_x >= 0);
-  DOJO_CHECK(s.out_height() >= 1 && s.out_width() >= 1);
-}
-
-// The vector paths want an output and a point in its sum; where there is none, the plain loop says
-// what the result is.
-bool is_empty(const ConvolutionShape& s) {
-  return s.batch == 0 || s.channels_in == 0 || s.channels_out == 0 || s.height == 0 || s.width == 0;
+  for (std::size_t a = 0; a < 3; ++a) {
+    DOJO_CHECK(s.stride[a] >= 1 && s.dilation[a] >= 1 && s.padding[a] >= 0);
+    DOJO_CHECK(s.out_size()[a] >= 1);
+  }
 }
 
 using Point = std::span<const std::int64_t>;
+
+Axes position_of(std::int64_t index, const Axes& size) {
+  return {index / (size[1] * size[2]), index / size[2] % size[1], index % size[2]};
+}
+
+// The last three loops of a reduction.
+Axes axes_of(Point k) { return {k[1], k[2], k[3]}; }
+
+std::array<std::int64_t, 4> loops(std::int64_t outermost, const Axes& rest) {
+  return {outermost, rest[0], rest[1], rest[2]};
+}
+
+// Where the input lies that filter tap `tap` reads for output `at`; it may be in the padding.
+Axes input_of(const ConvolutionShape& s, const Axes& at, const Axes& tap) {
+  Axes in{};
+  for (std::size_t a = 0; a < 3; ++a) {
+    in[a] = at[a] * s.stride[a] - s.padding[a] + tap[a] * s.dilation[a];
+  }
+  return in;
+}
+
+// The output that reads input `at` through `tap`, if the strides allow for one; it may lie outside.
+std::optional<Axes> output_of(const ConvolutionShape& s, const Axes& at, const Axes& tap) {
+  Axes out{};
+  for (std::size_t a = 0; a < 3; ++a) {
+    const std::int64_t distance = at[a] + s.padding[a] - tap[a] * s.dilation[a];
+    if (distance % s.stride[a] != 0) {
+      return std::nullopt;
+    }
+    out[a] = distance / s.stride[a];
+  }
+  return out;
+}
 
 void forward_plain(ThreadPool& pool, const ConvolutionShape& s, const ImageOperand& input,
                    const ImageOperand& weight, const ReduceCuts& cuts, const float* bias,
                    Activation activation, float* out) {
   const ImageReader read_input(input);
   const ImageReader read_weight(weight);
-  const std::array<std::int64_t, 3> extent{s.group_in(), s.kernel_height, s.kernel_width};
-  const std::int64_t height = s.out_height();
-  const std::int64_t width = s.out_width();
+  const std::array<std::int64_t, 4> extent = loops(s.group_in(), s.kernel);
+  const Axes out_size = s.out_size();
   pool.parallel_for(s.batch * s.channels_out, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t plane = begin; plane < end; ++plane) {
       const std::int64_t n = plane / s.channels_out;
       const std::int64_t o = plane % s.channels_out;
       const std::int64_t first_channel = o / s.group_out() * s.group_in();
-      for (std::int64_t at = 0; at < height * width; ++at) {
-        const std::int64_t top = at / width * s.stride_y - s.padding_y;
-        const std::int64_t left = at % width * s.stride_x - s.padding_x;
-        float sum = sum_in_order(extent, cuts, [&](float acc, Point k) {
-          const std::int64_t y = top + k[1] * s.dilation_y;
-          const std::int64_t x = left + k[2] * s.dilation_x;
-          const float pixel = is_inside(y, s.height) && is_inside(x, s.width)
-                                  ? read_input(n, first_channel + k[0], y, x)
-                                  : 0.0F;
-          return std::fma(read_weight(o, k[0], k[1], k[2]), pixel, acc);
+      for (std::int64_t i = 0; i < volume(out_size); ++i) {
+        const Axes at = position_of(i, out_size);
+        float sum = sum_products(extent, cuts, [&](auto& acc, Point k) {
+          const Axes tap = axes_of(k);
+          const Axes from = input_of(s, at, tap);
+          const float pixel =
+              is_inside(from, s.size) ? read_input(n, first_channel + k[0], from) : 0.0F;
+          acc.add(read_weight(o, k[0], tap), pixel);
         });
         sum = bias != nullptr ? sum + bias[o] : sum;
-        out[plane * height * width + at] = activation == Activation::Relu ? relu(sum) : sum;
+        out[plane * volume(out_size) + i] = activation == Activation::Relu ? relu(sum) : sum;
       }
     }
   });
@@ -74,28 +108,24 @@ void input_gradient_plain(ThreadPool& pool, const ConvolutionShape& s,
                           const ReduceCuts& cuts, float* out) {
   const ImageReader read_gradient(output_gradient);
   const ImageReader read_weight(weight);
-  const std::array<std::int64_t, 3> extent{s.group_out(), s.kernel_height, s.kernel_width};
+  const std::array<std::int64_t, 4> extent = loops(s.group_out(), s.kernel);
+  const Axes out_size = s.out_size();
   pool.parallel_for(s.batch * s.channels_in, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t plane = begin; plane < end; ++plane) {
       const std::int64_t n = plane / s.channels_in;
       const std::int64_t c = plane % s.channels_in;
       const std::int64_t first_channel = c / s.group_in() * s.group_out();
-      for (std::int64_t at = 0; at < s.height * s.width; ++at) {
-        const std::int64_t bottom = at / s.width + s.padding_y;
-        const std::int64_t right = at % s.width + s.padding_x;
-        out[plane * s.height * s.width + at] = sum_in_order(extent, cuts, [&](float acc, Point k) {
-          const std::int64_t y = bottom - k[1] * s.dilation_y;
-          const std::int64_t x = right - k[2] * s.dilation_x;
-          if (y % s.stride_y != 0 || x % s.stride_x != 0) {
-            return acc;
+      for (std::int64_t i = 0; i < volume(s.size); ++i) {
+        const Axes at = position_of(i, s.size);
+        out[plane * volume(s.size) + i] = sum_products(extent, cuts, [&](auto& acc, Point k) {
+          const Axes tap = axes_of(k);
+          const std::optional<Axes> from = output_of(s, at, tap);
+          if (!from.has_value()) {
+            return;
           }
-          const bool inside = is_inside(y / s.stride_y, s.out_height()) && y >= 0 &&
-                              is_inside(x / s.stride_x, s.out_width()) && x >= 0;
           const float gradient =
-              inside ? read_gradient(n, first_channel + k[0], y / s.stride_y, x / s.stride_x)
-                     : 0.0F;
-          return std::fma(read_weight(first_channel + k[0], c % s.group_in(), k[1], k[2]), gradient,
-                          acc);
+              is_inside(*from, out_size) ? read_gradient(n, first_channel + k[0], *from) : 0.0F;
+          acc.add(read_weight(first_channel + k[0], c % s.group_in(), tap), gradient);
         });
       }
     }
@@ -107,25 +137,35 @@ void weight_gradient_plain(ThreadPool& pool, const ConvolutionShape& s,
                            const ReduceCuts& cuts, float* out) {
   const ImageReader read_gradient(output_gradient);
   const ImageReader read_input(input);
-  const std::array<std::int64_t, 3> extent{s.batch, s.out_height(), s.out_width()};
-  const std::int64_t taps = s.kernel_height * s.kernel_width;
+  const std::array<std::int64_t, 4> extent = loops(s.batch, s.out_size());
   pool.parallel_for(s.channels_out * s.group_in(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t filter = begin; filter < end; ++filter) {
       const std::int64_t o = filter / s.group_in();
       const std::int64_t c = o / s.group_out() * s.group_in() + filter % s.group_in();
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const std::int64_t top = tap / s.kernel_width * s.dilation_y - s.padding_y;
-        const std::int64_t left = tap % s.kernel_width * s.dilation_x - s.padding_x;
-        out[filter * taps + tap] = sum_in_order(extent, cuts, [&](float acc, Point k) {
-          const std::int64_t y = top + k[1] * s.stride_y;
-          const std::int64_t x = left + k[2] * s.stride_x;
-          const float pixel =
-              is_inside(y, s.height) && is_inside(x, s.width) ? read_input(k[0], c, y, x) : 0.0F;
-          return std::fma(read_gradient(k[0], o, k[1], k[2]), pixel, acc);
+      for (std::int64_t i = 0; i < volume(s.kernel); ++i) {
+        const Axes tap = position_of(i, s.kernel);
+        out[filter * volume(s.kernel) + i] = sum_products(extent, cuts, [&](auto& acc, Point k) {
+          const Axes at = axes_of(k);
+          const Axes from = input_of(s, at, tap);
+          const float pixel = is_inside(from, s.size) ? read_input(k[0], c, from) : 0.0F;
+          acc.add(read_gradient(k[0], o, at), pixel);
         });
       }
     }
   });
+}
+
+// The vector paths want an output and a point in its sum; where there is none, the plain loop says
+// what the result is.
+bool is_empty(const ConvolutionShape& s) {
+  return s.batch == 0 || s.channels_in == 0 || s.channels_out == 0 || volume(s.size) == 0;
+}
+
+// Of the vector path, or nullptr for the plain one.
+const internal::ConvolutionKernels* kernels_of(const ConvolutionShape& shape,
+                                               const ReduceCuts& cuts, Isa isa) {
+  const bool has_path = isa == Isa::Avx512 && cuts.order == SumOrder::Sequential;
+  return has_path && !is_empty(shape) ? &avx512::convolution_kernels() : nullptr;
 }
 
 }  // namespace
@@ -134,8 +174,9 @@ void convolution(ThreadPool& pool, const ConvolutionShape& shape, const ImageOpe
                  const ImageOperand& weight, const ReduceCuts& cuts, const float* bias,
                  Activation activation, float* out, Isa isa) {
   check_shape(shape);
-  if (isa == Isa::Avx512 && !is_empty(shape)) {
-    avx512::convolution(pool, shape, input, weight, cuts, bias, activation, out);
+  if (const internal::ConvolutionKernels* kernels = kernels_of(shape, cuts, isa)) {
+    internal::run_sliding(pool, internal::forward_plan(shape, input, weight, cuts), *kernels, bias,
+                          activation, out);
     return;
   }
   forward_plain(pool, shape, input, weight, cuts, bias, activation, out);
@@ -145,8 +186,9 @@ void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                 const ImageOperand& output_gradient, const ImageOperand& weight,
                                 const ReduceCuts& cuts, float* out, Isa isa) {
   check_shape(shape);
-  if (isa == Isa::Avx512 && !is_empty(shape)) {
-    avx512::convolution_input_gradient(pool, shape, output_gradient, weight, cuts, out);
+  if (const internal::ConvolutionKernels* kernels = kernels_of(shape, cuts, isa)) {
+    internal::run_sliding(pool, internal::input_gradient_plan(shape, output_gradient, weight, cuts),
+                          *kernels, nullptr, Activation::None, out);
     return;
   }
   input_gradient_plain(pool, shape, output_gradient, weight, cuts, out);
@@ -156,8 +198,8 @@ void convolution_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape
                                  const ImageOperand& output_gradient, const ImageOperand& input,
                                  const ReduceCuts& cuts, float* out, Isa isa) {
   check_shape(shape);
-  if (isa == Isa::Avx512 && !is_empty(shape)) {
-    avx512::convolution_weight_gradient(pool, shape, output_gradient, input, cuts, out);
+  if (const internal::ConvolutionKernels* kernels = kernels_of(shape, cuts, isa)) {
+    internal::run_weight_gradient(pool, shape, output_gradient, input, cuts, *kernels, out);
     return;
   }
   weight_gradient_plain(pool, shape, output_gradient, input, cuts, out);

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -70,27 +71,44 @@ inline float exact_sum_long_hand(const std::vector<Factors>& products) {
   return static_cast<float>(top);
 }
 
-// factors(point) are the two factors of a point.
+// factors(point) are the two factors of a point; an std::optional without value says that it is
+// none.
 template <class FactorsAt>
 float sum_products_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts,
                              const FactorsAt& factors) {
+  const auto products_of = [&](const Points& points) {
+    std::vector<Factors> products;
+    for (const std::vector<std::int64_t>& point : points) {
+      const std::optional<Factors> f = factors(point);
+      if (f.has_value()) {
+        products.push_back(*f);
+      }
+    }
+    return products;
+  };
   const auto plus = +[](float x, float y) { return x + y; };
   switch (cuts.order) {
     case SumOrder::Sequential:
-      return sum_long_hand(extent, cuts, [&](float acc, const std::vector<std::int64_t>& point) {
-        const Factors f = factors(point);
-        return std::fma(f.first, f.second, acc);
-      });
-    case SumOrder::Tile4:
       return chain_long_hand(
           extent, cuts,
           [&](const Points& points) {
             float acc = 0;
-            for (std::size_t group = 0; group < points.size(); group += 4) {
+            for (const Factors& f : products_of(points)) {
+              acc = std::fma(f.first, f.second, acc);
+            }
+            return acc;
+          },
+          plus);
+    case SumOrder::Tile4:
+      return chain_long_hand(
+          extent, cuts,
+          [&](const Points& points) {
+            const std::vector<Factors> products = products_of(points);
+            float acc = 0;
+            for (std::size_t group = 0; group < products.size(); group += 4) {
               float of_group = 0;
-              for (std::size_t i = group; i < std::min(group + 4, points.size()); ++i) {
-                const Factors f = factors(points[i]);
-                of_group = std::fma(f.first, f.second, of_group);
+              for (std::size_t i = group; i < std::min(group + 4, products.size()); ++i) {
+                of_group = std::fma(products[i].first, products[i].second, of_group);
               }
               acc = acc + of_group;
             }
@@ -98,11 +116,14 @@ float sum_products_long_hand(const std::vector<std::int64_t>& extent, const Redu
           },
           plus);
     case SumOrder::W21:
-      return fold_long_hand(
-          extent, cuts, 0.0F,
-          [&](float acc, const std::vector<std::int64_t>& point) {
-            const Factors f = factors(point);
-            return round_w21_long_hand(std::fma(f.first, f.second, acc));
+      return chain_long_hand(
+          extent, cuts,
+          [&](const Points& points) {
+            float acc = 0;
+            for (const Factors& f : products_of(points)) {
+              acc = round_w21_long_hand(std::fma(f.first, f.second, acc));
+            }
+            return acc;
           },
           +[](float x, float y) { return round_w21_long_hand(x + y); });
     case SumOrder::Exact:
@@ -110,8 +131,8 @@ float sum_products_long_hand(const std::vector<std::int64_t>& extent, const Redu
   }
   std::vector<Factors> products;
   for (const Points& part : parts_long_hand(extent, cuts).parts) {
-    for (const std::vector<std::int64_t>& point : part) {
-      products.push_back(factors(point));
+    for (const Factors& f : products_of(part)) {
+      products.push_back(f);
     }
   }
   return exact_sum_long_hand(products);

@@ -247,6 +247,17 @@ void add_matrix(std::vector<OpCase>& cases) {
        {1, 3, 9, 7}},
       {{2, 5, 4, 4}, {7, 5, 1, 1}, {}, {2, 7, 4, 4}},
       {{2, 3, 11}, {4, 3, 3}, {{"stride", list({2})}, {"padding", list({1})}}, {2, 4, 6}},
+      {{2, 3, 4, 6, 5},
+       {4, 3, 2, 3, 3},
+       {{"stride", list({1, 2, 1})}, {"padding", list({1, 1, 0})}},
+       {2, 4, 5, 3, 3}},
+      {{1, 4, 3, 5, 7},
+       {4, 1, 3, 3, 3},
+       {{"stride", list({2, 2, 2})},
+        {"padding", list({1, 1, 2})},
+        {"dilation", list({1, 1, 2})},
+        {"groups", integer(4)}},
+       {1, 4, 2, 3, 4}},
   };
   for (const Geometry& g : geometries) {
     cases.push_back({"aten.convolution", {floats(g.x), floats(g.w), none()}, g.attributes});

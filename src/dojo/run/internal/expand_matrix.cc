@@ -1,8 +1,8 @@
 // Matrix products and convolutions: kernels of numerics in FP32, then bias and rounding as an
 // element-wise pass, which takes the result piece by piece.
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <array>
+#include <span>
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/convolution.h"
@@ -77,76 +77,54 @@ Result<void> matmul_plus(Builder& b) {
 }
 
 // --- convolutions ---
-// One spatial dimension is two, the first with extent 1.
-View as_image(const View& view) { return view.shape.size() == 3 ? unsqueezed(view, 2) : view; }
-
-Shape as_image(Shape shape) {
-  if (shape.size() == 3) {
-    shape.insert(shape.begin() + 2, 1);
+// One and two spatial dimensions are three, the others with extent 1.
+View as_volume(View view) {
+  while (view.shape.size() < 5) {
+    view = unsqueezed(view, 2);
   }
-  return shape;
+  return view;
 }
 
-Result<numerics::ConvolutionShape> convolution_shape(const Builder& b, const Shape& input,
-                                                     const Shape& weight) {
-  if (input.size() > 4) {
-    return Error{
-        ErrorKind::Unsupported,
-        fmt::format("{}: convolutions of 3 spatial dimensions can be placed and timed, but "
-                    "not executed yet",
-                    b.where())};
-  }
+numerics::Axes axes_of(std::span<const std::int64_t> values, std::int64_t neutral) {
+  numerics::Axes axes{neutral, neutral, neutral};
+  std::copy(values.begin(), values.end(), axes.end() - static_cast<std::ptrdiff_t>(values.size()));
+  return axes;
+}
+
+numerics::ConvolutionShape convolution_shape(const Builder& b, const Shape& input,
+                                             const Shape& weight) {
   const std::size_t spatial = input.size() - 2;
-  const Shape x = as_image(input);
-  const Shape w = as_image(weight);
-  const auto pair = [&](std::string_view name, std::int64_t neutral) {
-    std::vector<std::int64_t> values = ints_attr(b.op(), name, spatial);
-    values.insert(values.begin(), 2 - spatial, neutral);
-    return values;
+  const auto attribute = [&](std::string_view name, std::int64_t neutral) {
+    return axes_of(ints_attr(b.op(), name, spatial), neutral);
   };
-  const std::vector<std::int64_t> stride = pair("stride", 1);
-  const std::vector<std::int64_t> padding = pair("padding", 0);
-  const std::vector<std::int64_t> dilation = pair("dilation", 1);
-  return numerics::ConvolutionShape{.batch = x[0],
-                                    .channels_in = x[1],
-                                    .channels_out = w[0],
-                                    .height = x[2],
-                                    .width = x[3],
-                                    .kernel_height = w[2],
-                                    .kernel_width = w[3],
-                                    .stride_y = stride[0],
-                                    .stride_x = stride[1],
-                                    .padding_y = padding[0],
-                                    .padding_x = padding[1],
-                                    .dilation_y = dilation[0],
-                                    .dilation_x = dilation[1],
-                                    .groups = graph::int_attr(b.op(), "groups")};
+  return {.batch = input[0],
+          .channels_in = input[1],
+          .channels_out = weight[0],
+          .size = axes_of(std::span(input).subspan(2), 1),
+          .kernel = axes_of(std::span(weight).subspan(2), 1),
+          .stride = attribute("stride", 1),
+          .padding = attribute("padding", 0),
+          .dilation = attribute("dilation", 1),
+          .groups = graph::int_attr(b.op(), "groups")};
 }
 
 numerics::ImageOperand image(const StepContext& context, const View& view) {
   numerics::ImageOperand operand{context.storage(view), {}};
-  for (std::size_t i = 0; i < 4; ++i) {
-    operand.stride[i] = view.strides[i];
-  }
+  std::copy(view.strides.begin(), view.strides.end(), operand.stride.begin());
   return operand;
 }
 
-// Cuts of the reduce loops of the nest, with a cut for the dimension that as_image adds.
-numerics::ReduceCuts image_cuts(const Builder& b, std::string_view stage, const Shape& extents,
-                                std::size_t added, bool is_line) {
-  if (!is_line) {
-    return b.cuts(b.stage(stage), extents);
-  }
+// Cuts of the reduce loops of the nest: `first` and the last `spatial` of the axes; with cuts for
+// the axes that as_volume adds.
+numerics::ReduceCuts volume_cuts(const Builder& b, std::string_view stage, std::int64_t first,
+                                 const numerics::Axes& axes, std::size_t spatial) {
+  Shape extents{first};
+  extents.insert(extents.end(), axes.end() - static_cast<std::ptrdiff_t>(spatial), axes.end());
   numerics::ReduceCuts cuts = b.cuts(b.stage(stage), extents);
   if (!cuts.block.empty()) {
-    cuts.block.insert(cuts.block.begin() + static_cast<std::ptrdiff_t>(added), 1);
+    cuts.block.insert(cuts.block.begin() + 1, 3 - spatial, 1);
   }
   return cuts;
-}
-
-// [first, spatial...] without what as_image added.
-Shape reduce_extents(std::int64_t first, std::int64_t y, std::int64_t x, bool is_line) {
-  return is_line ? Shape{first, x} : Shape{first, y, x};
 }
 
 using ImageKernel = void (*)(ThreadPool&, const numerics::ConvolutionShape&,
@@ -179,15 +157,12 @@ void per_image(Builder& b, ImageKernel kernel, const numerics::ConvolutionShape&
 }
 
 Result<void> convolution(Builder& b) {
-  DOJO_TRY(const numerics::ConvolutionShape shape,
-           convolution_shape(b, b.in_shape(0), b.in_shape(1)));
-  const bool is_line = b.in_shape(0).size() == 3;
-  const numerics::ReduceCuts cuts = image_cuts(
-      b, "", reduce_extents(shape.group_in(), shape.kernel_height, shape.kernel_width, is_line), 1,
-      is_line);
+  const numerics::ConvolutionShape shape = convolution_shape(b, b.in_shape(0), b.in_shape(1));
+  const numerics::ReduceCuts cuts =
+      volume_cuts(b, "", shape.group_in(), shape.kernel, b.in_shape(0).size() - 2);
   const bool has_bias_operand = b.has_in(2);
   const View made = has_bias_operand ? b.temporary(b.out_value(0).shape) : b.target(0);
-  per_image(b, forward_kernel, shape, cuts, as_image(factor(b, 0)), as_image(factor(b, 1)), made);
+  per_image(b, forward_kernel, shape, cuts, as_volume(factor(b, 0)), as_volume(factor(b, 1)), made);
   if (has_bias_operand) {
     View bias = b.in(2);
     while (bias.shape.size() + 1 < made.shape.size()) {
@@ -201,29 +176,24 @@ Result<void> convolution(Builder& b) {
 }
 
 Result<void> conv_input_grad(Builder& b) {
-  DOJO_TRY(const numerics::ConvolutionShape shape,
-           convolution_shape(b, b.out_value(0).shape, b.in_shape(1)));
-  const bool is_line = b.in_shape(0).size() == 3;
-  const numerics::ReduceCuts cuts = image_cuts(
-      b, "input",
-      reduce_extents(shape.group_out(), shape.kernel_height, shape.kernel_width, is_line), 1,
-      is_line);
+  const numerics::ConvolutionShape shape =
+      convolution_shape(b, b.out_value(0).shape, b.in_shape(1));
+  const numerics::ReduceCuts cuts =
+      volume_cuts(b, "input", shape.group_out(), shape.kernel, b.in_shape(0).size() - 2);
   const View made = b.target(0);
-  per_image(b, numerics::convolution_input_gradient, shape, cuts, as_image(factor(b, 0)),
-            as_image(factor(b, 1)), made);
+  per_image(b, numerics::convolution_input_gradient, shape, cuts, as_volume(factor(b, 0)),
+            as_volume(factor(b, 1)), made);
   b.finish(0, made);
   return {};
 }
 
 Result<void> conv_weight_grad(Builder& b) {
-  DOJO_TRY(const numerics::ConvolutionShape shape,
-           convolution_shape(b, b.in_shape(1), b.out_value(0).shape));
-  const bool is_line = b.in_shape(0).size() == 3;
-  const numerics::ReduceCuts cuts = image_cuts(
-      b, "weight", reduce_extents(shape.batch, shape.out_height(), shape.out_width(), is_line), 1,
-      is_line);
-  const View gradient = as_image(factor(b, 0));
-  const View input = as_image(factor(b, 1));
+  const numerics::ConvolutionShape shape =
+      convolution_shape(b, b.in_shape(1), b.out_value(0).shape);
+  const numerics::ReduceCuts cuts =
+      volume_cuts(b, "weight", shape.batch, shape.out_size(), b.in_shape(0).size() - 2);
+  const View gradient = as_volume(factor(b, 0));
+  const View input = as_volume(factor(b, 1));
   const View made = b.target(0);
   b.whole({gradient, input}, {made}, [=](const StepContext& context) -> Result<void> {
     numerics::convolution_weight_gradient(*context.pool, shape, image(context, gradient),

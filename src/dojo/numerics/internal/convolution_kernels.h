@@ -1,0 +1,80 @@
+// What a convolution needs of an instruction set. Geometry and order are decided in scalar code
+// (sliding_convolution, weight_gradient); work at the scale of a row, a panel or a tile of outputs
+// is done by these functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "dojo/numerics/gemm.h"
+#include "dojo/numerics/internal/tile_avx512.h"
+#include "dojo/numerics/storage.h"
+
+namespace dojo::numerics::internal {
+
+// `lanes` x `points` elements of an operand; strides and `first` count elements from the first of
+// the storage.
+struct PanelOf {
+  std::int64_t first = 0;
+  std::int64_t lane_stride = 0;
+  std::int64_t point_stride = 0;
+  std::int64_t lanes = 0;
+  std::int64_t points = 0;
+};
+
+// Reads elements of one operand as FP32, exactly.
+class OperandReader {
+ public:
+  virtual ~OperandReader() = default;
+  // to[i] = element first + i * stride.
+  virtual void read_row(std::int64_t first, std::int64_t stride, std::int64_t count,
+                        float* to) const = 0;
+  // to[point * pitch + lane] = element(lane, point), the lanes within a pitch. Lanes up to the next
+  // multiple of a vector may be set to 0 as far as they are within the pitch.
+  virtual void read_panel(const PanelOf& from, float* to, std::int64_t pitch) const = 0;
+};
+
+// Adjacent lanes of a tile of columns, at most a vector: where in the stage their operand lies at
+// a point whose offset is 0, and where in the output their results go.
+struct Piece {
+  std::int64_t lane = 0;
+  std::int64_t count = 0;
+  std::int64_t from = 0;
+  std::int64_t to = 0;
+};
+
+// The finished sums of a tile, `pitch` floats a row, go to to[row * row_stride + piece.to + lane *
+// step], with one bias a row (or nullptr) and the activation.
+struct TileStore {
+  const float* sums = nullptr;
+  std::int64_t pitch = 0;
+  std::int64_t rows = 0;
+  const float* bias = nullptr;
+  Activation activation = Activation::None;
+  float* to = nullptr;
+  std::int64_t row_stride = 0;
+  std::int64_t step = 1;
+};
+
+struct ConvolutionKernels {
+  std::int64_t lanes = 0;  // of a vector
+  std::int64_t tile_rows = 0;
+  std::int64_t tile_columns = 0;  // two vectors
+
+  std::unique_ptr<OperandReader> (*reader_of)(const Storage& storage) = nullptr;
+  // to[i] = row[phase + i * step].
+  void (*pick)(const float* row, std::int64_t step, std::int64_t phase, std::int64_t count,
+               float* to) = nullptr;
+  // panel[k * tile_columns + lane] = from[offset[k] + piece.from + ...]. Reads up to a vector
+  // beyond a piece; lanes that no piece has are left as they are.
+  void (*gather)(const float* from, const std::int32_t* offset, std::int64_t points,
+                 std::span<const Piece> pieces, float* panel) = nullptr;
+  void (*run_tile)(std::int64_t rows, std::int64_t vectors, const avx512::TileCall& call) = nullptr;
+  void (*store)(const TileStore& tile, std::span<const Piece> pieces) = nullptr;
+  // to[column * rows + row] = from[row][column]: a few rows, each at a place of its own.
+  void (*transpose)(std::span<const float* const> from, std::int64_t columns, float* to) = nullptr;
+};
+
+}  // namespace dojo::numerics::internal

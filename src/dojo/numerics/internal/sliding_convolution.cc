@@ -1,0 +1,372 @@
+#include "dojo/numerics/internal/sliding_convolution.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "dojo/base/check.h"
+#include "dojo/numerics/internal/buffer.h"
+
+namespace dojo::numerics::internal {
+namespace {
+
+using avx512::result_offset;
+using avx512::row_tiles;
+using avx512::RowTile;
+using avx512::state_size;
+using avx512::TileCall;
+
+constexpr std::int64_t kSlack = 64;  // floats readable behind the last position
+
+std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
+
+// The weights of all passes as FP32, each as [group][tile of rows][tap][row].
+class PackedWeights {
+ public:
+  PackedWeights(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
+                std::span<const RowTile> tiles)
+      : plan_(plan), tiles_(tiles), reader_(kernels.reader_of(plan.weight)) {
+    find_runs();
+    for (const SlidePass& pass : plan.passes) {
+      const std::int64_t taps = static_cast<std::int64_t>(pass.taps.size());
+      packed_.emplace_back(std::max<std::int64_t>(plan.groups * plan.rows * taps, 1));
+    }
+    const std::int64_t count = static_cast<std::int64_t>(tiles.size());
+    pool.parallel_for(plan.groups * count, 1, [&](std::int64_t begin, std::int64_t end) {
+      Buffer scratch(longest_ * kernels.tile_rows);
+      for (std::int64_t i = begin; i < end; ++i) {
+        pack(i / count, tiles_[static_cast<std::size_t>(i % count)], scratch.data());
+      }
+    });
+  }
+
+  const float* of(std::size_t pass, std::int64_t group, const RowTile& tile) const {
+    const std::int64_t taps = static_cast<std::int64_t>(plan_.passes[pass].taps.size());
+    return packed_[pass].data() + (group * plan_.rows + tile.first) * taps;
+  }
+
+ private:
+  // Which tap of which pass.
+  struct Place {
+    std::int64_t at = 0;  // element of row 0
+    std::size_t pass = 0;
+    std::int64_t tap = 0;
+  };
+  // Taps that lie at equal distances; one panel. If they follow one another in one pass too, they
+  // are read straight into place.
+  struct TapRun {
+    std::size_t first = 0;
+    std::int64_t taps = 0;
+    std::int64_t distance = 1;
+    bool is_direct = true;
+  };
+
+  void find_runs() {
+    const WeightStrides& stride = plan_.weight_stride;
+    for (std::size_t p = 0; p < plan_.passes.size(); ++p) {
+      std::int64_t index = 0;
+      for (const Tap& tap : plan_.passes[p].taps) {
+        std::int64_t at = tap.channel * stride.channel;
+        for (std::size_t a = 0; a < 3; ++a) {
+          at += tap.kernel[a] * stride.kernel[a];
+        }
+        places_.push_back({at, p, index++});
+      }
+    }
+    // Passes share what is adjacent in storage.
+    if (plan_.passes.size() > 1) {
+      std::stable_sort(places_.begin(), places_.end(),
+                       [](const Place& a, const Place& b) { return a.at < b.at; });
+    }
+    for (std::size_t k = 0; k < places_.size();) {
+      TapRun run{.first = k, .taps = 1};
+      if (stride.row == 1 && k + 1 < places_.size()) {
+        run.distance = places_[k + 1].at - places_[k].at;
+      }
+      for (++k; k < places_.size() && places_[k].at == places_[k - 1].at + run.distance; ++k) {
+        run.is_direct = run.is_direct && places_[k].pass == places_[k - 1].pass &&
+                        places_[k].tap == places_[k - 1].tap + 1;
+        ++run.taps;
+      }
+      longest_ = std::max(longest_, run.is_direct ? 0 : run.taps);
+      runs_.push_back(run);
+    }
+  }
+
+  float* destination(const Place& place, std::int64_t group, const RowTile& tile) {
+    const std::int64_t taps = static_cast<std::int64_t>(plan_.passes[place.pass].taps.size());
+    return packed_[place.pass].data() + (group * plan_.rows + tile.first) * taps +
+           place.tap * tile.rows;
+  }
+
+  void pack(std::int64_t group, const RowTile& tile, float* scratch) {
+    const WeightStrides& stride = plan_.weight_stride;
+    const std::int64_t first = group * stride.group + tile.first * stride.row;
+    for (const TapRun& run : runs_) {
+      const PanelOf panel{first + places_[run.first].at, stride.row, run.distance, tile.rows,
+                          run.taps};
+      if (run.is_direct) {
+        reader_->read_panel(panel, destination(places_[run.first], group, tile), tile.rows);
+        continue;
+      }
+      reader_->read_panel(panel, scratch, tile.rows);
+      for (std::int64_t k = 0; k < run.taps; ++k) {
+        std::copy_n(scratch + k * tile.rows, tile.rows,
+                    destination(places_[run.first + static_cast<std::size_t>(k)], group, tile));
+      }
+    }
+  }
+
+  const SlidePlan& plan_;
+  std::span<const RowTile> tiles_;
+  std::unique_ptr<OperandReader> reader_;
+  std::vector<Place> places_;
+  std::vector<TapRun> runs_;
+  std::int64_t longest_ = 1;
+  std::vector<Buffer> packed_;  // by pass
+};
+
+class SlidingConvolution {
+ public:
+  SlidingConvolution(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
+                     const float* bias, Activation activation, float* out)
+      : plan_(plan),
+        kernels_(kernels),
+        bias_(bias),
+        activation_(activation),
+        out_(out),
+        tiles_(row_tiles(plan.rows)),
+        weights_(pool, plan, kernels, tiles_),
+        reader_(kernels.reader_of(plan.source.storage)),
+        division_(divide(plan, pool.threads())) {
+    division_.row_blocks = std::min(division_.row_blocks, static_cast<std::int64_t>(tiles_.size()));
+    size_scratch();
+  }
+
+  void run(ThreadPool& pool) const {
+    BufferPool scratch(stage_size_ + row_size_ + panel_size_ + state_size_);
+    const std::int64_t boxes = static_cast<std::int64_t>(division_.boxes.size());
+    pool.parallel_for(boxes * plan_.groups * division_.row_blocks, 1,
+                      [&](std::int64_t begin, std::int64_t end) {
+                        BufferPool::Lease lease(scratch);
+                        for (std::int64_t task = begin; task < end; ++task) {
+                          run_task(task, lease.data());
+                        }
+                      });
+  }
+
+ private:
+  struct Scratch {
+    float* stage = nullptr;
+    float* row = nullptr;
+    float* panel = nullptr;
+    float* state = nullptr;
+  };
+
+  void size_scratch() {
+    const Box& box = division_.largest;
+    const StageLayout layout = layout_of(plan_, box);
+    stage_size_ = round_up(plan_.channels * plan_.planes() * layout.slot_size(box) + kSlack, 16);
+    DOJO_CHECK(stage_size_ < (std::int64_t{1} << 31));
+    row_size_ = round_up(layout.pitch * plan_.axis[2].step + 32, 16);
+    std::int64_t chunks = 1;
+    std::int64_t longest = 0;
+    for (const SlidePass& pass : plan_.passes) {
+      chunks = std::max(chunks, static_cast<std::int64_t>(pass.chunked.chunks.size()));
+      for (const Chunk& chunk : pass.chunked.chunks) {
+        longest = std::max(longest, chunk.points);
+      }
+    }
+    panel_size_ = longest * kernels_.tile_columns + 16;
+    for (std::int64_t k = 0; k < longest; ++k) {
+      panel_offset_.push_back(static_cast<std::int32_t>(k * kernels_.tile_columns));
+    }
+    const std::int64_t columns =
+        chunks > 1
+            ? box.images * box.count[0] * (box.count[1] * layout.pitch + kernels_.tile_columns)
+            : kernels_.tile_columns;
+    const std::int64_t rows = chunks > 1 ? plan_.rows : kernels_.tile_rows;
+    state_size_ = state_size(rows, 1, plan_.levels) / 16 * round_up(columns, 16);
+  }
+
+  void run_task(std::int64_t task, float* scratch) const {
+    const std::int64_t row_block = task % division_.row_blocks;
+    const std::int64_t group = task / division_.row_blocks % plan_.groups;
+    const Box& box =
+        division_.boxes[static_cast<std::size_t>(task / division_.row_blocks / plan_.groups)];
+    const Scratch at{scratch, scratch + stage_size_, scratch + stage_size_ + row_size_,
+                     scratch + stage_size_ + row_size_ + panel_size_};
+    const std::int64_t count = static_cast<std::int64_t>(tiles_.size());
+    const std::int64_t first = count * row_block / division_.row_blocks;
+    const std::int64_t end = count * (row_block + 1) / division_.row_blocks;
+    const std::span<const RowTile> tiles = std::span(tiles_).subspan(
+        static_cast<std::size_t>(first), static_cast<std::size_t>(end - first));
+    fill_stage(box, group, at);
+    ColumnTiles columns;
+    std::vector<std::int32_t> offset;
+    for (std::size_t p = 0; p < plan_.passes.size(); ++p) {
+      tile_columns(plan_, plan_.passes[p], box,
+                   tiles.back().first + tiles.back().rows - tiles.front().first, kernels_, columns);
+      place_taps(plan_.passes[p], box, offset);
+      run_pass(p, box, group, tiles, columns, offset, at);
+    }
+  }
+
+  void place_taps(const SlidePass& pass, const Box& box, std::vector<std::int32_t>& offset) const {
+    const StageLayout layout = layout_of(plan_, box);
+    offset.clear();
+    for (const Tap& tap : pass.taps) {
+      offset.push_back(static_cast<std::int32_t>(
+          (tap.channel * plan_.planes() + tap.slot) * layout.slot_size(box) +
+          (tap.shift[0] * layout.rows + tap.shift[1]) * layout.pitch + tap.shift[2]));
+    }
+  }
+
+  // --- the stage ---
+  void fill_stage(const Box& box, std::int64_t group, const Scratch& at) const {
+    const StageLayout layout = layout_of(plan_, box);
+    float* to = at.stage;
+    for (std::int64_t c = 0; c < plan_.channels; ++c) {
+      for (const std::int64_t phase_z : plan_.axis[0].phases) {
+        for (const std::int64_t phase_y : plan_.axis[1].phases) {
+          for (std::int64_t n = 0; n < box.images; ++n) {
+            fill_image(box, layout, group * plan_.channels + c, n, {phase_z, phase_y}, at.row, to);
+            to += layout.image_size();
+          }
+          to += (plan_.axis[2].stored_phases() - 1) * layout.slot_size(box);
+        }
+      }
+    }
+    std::fill_n(to, kSlack, 0.0F);
+  }
+
+  // Rows of one image for one phase of z and y; the phases of x are `slot_size` apart.
+  void fill_image(const Box& box, const StageLayout& layout, std::int64_t channel, std::int64_t n,
+                  const std::array<std::int64_t, 2>& phase, float* row, float* to) const {
+    const ImageStrides& stride = plan_.source.stride;
+    const std::int64_t image = (box.image + n) * stride[0] + channel * stride[1];
+    const std::int64_t slots = plan_.axis[2].stored_phases();
+    for (std::int64_t jz = 0; jz < layout.planes; ++jz) {
+      const std::int64_t z = source_of(0, box.first[0] + jz, phase[0]);
+      for (std::int64_t jy = 0; jy < layout.rows; ++jy, to += layout.pitch) {
+        const std::int64_t y = source_of(1, box.first[1] + jy, phase[1]);
+        if (z < 0 || y < 0) {
+          for (std::int64_t slot = 0; slot < slots; ++slot) {
+            std::fill_n(to + slot * layout.slot_size(box), layout.pitch, 0.0F);
+          }
+          continue;
+        }
+        const std::int64_t from = image + z * stride[2] + y * stride[3];
+        if (plan_.axis[2].step == 1) {
+          fill_row(from, layout.pitch, to);
+          continue;
+        }
+        const std::int64_t step = plan_.axis[2].step;
+        fill_row(from, layout.pitch * step, row);
+        for (std::int64_t slot = 0; slot < slots; ++slot) {
+          kernels_.pick(row, step, plan_.axis[2].phases[static_cast<std::size_t>(slot)],
+                        layout.pitch, to + slot * layout.slot_size(box));
+        }
+      }
+    }
+  }
+
+  // The source index of a stage index, or -1 where there is none.
+  std::int64_t source_of(std::size_t a, std::int64_t index, std::int64_t phase) const {
+    const SlideAxis& axis = plan_.axis[a];
+    const std::int64_t at = axis.first + phase + axis.step * index;
+    return at >= 0 && at < axis.source ? at : -1;
+  }
+
+  // to[i] = source column first + i, or 0 outside.
+  void fill_row(std::int64_t from, std::int64_t length, float* to) const {
+    const SlideAxis& x = plan_.axis[2];
+    const std::int64_t begin = std::clamp<std::int64_t>(-x.first, 0, length);
+    const std::int64_t end = std::clamp<std::int64_t>(x.source - x.first, begin, length);
+    std::fill_n(to, begin, 0.0F);
+    std::fill_n(to + end, length - end, 0.0F);
+    const std::int64_t stride = plan_.source.stride[4];
+    reader_->read_row(from + (begin + x.first) * stride, stride, end - begin, to + begin);
+  }
+
+  // --- the products ---
+  void run_pass(std::size_t p, const Box& box, std::int64_t group, std::span<const RowTile> tiles,
+                const ColumnTiles& columns, std::span<const std::int32_t> offset,
+                const Scratch& at) const {
+    const SlidePass& pass = plan_.passes[p];
+    const bool keeps_state = pass.chunked.chunks.size() > 1;
+    for (const Chunk& chunk : pass.chunked.chunks) {
+      const bool is_last = &chunk == &pass.chunked.chunks.back();
+      const std::int32_t* taps = offset.data() + chunk.first_point;
+      float* state = at.state;
+      TileCall call;
+      call.segments = pass.chunked.segments.data() + chunk.first_segment;
+      call.segment_count = chunk.segments;
+      call.resumes = chunk.resumes;
+      for (const ColumnTile& tile : columns.tiles) {
+        read_columns(columns, tile, taps, chunk.points, at, call);
+        for (const RowTile& rows : tiles) {
+          call.a = weights_.of(p, group, rows) + chunk.first_point * rows.rows;
+          call.state = state;
+          kernels_.run_tile(rows.rows, tile.vectors, call);
+          if (is_last) {
+            store(box, group, rows, columns, tile, state);
+          }
+          state += keeps_state ? state_size(rows.rows, tile.vectors, plan_.levels) : 0;
+        }
+      }
+    }
+  }
+
+  // Where the tile reads its columns: in the stage, or in a panel made for all rows.
+  void read_columns(const ColumnTiles& columns, const ColumnTile& tile, const std::int32_t* taps,
+                    std::int64_t points, const Scratch& at, TileCall& call) const {
+    if (tile.is_in_place) {
+      call.b = at.stage + tile.from;
+      call.b_offset = taps;
+      return;
+    }
+    kernels_.gather(at.stage, taps, points, columns.pieces_of(tile), at.panel);
+    call.b = at.panel;
+    call.b_offset = panel_offset_.data();
+  }
+
+  void store(const Box& box, std::int64_t group, const RowTile& rows, const ColumnTiles& columns,
+             const ColumnTile& tile, const float* state) const {
+    const std::int64_t first_row = group * plan_.rows + rows.first;
+    TileStore to;
+    to.sums = state + result_offset(rows.rows, tile.vectors, plan_.levels);
+    to.pitch = tile.vectors * kernels_.lanes;
+    to.rows = rows.rows;
+    to.bias = bias_ != nullptr ? bias_ + first_row : nullptr;
+    to.activation = activation_;
+    to.row_stride = plan_.out_volume();
+    to.to = out_ + (box.image * plan_.groups * plan_.rows + first_row) * to.row_stride;
+    to.step = plan_.axis[2].out_step;
+    kernels_.store(to, columns.pieces_of(tile));
+  }
+
+  const SlidePlan& plan_;
+  const ConvolutionKernels& kernels_;
+  const float* bias_;
+  Activation activation_;
+  float* out_;
+  std::vector<RowTile> tiles_;
+  PackedWeights weights_;
+  std::unique_ptr<OperandReader> reader_;
+  Division division_;
+  std::vector<std::int32_t> panel_offset_;
+  std::int64_t stage_size_ = 0;
+  std::int64_t row_size_ = 0;
+  std::int64_t panel_size_ = 0;
+  std::int64_t state_size_ = 0;
+};
+
+}  // namespace
+
+void run_sliding(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
+                 const float* bias, Activation activation, float* out) {
+  SlidingConvolution(pool, plan, kernels, bias, activation, out).run(pool);
+}
+
+}  // namespace dojo::numerics::internal

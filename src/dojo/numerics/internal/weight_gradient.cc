@@ -1,0 +1,273 @@
+#include "dojo/numerics/internal/weight_gradient.h"
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "dojo/numerics/internal/buffer.h"
+#include "dojo/numerics/internal/weight_gradient_plan.h"
+
+namespace dojo::numerics::internal {
+namespace {
+
+using avx512::result_offset;
+using avx512::row_tiles;
+using avx512::RowTile;
+using avx512::state_size;
+using avx512::TileCall;
+
+constexpr std::int64_t kSlack = 64;  // floats readable behind the last column
+
+using ParallelFor =
+    std::function<void(std::int64_t, const std::function<void(std::int64_t, std::int64_t)>&)>;
+
+std::int64_t most_rows(std::span<const RowTile> tiles) {
+  std::int64_t most = 0;
+  for (const RowTile& tile : tiles) {
+    most = std::max(most, tile.rows);
+  }
+  return most;
+}
+
+class WeightGradient {
+ public:
+  WeightGradient(const ConvolutionShape& shape, const ImageOperand& output_gradient,
+                 const ImageOperand& input, const ReduceCuts& cuts,
+                 const ConvolutionKernels& kernels, float* out)
+      : shape_(shape),
+        gradient_(output_gradient),
+        input_(input),
+        kernels_(kernels),
+        out_(out),
+        row_tiles_(row_tiles(shape.group_out())),
+        plan_(shape, cuts, kernels, most_rows(row_tiles_), row_tiles_.size()),
+        read_gradient_(kernels.reader_of(output_gradient.storage)),
+        read_input_(kernels.reader_of(input.storage)) {
+    for (const GradientWalk& walk : plan_.walks) {
+      for (const Chunk& chunk : walk.chunked.chunks) {
+        longest_ = std::max(longest_, chunk.points);
+      }
+    }
+    for (std::int64_t k = 0; k < longest_; ++k) {
+      panel_offset_.push_back(static_cast<std::int32_t>(k * kernels.tile_columns));
+    }
+  }
+
+  std::int64_t scratch_size() const {
+    return stage_size() + static_cast<std::int64_t>(row_tiles_.size()) * panel_size() +
+           state_tile_size() * static_cast<std::int64_t>(row_tiles_.size() * plan_.columns.size());
+  }
+  std::int64_t panel_scratch_size() const { return longest_ * kernels_.tile_columns + 16; }
+
+  // One group of channels; `parallel_for` may be serial, `panels` are of panel_scratch_size().
+  void run(std::int64_t group, float* scratch, BufferPool& panels,
+           const ParallelFor& parallel_for) const {
+    const std::int64_t tiles = static_cast<std::int64_t>(row_tiles_.size());
+    float* const images = scratch;
+    float* const gradients = images + stage_size();
+    float* const state = gradients + tiles * panel_size();
+    for (const GradientStep& step : plan_.steps) {
+      // Per image: its pixels, and its gradients for each tile of rows.
+      parallel_for(step.images * (tiles + 1), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t image = i / (tiles + 1);
+          if (i % (tiles + 1) == tiles) {
+            fill_image(group, step, image, images + image * plan_.image_floats(step));
+          } else {
+            fill_gradient(group, step, image, i % (tiles + 1), gradients);
+          }
+        }
+      });
+      std::fill_n(images + step.images * plan_.image_floats(step), kSlack, 0.0F);
+      parallel_for(static_cast<std::int64_t>(plan_.columns.size()),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     BufferPool::Lease panel(panels);
+                     for (std::int64_t i = begin; i < end; ++i) {
+                       run_columns(step, i, images, gradients, panel.data(), state);
+                     }
+                   });
+    }
+    parallel_for(plan_.blocks * tiles, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        store(group, i / tiles, static_cast<std::size_t>(i % tiles), state);
+      }
+    });
+  }
+
+ private:
+  std::int64_t stage_size() const {
+    return plan_.largest.images * plan_.image_floats(plan_.largest) + kSlack;
+  }
+  std::int64_t panel_size() const {
+    return plan_.largest.images * volume(plan_.points_of(plan_.largest)) * plan_.row_pitch + 16;
+  }
+  std::int64_t state_tile_size() const {
+    return state_size(plan_.row_pitch, kernels_.tile_columns / kernels_.lanes, plan_.levels);
+  }
+  float* state_of(float* state, std::size_t column, std::size_t row) const {
+    return state + static_cast<std::int64_t>(column * row_tiles_.size() + row) * state_tile_size();
+  }
+
+  // Channel-last, padded.
+  void fill_image(std::int64_t group, const GradientStep& step, std::int64_t image,
+                  float* to) const {
+    const std::int64_t channels = shape_.group_in();
+    const Axes stage = plan_.stage_of(step);
+    const ImageStrides& stride = input_.stride;
+    const std::int64_t begin = std::clamp<std::int64_t>(shape_.padding[2], 0, stage[2]);
+    const std::int64_t end =
+        std::clamp<std::int64_t>(shape_.size[2] + shape_.padding[2], begin, stage[2]);
+    const std::int64_t first = (step.image + image) * stride[0] + group * channels * stride[1] +
+                               (begin - shape_.padding[2]) * stride[4];
+    for (std::int64_t row = 0; row < stage[0] * stage[1]; ++row, to += stage[2] * channels) {
+      Axes at{row / stage[1] - shape_.padding[0], row % stage[1] - shape_.padding[1], 0};
+      at[plan_.split] += step.first * shape_.stride[plan_.split];
+      if (at[0] < 0 || at[0] >= shape_.size[0] || at[1] < 0 || at[1] >= shape_.size[1]) {
+        std::fill_n(to, stage[2] * channels, 0.0F);
+        continue;
+      }
+      std::fill_n(to, begin * channels, 0.0F);
+      std::fill_n(to + end * channels, (stage[2] - end) * channels, 0.0F);
+      read_input_->read_panel({first + at[0] * stride[2] + at[1] * stride[3], stride[1], stride[4],
+                               channels, end - begin},
+                              to + begin * channels, channels);
+    }
+  }
+
+  void fill_gradient(std::int64_t group, const GradientStep& step, std::int64_t image,
+                     std::int64_t tile, float* gradients) const {
+    const RowTile& rows = row_tiles_[static_cast<std::size_t>(tile)];
+    const Axes points = plan_.points_of(step);
+    const ImageStrides& stride = gradient_.stride;
+    Axes at{};
+    at[plan_.split] = step.first;
+    std::int64_t first = (step.image + image) * stride[0] +
+                         (group * shape_.group_out() + rows.first) * stride[1] + at[0] * stride[2] +
+                         at[1] * stride[3];
+    float* to = gradients + tile * panel_size() + image * volume(points) * plan_.row_pitch;
+    // Rows that adjoin in storage are one.
+    const bool is_joined = stride[3] == points[2] * stride[4];
+    const std::int64_t lines = is_joined ? 1 : points[1];
+    const std::int64_t length = is_joined ? points[1] * points[2] : points[2];
+    for (std::int64_t z = 0; z < points[0]; ++z) {
+      for (std::int64_t y = 0; y < lines; ++y, to += length * plan_.row_pitch) {
+        read_gradient_->read_panel(
+            {first + z * stride[2] + y * stride[3], stride[1], stride[4], rows.rows, length}, to,
+            plan_.row_pitch);
+      }
+    }
+  }
+
+  void run_columns(const GradientStep& step, std::int64_t column, const float* images,
+                   const float* gradients, float* panel, float* state) const {
+    const GradientWalk& walk = plan_.walks[step.walk];
+    const GradientColumns& tile = plan_.columns[static_cast<std::size_t>(column)];
+    const std::int64_t vectors = tile.columns > kernels_.lanes ? 2 : 1;
+    for (const Chunk& chunk : walk.chunked.chunks) {
+      const std::int32_t* points = walk.image_offset.data() + chunk.first_point;
+      TileCall call;
+      call.a_offset = walk.gradient_offset.data() + chunk.first_point;
+      call.segments = walk.chunked.segments.data() + chunk.first_segment;
+      call.segment_count = chunk.segments;
+      call.resumes = chunk.resumes;
+      if (tile.is_in_place) {
+        call.b = images + tile.pieces.front().from;
+        call.b_offset = points;
+      } else {
+        kernels_.gather(images, points, chunk.points, tile.pieces, panel);
+        call.b = panel;
+        call.b_offset = panel_offset_.data();
+      }
+      for (std::size_t r = 0; r < row_tiles_.size(); ++r) {
+        call.a = gradients + static_cast<std::int64_t>(r) * panel_size();
+        call.state = state_of(state, static_cast<std::size_t>(column), r);
+        kernels_.run_tile(row_tiles_[r].rows, vectors, call);
+      }
+    }
+  }
+
+  // The sums of a tile of rows and a block of channels.
+  void store(std::int64_t group, std::int64_t block, std::size_t row_tile, float* state) const {
+    const RowTile& rows = row_tiles_[row_tile];
+    const std::int64_t channels = shape_.group_in();
+    const std::int64_t taps = volume(shape_.kernel);
+    for (std::int64_t row = 0; row < rows.rows; ++row) {
+      float* to = out_ + (group * shape_.group_out() + rows.first + row) * channels * taps;
+      if (plan_.block_channels == kernels_.tile_columns) {
+        store_block(rows, row, block, row_tile, state, to + block * plan_.block_channels * taps);
+      } else {
+        store_row(rows, row, row_tile, state, to);
+      }
+    }
+  }
+
+  const float* sums_of(const RowTile& rows, std::int64_t row, std::size_t column,
+                       std::size_t row_tile, float* state) const {
+    const std::int64_t vectors = plan_.columns[column].columns > kernels_.lanes ? 2 : 1;
+    return state_of(state, column, row_tile) + result_offset(rows.rows, vectors, plan_.levels) +
+           row * vectors * kernels_.lanes;
+  }
+
+  // One tile per tap becomes [channel][tap].
+  void store_block(const RowTile& rows, std::int64_t row, std::int64_t block, std::size_t row_tile,
+                   float* state, float* to) const {
+    const std::size_t taps = static_cast<std::size_t>(volume(shape_.kernel));
+    const std::size_t first = static_cast<std::size_t>(block) * taps;
+    std::vector<const float*> sums;
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      sums.push_back(sums_of(rows, row, first + tap, row_tile, state));
+    }
+    kernels_.transpose(sums, plan_.columns[first].columns, to);
+  }
+
+  // Columns are (tap, c) in a row.
+  void store_row(const RowTile& rows, std::int64_t row, std::size_t row_tile, float* state,
+                 float* to) const {
+    const std::int64_t channels = shape_.group_in();
+    const std::int64_t taps = volume(shape_.kernel);
+    std::int64_t at = 0;
+    for (std::size_t i = 0; i < plan_.columns.size(); ++i) {
+      const float* sums = sums_of(rows, row, i, row_tile, state);
+      for (std::int64_t column = 0; column < plan_.columns[i].columns; ++column, ++at) {
+        to[at % channels * taps + at / channels] = sums[column];
+      }
+    }
+  }
+
+  const ConvolutionShape& shape_;
+  const ImageOperand& gradient_;
+  const ImageOperand& input_;
+  const ConvolutionKernels& kernels_;
+  float* out_;
+  std::vector<RowTile> row_tiles_;
+  WeightGradientPlan plan_;
+  std::unique_ptr<OperandReader> read_gradient_;
+  std::unique_ptr<OperandReader> read_input_;
+  std::int64_t longest_ = 1;  // points of a chunk
+  std::vector<std::int32_t> panel_offset_;
+};
+
+}  // namespace
+
+void run_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape,
+                         const ImageOperand& output_gradient, const ImageOperand& input,
+                         const ReduceCuts& cuts, const ConvolutionKernels& kernels, float* out) {
+  const WeightGradient product(shape, output_gradient, input, cuts, kernels, out);
+  BufferPool panels(product.panel_scratch_size());
+  if (shape.groups == 1) {
+    Buffer scratch(product.scratch_size());
+    product.run(0, scratch.data(), panels,
+                [&](std::int64_t count, const auto& body) { pool.parallel_for(count, 1, body); });
+    return;
+  }
+  BufferPool scratch(product.scratch_size());
+  pool.parallel_for(shape.groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    BufferPool::Lease lease(scratch);
+    for (std::int64_t group = begin; group < end; ++group) {
+      product.run(group, lease.data(), panels,
+                  [](std::int64_t count, const auto& body) { body(0, count); });
+    }
+  });
+}
+
+}  // namespace dojo::numerics::internal

@@ -1,0 +1,205 @@
+#include "dojo/numerics/internal/weight_gradient_plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "dojo/base/check.h"
+
+namespace dojo::numerics::internal {
+namespace {
+
+// PERF: 128 points of both operands of a tile stay in a 48 KiB L1.
+constexpr std::int64_t kChunkPoints = 128;
+// PERF: the gradients of a step are read once per tile of columns and stay in half of a 2 MiB L2;
+// of the images a tile of columns reads a few channels.
+constexpr std::int64_t kGradientFloats = std::int64_t{1} << 18;
+constexpr std::int64_t kImageFloats = std::int64_t{1} << 20;
+// PERF: copying columns to a panel pays from three tiles of rows on.
+constexpr std::size_t kInPlaceRowTiles = 2;
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+WeightGradientPlan::WeightGradientPlan(const ConvolutionShape& shape_in, const ReduceCuts& cuts_in,
+                                       const ConvolutionKernels& kernels_in,
+                                       std::int64_t row_pitch_in, std::size_t row_tiles)
+    : shape(shape_in),
+      cuts(cuts_in),
+      kernels(kernels_in),
+      out(shape.out_size()),
+      split(out[0] > 1 || shape.kernel[0] > 1 ? 0 : 1),
+      row_pitch(row_pitch_in) {
+  const std::array<std::int64_t, 4> extent{shape.batch, out[0], out[1], out[2]};
+  levels = cut_levels(extent, cuts);
+  make_columns(row_tiles);
+  make_steps();
+}
+
+Axes WeightGradientPlan::points_of(const GradientStep& step) const {
+  Axes points = out;
+  points[split] = step.count;
+  return points;
+}
+
+Axes WeightGradientPlan::stage_of(const GradientStep& step) const {
+  Axes size = points_of(step);
+  for (std::size_t a = 0; a < 3; ++a) {
+    size[a] = (size[a] - 1) * shape.stride[a] + (shape.kernel[a] - 1) * shape.dilation[a] + 1;
+  }
+  return size;
+}
+
+void WeightGradientPlan::make_columns(std::size_t row_tiles) {
+  const std::int64_t channels = shape.group_in();
+  const std::int64_t taps = volume(shape.kernel);
+  const Axes stage = stage_of({.count = out[split]});
+  const auto offset_of = [&](std::int64_t tap) {
+    const Axes k{tap / (shape.kernel[1] * shape.kernel[2]), tap / shape.kernel[2] % shape.kernel[1],
+                 tap % shape.kernel[2]};
+    return ((k[0] * shape.dilation[0] * stage[1] + k[1] * shape.dilation[1]) * stage[2] +
+            k[2] * shape.dilation[2]) *
+           channels;
+  };
+  const auto finish = [&](GradientColumns& tile) {
+    const Piece& last = tile.pieces.back();
+    tile.columns = last.lane + last.count;
+    tile.is_in_place = row_tiles <= kInPlaceRowTiles;
+    for (const Piece& piece : tile.pieces) {
+      tile.is_in_place = tile.is_in_place && piece.from - piece.lane == tile.pieces.front().from;
+    }
+    columns.push_back(std::move(tile));
+    tile = {};
+  };
+  const bool is_wide = channels >= kernels.tile_columns;
+  block_channels = is_wide ? kernels.tile_columns : channels;
+  blocks = ceil_divide(channels, block_channels);
+  GradientColumns tile;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::int64_t end = std::min((block + 1) * block_channels, channels);
+    std::int64_t lane = 0;
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      for (std::int64_t c = block * block_channels; c < end;) {
+        const std::int64_t count = std::min(end - c, kernels.lanes - lane % kernels.lanes);
+        tile.pieces.push_back({.lane = lane, .count = count, .from = offset_of(tap) + c});
+        c += count;
+        lane += count;
+        const bool ends = is_wide ? c == end : lane == kernels.tile_columns;
+        if (ends || (c == end && tap + 1 == taps)) {
+          finish(tile);
+          lane = 0;
+        }
+      }
+    }
+  }
+}
+
+// If only n is cut, images follow one another and a step takes as many as the stage holds, or a
+// band of one. If a part spans some positions of its images, the stage must hold all images of a
+// block of n.
+void WeightGradientPlan::make_steps() {
+  const std::int64_t block = std::min(cuts.block_of(0, shape.batch), shape.batch);
+  bool is_plane_cut = false;
+  for (std::size_t a = 0; a < 3; ++a) {
+    is_plane_cut = is_plane_cut || cuts.block_of(a + 1, out[a]) < out[a];
+  }
+  const std::int64_t rows = ceil_divide(shape.group_out(), kernels.tile_rows) * kernels.tile_rows;
+  const std::int64_t gradient = image_points() * rows;
+  const std::int64_t image = image_floats({.count = out[split]});
+  std::int64_t fitting =
+      std::max<std::int64_t>(1, std::min(kGradientFloats / gradient, kImageFloats / image));
+  if (is_plane_cut) {
+    fitting = std::max(block, fitting / block * block);
+  }
+  fitting = std::min(shape.batch, fitting);
+  const bool is_split = !is_plane_cut && (gradient > kGradientFloats || image > kImageFloats);
+  std::int64_t bands = 1;
+  if (is_split) {
+    const std::int64_t wanted =
+        std::max(ceil_divide(gradient, kGradientFloats), ceil_divide(image, kImageFloats));
+    bands = std::min(wanted, out[split]);
+  }
+  for (std::int64_t n = 0; n < shape.batch; n += fitting) {
+    for (std::int64_t i = 0; i < bands; ++i) {
+      GradientStep step{.image = n, .images = std::min(fitting, shape.batch - n)};
+      step.first = out[split] * i / bands;
+      step.count = out[split] * (i + 1) / bands - step.first;
+      largest.images = std::max(largest.images, step.images);
+      largest.count = std::max(largest.count, step.count);
+      steps.push_back(step);
+    }
+  }
+  DOJO_CHECK(largest.images *
+                 std::max(image_floats(largest), volume(points_of(largest)) * row_pitch) <
+             (std::int64_t{1} << 31));
+  std::map<std::array<std::int64_t, 7>, std::size_t> known;
+  for (GradientStep& step : steps) {
+    const std::array<std::int64_t, 7> key{step.images,
+                                          step.image % block,
+                                          step.image < block ? 1 : 0,
+                                          step.image + step.images == shape.batch ? 1 : 0,
+                                          step.first == 0 ? 1 : 0,
+                                          step.first + step.count == out[split] ? 1 : 0,
+                                          step.count};
+    const auto [entry, is_new] = known.try_emplace(key, walks.size());
+    if (is_new) {
+      walk_of(step, block);
+    }
+    step.walk = entry->second;
+  }
+}
+
+std::size_t WeightGradientPlan::walk_of(const GradientStep& step, std::int64_t block) {
+  GradientWalk walk;
+  std::vector<Segment> segments;
+  const bool is_batch_cut = block < shape.batch;
+  const int inner_levels = levels - (is_batch_cut ? 1 : 0);
+  const std::int64_t last_image = step.image + step.images;
+  const bool ends_image = step.first + step.count == out[split];
+  const Axes points = points_of(step);
+  for (std::int64_t n = step.image; n < last_image;) {
+    const std::int64_t block_end = std::min((n / block + 1) * block, shape.batch);
+    const std::int64_t end = std::min(block_end, last_image);
+    const std::array<std::int64_t, 4> extent{end - n, points[0], points[1], points[2]};
+    ReduceCuts inner = cuts;
+    if (!inner.block.empty()) {
+      inner.block[0] = end - n;
+    }
+    for_each_part(extent, inner, [&](const Part& part) {
+      append(part, n - step.image, step, walk);
+      segments.push_back(part.segment);
+      segments.back().first |= n < block ? 1u << inner_levels : 0u;
+    });
+    segments.back().closes += is_batch_cut && end == block_end && ends_image ? 1 : 0;
+    n = end;
+  }
+  walk.chunked = into_chunks(segments, kChunkPoints);
+  walk.chunked.chunks.front().resumes = step.image % block != 0 || step.first > 0;
+  walks.push_back(std::move(walk));
+  return walks.size() - 1;
+}
+
+// Appends the points of a part; its image 0 is the `image`-th of the step.
+void WeightGradientPlan::append(const Part& part, std::int64_t image, const GradientStep& step,
+                                GradientWalk& walk) const {
+  const Axes stage = stage_of(step);
+  const Axes points = points_of(step);
+  for (std::int64_t n = part.begin[0]; n < part.end[0]; ++n) {
+    for (std::int64_t z = part.begin[1]; z < part.end[1]; ++z) {
+      for (std::int64_t y = part.begin[2]; y < part.end[2]; ++y) {
+        for (std::int64_t x = part.begin[3]; x < part.end[3]; ++x) {
+          const std::int64_t pixel =
+              (((image + n) * stage[0] + z * shape.stride[0]) * stage[1] + y * shape.stride[1]) *
+                  stage[2] +
+              x * shape.stride[2];
+          const std::int64_t point =
+              (((image + n) * points[0] + z) * points[1] + y) * points[2] + x;
+          walk.image_offset.push_back(static_cast<std::int32_t>(pixel * shape.group_in()));
+          walk.gradient_offset.push_back(static_cast<std::int32_t>(point * row_pitch));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace dojo::numerics::internal
