@@ -11,7 +11,7 @@ ARGS ?=
 
 venv_python := .venv/bin/python
 in_venv := $(venv_python) -m
-cxx_files = $(shell find src bench tests -name '*.h' -o -name '*.cc')
+cxx_files = $(shell find src bench tests -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh')
 # Compilations are shared between clones and build folders where ccache is installed.
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
@@ -38,6 +38,12 @@ test-python: package ## Python tests alone, e.g. ARGS='-k capture'
 
 test-sanitize: sanitize ## Fast C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/test.sh sanitize
+
+test-cuda: build-cuda ## Tests of numerics/cuda; needs nvcc and a GPU
+	@build/cuda/bin/dojo_numerics_cuda_test
+
+bench-cuda: build-cuda ## Ratios of numerics/cuda on the GPU at hand, as JSON
+	@build/cuda/bin/dojo_cuda_bench
 
 format: packages-lint .venv/.stamp ## Format all C++ and Python
 	@clang-format-19 -i $(cxx_files)
@@ -104,6 +110,12 @@ sanitize: build/asan/build.ninja
 	@echo "==> build: tests with sanitizers, in build/asan/"
 	@ninja -C build/asan -j $(JOBS)
 
+build-cuda: | packages
+	@command -v nvcc > /dev/null || { echo "error: nvcc is not on the PATH; install the CUDA toolkit" >&2; exit 1; }
+	@cmake --preset cuda > /dev/null
+	@echo "==> build: numerics/cuda, in build/cuda/"
+	@ninja -C build/cuda -j $(JOBS) dojo_numerics_cuda_test dojo_cuda_bench
+
 # The Python sources are used in place, and the extension that build/ made is copied beside them.
 .venv/.stamp-package: pyproject.toml CMakeLists.txt .venv/.stamp | build-product
 	@echo "==> package: opendojo, editable, into .venv"
@@ -114,6 +126,6 @@ sanitize: build/asan/build.ninja
 package: build-product .venv/.stamp-package
 	@cmake --install build --component python --prefix python > /dev/null
 
-.PHONY: demo bench test test-fast test-cpp test-python test-sanitize format lint lint-quick lock \
+.PHONY: demo bench test test-fast test-cpp test-python test-sanitize test-cuda bench-cuda build-cuda format lint lint-quick lock \
   clean help packages packages-lint build build-product sanitize package
 .NOTPARALLEL:

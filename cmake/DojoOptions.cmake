@@ -2,6 +2,7 @@
 option(DOJO_BUILD_TESTS "Build the tests" ON)
 option(DOJO_BUILD_PYTHON "Build the Python extension opendojo._core" OFF)
 option(DOJO_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+option(DOJO_CUDA "Encode, decode and products on a GPU (numerics/cuda); needs nvcc" OFF)
 
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
@@ -21,10 +22,11 @@ endif()
 
 add_library(dojo_flags INTERFACE)
 target_include_directories(dojo_flags INTERFACE "${PROJECT_SOURCE_DIR}/src")
+# Values are part of the contract: no contraction, no reassociation, unless a kernel says fma.
 target_compile_options(dojo_flags INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror
-  # Values are part of the contract: no contraction, no reassociation, unless a kernel says fma.
-  -ffp-contract=off -fno-math-errno -fno-trapping-math)
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>"
+  "$<$<COMPILE_LANGUAGE:CXX>:-Werror;-ffp-contract=off;-fno-math-errno;-fno-trapping-math>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
 if(DOJO_SANITIZE)
   target_compile_options(dojo_flags INTERFACE
     -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
