@@ -24,13 +24,21 @@ struct PanelOf {
   std::int64_t points = 0;
 };
 
+// `rows` x `count` elements of an operand.
+struct RowsOf {
+  std::int64_t first = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t stride = 0;
+  std::int64_t rows = 0;
+  std::int64_t count = 0;
+};
+
 // Reads elements of one operand as FP32, exactly.
 class OperandReader {
  public:
   virtual ~OperandReader() = default;
-  // to[i] = element first + i * stride.
-  virtual void read_row(std::int64_t first, std::int64_t stride, std::int64_t count,
-                        float* to) const = 0;
+  // to[row * pitch + i] = element(row, i).
+  virtual void read_rows(const RowsOf& from, float* to, std::int64_t pitch) const = 0;
   // to[point * pitch + lane] = element(lane, point), the lanes within a pitch. Lanes up to the next
   // multiple of a vector may be set to 0 as far as they are within the pitch.
   virtual void read_panel(const PanelOf& from, float* to, std::int64_t pitch) const = 0;
@@ -58,17 +66,27 @@ struct TileStore {
   std::int64_t step = 1;
 };
 
+// Every step-th element of some rows.
+struct PickedRows {
+  const float* from = nullptr;
+  std::int64_t from_pitch = 0;
+  std::int64_t step = 1;
+  std::int64_t rows = 0;
+  std::int64_t count = 0;
+  float* to = nullptr;
+  std::int64_t to_pitch = 0;
+};
+
 struct ConvolutionKernels {
   std::int64_t lanes = 0;  // of a vector
   std::int64_t tile_rows = 0;
   std::int64_t tile_columns = 0;  // two vectors
 
   std::unique_ptr<OperandReader> (*reader_of)(const Storage& storage) = nullptr;
-  // to[i] = row[phase + i * step].
-  void (*pick)(const float* row, std::int64_t step, std::int64_t phase, std::int64_t count,
-               float* to) = nullptr;
-  // panel[k * tile_columns + lane] = from[offset[k] + piece.from + ...]. Reads up to a vector
-  // beyond a piece; lanes that no piece has are left as they are.
+  // to[row * to_pitch + i] = from[row * from_pitch + i * step].
+  void (*pick)(const PickedRows& rows) = nullptr;
+  // panel[k * tile_columns + piece.lane + i] = from[offset[k] + piece.from + i]; lanes of a vector
+  // that no piece has become 0. Pieces are in the order of their lanes.
   void (*gather)(const float* from, const std::int32_t* offset, std::int64_t points,
                  std::span<const Piece> pieces, float* panel) = nullptr;
   void (*run_tile)(std::int64_t rows, std::int64_t vectors, const avx512::TileCall& call) = nullptr;

@@ -1,6 +1,8 @@
 #include "dojo/numerics/internal/convolution_kernels_avx512.h"
 
 #include <algorithm>
+#include <iterator>
+#include <type_traits>
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/intrinsics.h"
@@ -16,40 +18,36 @@ using internal::PanelOf;
 using internal::Piece;
 using internal::TileStore;
 
-constexpr std::int64_t kFewLanes = 4;
+constexpr int kFewLanes = 4;
 
-// Interleaves up to four rows of 16: the elements of a column become adjacent.
-class Interleave {
- public:
-  explicit Interleave(std::int64_t rows) : rows_(rows) {
-    for (std::int64_t v = 0; v < rows; ++v) {
-      alignas(64) std::int32_t index[16];
-      __mmask16 upper = 0;
-      for (std::int64_t lane = 0; lane < 16; ++lane) {
-        const std::int64_t at = v * 16 + lane;
-        index[lane] = static_cast<std::int32_t>(at / rows + 16 * (at % rows % 2));
-        upper = static_cast<__mmask16>(upper | (at % rows >= 2 ? 1u << lane : 0u));
-      }
-      index_[v] = _mm512_load_si512(index);
-      upper_[v] = upper;
+// Interleaves up to four rows of 16, so that the elements of a column become adjacent: for each
+// vector of the result, which element of rows 0 and 1 (or 2 and 3) a lane takes, and whether it is
+// of rows 2 and 3.
+struct Interleave {
+  constexpr explicit Interleave(int rows) {
+    for (int at = 0; at < rows * 16; ++at) {
+      index[at / 16][at % 16] = at / rows + 16 * (at % rows % 2);
+      upper[at / 16] |= at % rows >= 2 ? 1u << (at % 16) : 0u;
     }
   }
 
-  // `columns` of at most 16; row[i] for i < rows.
-  void store(const __m512 (&row)[kFewLanes], std::int64_t columns, float* to) const {
-    for (std::int64_t v = 0; v * 16 < columns * rows_; ++v) {
-      const __m512 low = _mm512_permutex2var_ps(row[0], index_[v], row[1]);
-      const __m512 high = _mm512_permutex2var_ps(row[2], index_[v], row[3]);
-      _mm512_mask_storeu_ps(to + v * 16, first_lanes(columns * rows_ - v * 16),
-                            _mm512_mask_blend_ps(upper_[v], low, high));
-    }
-  }
-
- private:
-  std::int64_t rows_;
-  __m512i index_[kFewLanes];
-  __mmask16 upper_[kFewLanes];
+  alignas(64) std::int32_t index[kFewLanes][16] = {};
+  std::uint32_t upper[kFewLanes] = {};
 };
+constexpr Interleave kInterleaves[]{Interleave(1), Interleave(2), Interleave(3), Interleave(4)};
+
+// `columns` of at most 16 of `rows` rows.
+void store_interleaved(const __m512 (&row)[kFewLanes], std::int64_t rows, std::int64_t columns,
+                       float* to) {
+  const Interleave& by = kInterleaves[rows - 1];
+  for (std::int64_t v = 0; v * 16 < columns * rows; ++v) {
+    const __m512i index = _mm512_load_si512(by.index[v]);
+    const __m512 low = _mm512_permutex2var_ps(row[0], index, row[1]);
+    const __m512 high = _mm512_permutex2var_ps(row[2], index, row[3]);
+    _mm512_mask_storeu_ps(to + v * 16, first_lanes(columns * rows - v * 16),
+                          _mm512_mask_blend_ps(static_cast<__mmask16>(by.upper[v]), low, high));
+  }
+}
 
 template <class Load>
 class Reader final : public internal::OperandReader {
@@ -58,18 +56,19 @@ class Reader final : public internal::OperandReader {
       : load_(load),
         data_(static_cast<const std::byte*>(storage.data) + storage.offset * Load::kBytes) {}
 
-  void read_row(std::int64_t first, std::int64_t stride, std::int64_t count,
-                float* to) const override {
-    const std::byte* from = data_ + first * Load::kBytes;
-    if (stride == 1) {
-      for (std::int64_t i = 0; i < count; i += 16, from += 16 * Load::kBytes) {
-        const __mmask16 lanes = first_lanes(count - i);
-        _mm512_mask_storeu_ps(to + i, lanes, load_(from, lanes));
+  void read_rows(const internal::RowsOf& rows, float* to, std::int64_t pitch) const override {
+    for (std::int64_t row = 0; row < rows.rows; ++row, to += pitch) {
+      const std::byte* from = data_ + (rows.first + row * rows.row_stride) * Load::kBytes;
+      if (rows.stride == 1) {
+        for (std::int64_t i = 0; i < rows.count; i += 16, from += 16 * Load::kBytes) {
+          const __mmask16 lanes = first_lanes(rows.count - i);
+          _mm512_mask_storeu_ps(to + i, lanes, load_(from, lanes));
+        }
+        continue;
       }
-      return;
-    }
-    for (std::int64_t i = 0; i < count; ++i, from += stride * Load::kBytes) {
-      to[i] = element(load_, from);
+      for (std::int64_t i = 0; i < rows.count; ++i, from += rows.stride * Load::kBytes) {
+        to[i] = element(load_, from);
+      }
     }
   }
 
@@ -77,7 +76,6 @@ class Reader final : public internal::OperandReader {
     const std::byte* data = data_ + from.first * Load::kBytes;
     // PERF: packing three channels as sixteen took 40 % of the weight gradient of a first layer.
     if (from.lanes <= kFewLanes && pitch == from.lanes && from.point_stride == 1) {
-      const Interleave interleave(from.lanes);
       for (std::int64_t k = 0; k < from.points; k += 16) {
         const __mmask16 valid = first_lanes(from.points - k);
         __m512 row[kFewLanes];
@@ -85,7 +83,8 @@ class Reader final : public internal::OperandReader {
           row[r] = r < from.lanes ? load_(data + (r * from.lane_stride + k) * Load::kBytes, valid)
                                   : _mm512_setzero_ps();
         }
-        interleave.store(row, std::min<std::int64_t>(16, from.points - k), to + k * pitch);
+        store_interleaved(row, from.lanes, std::min<std::int64_t>(16, from.points - k),
+                          to + k * pitch);
       }
       return;
     }
@@ -119,31 +118,70 @@ void pick_every_second(const float* row, std::int64_t count, float* to) {
   }
 }
 
-void pick(const float* row, std::int64_t step, std::int64_t phase, std::int64_t count, float* to) {
-  if (step == 2) {
-    pick_every_second(row + phase, count, to);
-    return;
+void pick(const internal::PickedRows& rows) {
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    const float* from = rows.from + r * rows.from_pitch;
+    float* to = rows.to + r * rows.to_pitch;
+    if (rows.step == 2) {
+      pick_every_second(from, rows.count, to);
+      continue;
+    }
+    for (std::int64_t x = 0; x < rows.count; ++x) {
+      to[x] = from[x * rows.step];
+    }
   }
-  for (std::int64_t x = 0; x < count; ++x) {
-    to[x] = row[phase + x * step];
+}
+
+// The lanes of one vector, as loads that fill some lanes each.
+struct MergedLoads {
+  static constexpr std::size_t kMost = 16;
+
+  void add(const Piece& piece) {
+    const std::int64_t lane = piece.lane % 16;
+    from[count] = piece.from - lane;
+    lanes[count] = static_cast<__mmask16>(first_lanes(piece.count) << lane);
+    ++count;
+  }
+
+  std::size_t count = 0;
+  std::int64_t from[kMost];  // of lane 0
+  __mmask16 lanes[kMost];
+};
+
+template <std::size_t count>
+void gather_vector(const MergedLoads& loads, const float* from, const std::int32_t* offset,
+                   std::int64_t points, float* to) {
+  for (std::int64_t k = 0; k < points; ++k) {
+    const float* base = from + offset[k];
+    __m512 x = _mm512_maskz_loadu_ps(loads.lanes[0], base + loads.from[0]);
+#pragma GCC unroll 8
+    for (std::size_t i = 1; i < count; ++i) {
+      x = _mm512_mask_loadu_ps(x, loads.lanes[i], base + loads.from[i]);
+    }
+    if constexpr (count == 0) {
+      for (std::size_t i = 1; i < loads.count; ++i) {
+        x = _mm512_mask_loadu_ps(x, loads.lanes[i], base + loads.from[i]);
+      }
+    }
+    _mm512_storeu_ps(to + k * kTileColumns, x);
   }
 }
 
 void gather(const float* from, const std::int32_t* offset, std::int64_t points,
             std::span<const Piece> pieces, float* panel) {
-  for (const Piece& piece : pieces) {
-    const float* base = from + piece.from;
-    float* to = panel + piece.lane;
-    if (piece.count == 16) {
-      for (std::int64_t k = 0; k < points; ++k) {
-        _mm512_storeu_ps(to + k * kTileColumns, _mm512_loadu_ps(base + offset[k]));
-      }
-      continue;
+  using Gather =
+      void (*)(const MergedLoads&, const float*, const std::int32_t*, std::int64_t, float*);
+  static constexpr Gather kGathers[]{gather_vector<0>, gather_vector<1>, gather_vector<2>,
+                                     gather_vector<3>, gather_vector<4>, gather_vector<5>,
+                                     gather_vector<6>};
+  for (std::size_t i = 0; i < pieces.size();) {
+    const std::int64_t vector = pieces[i].lane / 16;
+    MergedLoads loads;
+    for (; i < pieces.size() && pieces[i].lane / 16 == vector; ++i) {
+      loads.add(pieces[i]);
     }
-    const __mmask16 lanes = first_lanes(piece.count);
-    for (std::int64_t k = 0; k < points; ++k) {
-      _mm512_mask_storeu_ps(to + k * kTileColumns, lanes, _mm512_loadu_ps(base + offset[k]));
-    }
+    const bool is_counted = loads.count < std::size(kGathers);
+    kGathers[is_counted ? loads.count : 0](loads, from, offset, points, panel + vector * 16);
   }
 }
 

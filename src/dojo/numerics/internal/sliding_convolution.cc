@@ -168,7 +168,7 @@ class SlidingConvolution {
     const StageLayout layout = layout_of(plan_, box);
     stage_size_ = round_up(plan_.channels * plan_.planes() * layout.slot_size(box) + kSlack, 16);
     DOJO_CHECK(stage_size_ < (std::int64_t{1} << 31));
-    row_size_ = round_up(layout.pitch * plan_.axis[2].step + 32, 16);
+    row_size_ = plan_.axis[2].step > 1 ? round_up(layout.rows * plan_.axis[2].source + 32, 16) : 0;
     std::int64_t chunks = 1;
     std::int64_t longest = 0;
     for (const SlidePass& pass : plan_.passes) {
@@ -223,70 +223,85 @@ class SlidingConvolution {
   }
 
   // --- the stage ---
+  // Stage indices along an axis whose source exists, for one phase: [begin, end) of `count` from
+  // `first` on; `source` is that of `begin`.
+  struct Range {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    std::int64_t source = 0;
+
+    std::int64_t count() const { return end - begin; }
+  };
+  Range range_of(std::size_t a, std::int64_t phase, std::int64_t first, std::int64_t count) const {
+    const SlideAxis& axis = plan_.axis[a];
+    const std::int64_t at = axis.first + axis.phases[static_cast<std::size_t>(phase)] +
+                            axis.step * first;  // source of index 0
+    Range range;
+    range.begin = at >= 0 ? 0 : std::min((-at + axis.step - 1) / axis.step, count);
+    range.end = at < axis.source
+                    ? std::clamp((axis.source - at + axis.step - 1) / axis.step, range.begin, count)
+                    : range.begin;
+    range.source = at + axis.step * range.begin;
+    return range;
+  }
+
   void fill_stage(const Box& box, std::int64_t group, const Scratch& at) const {
     const StageLayout layout = layout_of(plan_, box);
-    float* to = at.stage;
-    for (std::int64_t c = 0; c < plan_.channels; ++c) {
-      for (const std::int64_t phase_z : plan_.axis[0].phases) {
-        for (const std::int64_t phase_y : plan_.axis[1].phases) {
-          for (std::int64_t n = 0; n < box.images; ++n) {
-            fill_image(box, layout, group * plan_.channels + c, n, {phase_z, phase_y}, at.row, to);
-            to += layout.image_size();
+    const std::int64_t channel_size = plan_.planes() * layout.slot_size(box);
+    std::fill_n(at.stage, plan_.channels * channel_size + kSlack, 0.0F);
+    const std::int64_t slots_of_z = plan_.axis[1].stored_phases() * plan_.axis[2].stored_phases();
+    for (std::int64_t i = 0; i < plan_.axis[0].stored_phases(); ++i) {
+      const Range z = range_of(0, i, box.first[0], layout.planes);
+      float* const to = at.stage + i * slots_of_z * layout.slot_size(box);
+      for (std::int64_t c = 0; c < plan_.channels; ++c) {
+        for (std::int64_t n = 0; n < box.images; ++n) {
+          for (std::int64_t jz = z.begin; jz < z.end; ++jz) {
+            const ImageStrides& stride = plan_.source.stride;
+            const std::int64_t from = (box.image + n) * stride[0] +
+                                      (group * plan_.channels + c) * stride[1] +
+                                      (z.source + (jz - z.begin) * plan_.axis[0].step) * stride[2];
+            fill_plane(
+                box, layout, from, at.row,
+                to + c * channel_size + n * layout.image_size() + jz * layout.rows * layout.pitch);
           }
-          to += (plan_.axis[2].stored_phases() - 1) * layout.slot_size(box);
-        }
-      }
-    }
-    std::fill_n(to, kSlack, 0.0F);
-  }
-
-  // Rows of one image for one phase of z and y; the phases of x are `slot_size` apart.
-  void fill_image(const Box& box, const StageLayout& layout, std::int64_t channel, std::int64_t n,
-                  const std::array<std::int64_t, 2>& phase, float* row, float* to) const {
-    const ImageStrides& stride = plan_.source.stride;
-    const std::int64_t image = (box.image + n) * stride[0] + channel * stride[1];
-    const std::int64_t slots = plan_.axis[2].stored_phases();
-    for (std::int64_t jz = 0; jz < layout.planes; ++jz) {
-      const std::int64_t z = source_of(0, box.first[0] + jz, phase[0]);
-      for (std::int64_t jy = 0; jy < layout.rows; ++jy, to += layout.pitch) {
-        const std::int64_t y = source_of(1, box.first[1] + jy, phase[1]);
-        if (z < 0 || y < 0) {
-          for (std::int64_t slot = 0; slot < slots; ++slot) {
-            std::fill_n(to + slot * layout.slot_size(box), layout.pitch, 0.0F);
-          }
-          continue;
-        }
-        const std::int64_t from = image + z * stride[2] + y * stride[3];
-        if (plan_.axis[2].step == 1) {
-          fill_row(from, layout.pitch, to);
-          continue;
-        }
-        const std::int64_t step = plan_.axis[2].step;
-        fill_row(from, layout.pitch * step, row);
-        for (std::int64_t slot = 0; slot < slots; ++slot) {
-          kernels_.pick(row, step, plan_.axis[2].phases[static_cast<std::size_t>(slot)],
-                        layout.pitch, to + slot * layout.slot_size(box));
         }
       }
     }
   }
 
-  // The source index of a stage index, or -1 where there is none.
-  std::int64_t source_of(std::size_t a, std::int64_t index, std::int64_t phase) const {
-    const SlideAxis& axis = plan_.axis[a];
-    const std::int64_t at = axis.first + phase + axis.step * index;
-    return at >= 0 && at < axis.source ? at : -1;
-  }
-
-  // to[i] = source column first + i, or 0 outside.
-  void fill_row(std::int64_t from, std::int64_t length, float* to) const {
+  // One z of a channel: its phases of y and x are slots one behind the other.
+  void fill_plane(const Box& box, const StageLayout& layout, std::int64_t from, float* scratch,
+                  float* to) const {
     const SlideAxis& x = plan_.axis[2];
-    const std::int64_t begin = std::clamp<std::int64_t>(-x.first, 0, length);
-    const std::int64_t end = std::clamp<std::int64_t>(x.source - x.first, begin, length);
-    std::fill_n(to, begin, 0.0F);
-    std::fill_n(to + end, length - end, 0.0F);
+    const SlideAxis& axis_y = plan_.axis[1];
+    const std::int64_t row_stride = plan_.source.stride[3];
     const std::int64_t stride = plan_.source.stride[4];
-    reader_->read_row(from + (begin + x.first) * stride, stride, end - begin, to + begin);
+    if (x.step == 1) {
+      const Range range = range_of(2, 0, 0, layout.pitch);
+      for (std::int64_t i = 0; i < axis_y.stored_phases(); ++i, to += layout.slot_size(box)) {
+        const Range y = range_of(1, i, box.first[1], layout.rows);
+        reader_->read_rows({from + y.source * row_stride + range.source * stride,
+                            row_stride * axis_y.step, stride, y.count(), range.count()},
+                           to + y.begin * layout.pitch + range.begin, layout.pitch);
+      }
+      return;
+    }
+    for (std::int64_t i = 0; i < axis_y.stored_phases(); ++i) {
+      const Range y = range_of(1, i, box.first[1], layout.rows);
+      reader_->read_rows(
+          {from + y.source * row_stride, row_stride * axis_y.step, stride, y.count(), x.source},
+          scratch, x.source);
+      for (std::int64_t k = 0; k < x.stored_phases(); ++k, to += layout.slot_size(box)) {
+        const Range range = range_of(2, k, 0, layout.pitch);
+        kernels_.pick({.from = scratch + range.source,
+                       .from_pitch = x.source,
+                       .step = x.step,
+                       .rows = y.count(),
+                       .count = range.count(),
+                       .to = to + y.begin * layout.pitch + range.begin,
+                       .to_pitch = layout.pitch});
+      }
+    }
   }
 
   // --- the products ---

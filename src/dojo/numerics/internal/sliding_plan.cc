@@ -366,25 +366,32 @@ void tile_columns(const SlidePlan& plan, const SlidePass& pass, const Box& box, 
   const std::int64_t out_step = plan.axis[2].out_step;
   std::int64_t runs = 0;
   std::int64_t columns = 0;
-  std::int64_t spanned = 0;
+  std::int64_t spanned = 0;  // in whole vectors
+  std::int64_t plane_begin = 0;
+  std::int64_t end = 0;
+  const auto end_plane = [&] { spanned += ceil_divide(end - plane_begin, kernels.lanes); };
   for_each_run(plan, pass, box, [&](const Run& run) {
+    if (runs == 0 || run.from - end >= layout.pitch) {
+      end_plane();
+      plane_begin = run.from;
+    }
     ++runs;
     columns += run.count;
-    spanned += layout.pitch;
+    end = run.from + run.count;
   });
-  // In vector operations per point: products, and a load and a store for each copied piece.
-  const std::int64_t packed_cost =
-      columns * rows / kernels.lanes + 2 * columns / kernels.lanes + 2 * runs;
-  const std::int64_t along_cost = spanned * rows / kernels.lanes;
+  end_plane();
+  // In vector operations per point: products; to copy, a load per run and vector, and a store.
+  const std::int64_t packed_cost = ceil_divide(columns, kernels.lanes) * (rows + 2) + runs;
+  const std::int64_t along_cost = spanned * rows;
   TileWriter writer(kernels, out_step, out);
   if (packed_cost < along_cost) {
     for_each_run(plan, pass, box, [&](const Run& run) { writer.append(run); });
   } else {
-    std::int64_t end = 0;  // of the run before, in the stage
+    end = -layout.pitch;
     for_each_run(plan, pass, box, [&](const Run& run) {
       const std::int64_t gap = run.from - end;
       // Rows of the same plane adjoin but for a gap less than a row.
-      if (end > 0 && gap < layout.pitch) {
+      if (gap < layout.pitch) {
         writer.skip(gap);
       } else {
         writer.close();

@@ -119,18 +119,26 @@ class WeightGradient {
         std::clamp<std::int64_t>(shape_.size[2] + shape_.padding[2], begin, stage[2]);
     const std::int64_t first = (step.image + image) * stride[0] + group * channels * stride[1] +
                                (begin - shape_.padding[2]) * stride[4];
-    for (std::int64_t row = 0; row < stage[0] * stage[1]; ++row, to += stage[2] * channels) {
-      Axes at{row / stage[1] - shape_.padding[0], row % stage[1] - shape_.padding[1], 0};
+    // Rows that adjoin in storage and in the stage are one.
+    const bool is_joined = end == stage[2] && begin == 0 && stride[3] == stage[2] * stride[4];
+    const std::int64_t pitch = stage[2] * channels;
+    for (std::int64_t z = 0; z < stage[0]; ++z, to += stage[1] * pitch) {
+      Axes at{z - shape_.padding[0], -shape_.padding[1], 0};
       at[plan_.split] += step.first * shape_.stride[plan_.split];
-      if (at[0] < 0 || at[0] >= shape_.size[0] || at[1] < 0 || at[1] >= shape_.size[1]) {
-        std::fill_n(to, stage[2] * channels, 0.0F);
-        continue;
+      const bool is_inside = at[0] >= 0 && at[0] < shape_.size[0];
+      const std::int64_t top = is_inside ? std::clamp<std::int64_t>(-at[1], 0, stage[1]) : stage[1];
+      const std::int64_t bottom = std::clamp<std::int64_t>(shape_.size[1] - at[1], top, stage[1]);
+      std::fill_n(to, top * pitch, 0.0F);
+      std::fill_n(to + bottom * pitch, (stage[1] - bottom) * pitch, 0.0F);
+      const std::int64_t rows = is_joined ? bottom - top : 1;
+      for (std::int64_t y = top; y < bottom; y += rows) {
+        float* row = to + y * pitch;
+        std::fill_n(row, begin * channels, 0.0F);
+        std::fill_n(row + end * channels, (stage[2] - end) * channels, 0.0F);
+        read_input_->read_panel({first + at[0] * stride[2] + (at[1] + y) * stride[3], stride[1],
+                                 stride[4], channels, rows * (end - begin)},
+                                row + begin * channels, channels);
       }
-      std::fill_n(to, begin * channels, 0.0F);
-      std::fill_n(to + end * channels, (stage[2] - end) * channels, 0.0F);
-      read_input_->read_panel({first + at[0] * stride[2] + at[1] * stride[3], stride[1], stride[4],
-                               channels, end - begin},
-                              to + begin * channels, channels);
     }
   }
 

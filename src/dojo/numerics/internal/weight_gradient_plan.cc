@@ -19,6 +19,10 @@ constexpr std::size_t kInPlaceRowTiles = 2;
 
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+bool follows(const Piece& piece, const Piece& before) {
+  return piece.from - piece.lane == before.from - before.lane;
+}
+
 }  // namespace
 
 WeightGradientPlan::WeightGradientPlan(const ConvolutionShape& shape_in, const ReduceCuts& cuts_in,
@@ -81,7 +85,12 @@ void WeightGradientPlan::make_columns(std::size_t row_tiles) {
     for (std::int64_t tap = 0; tap < taps; ++tap) {
       for (std::int64_t c = block * block_channels; c < end;) {
         const std::int64_t count = std::min(end - c, kernels.lanes - lane % kernels.lanes);
-        tile.pieces.push_back({.lane = lane, .count = count, .from = offset_of(tap) + c});
+        const Piece piece{.lane = lane, .count = count, .from = offset_of(tap) + c};
+        if (lane % kernels.lanes > 0 && follows(piece, tile.pieces.back())) {
+          tile.pieces.back().count += count;
+        } else {
+          tile.pieces.push_back(piece);
+        }
         c += count;
         lane += count;
         const bool ends = is_wide ? c == end : lane == kernels.tile_columns;
