@@ -21,14 +21,6 @@ constexpr std::int64_t kSlack = 64;  // floats readable behind the last column
 using ParallelFor =
     std::function<void(std::int64_t, const std::function<void(std::int64_t, std::int64_t)>&)>;
 
-std::int64_t most_rows(std::span<const RowTile> tiles) {
-  std::int64_t most = 0;
-  for (const RowTile& tile : tiles) {
-    most = std::max(most, tile.rows);
-  }
-  return most;
-}
-
 class WeightGradient {
  public:
   WeightGradient(const ConvolutionShape& shape, const ImageOperand& output_gradient,
@@ -40,7 +32,7 @@ class WeightGradient {
         kernels_(kernels),
         out_(out),
         row_tiles_(row_tiles(shape.group_out())),
-        plan_(shape, cuts, kernels, most_rows(row_tiles_), row_tiles_.size()),
+        plan_(shape, cuts, kernels, row_tiles_),
         read_gradient_(kernels.reader_of(output_gradient.storage)),
         read_input_(kernels.reader_of(input.storage)) {
     for (const GradientWalk& walk : plan_.walks) {
@@ -54,7 +46,7 @@ class WeightGradient {
   }
 
   std::int64_t scratch_size() const {
-    return stage_size() + static_cast<std::int64_t>(row_tiles_.size()) * panel_size() +
+    return stage_size() + plan_.panels * panel_size() +
            state_tile_size() * static_cast<std::int64_t>(row_tiles_.size() * plan_.columns.size());
   }
   std::int64_t panel_scratch_size() const { return longest_ * kernels_.tile_columns + 16; }
@@ -65,16 +57,17 @@ class WeightGradient {
     const std::int64_t tiles = static_cast<std::int64_t>(row_tiles_.size());
     float* const images = scratch;
     float* const gradients = images + stage_size();
-    float* const state = gradients + tiles * panel_size();
+    float* const state = gradients + plan_.panels * panel_size();
     for (const GradientStep& step : plan_.steps) {
-      // Per image: its pixels, and its gradients for each tile of rows.
-      parallel_for(step.images * (tiles + 1), [&](std::int64_t begin, std::int64_t end) {
+      // Per image: its pixels, and its gradients for each panel.
+      const std::int64_t parts = plan_.panels + 1;
+      parallel_for(step.images * parts, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t image = i / (tiles + 1);
-          if (i % (tiles + 1) == tiles) {
+          const std::int64_t image = i / parts;
+          if (i % parts == plan_.panels) {
             fill_image(group, step, image, images + image * plan_.image_floats(step));
           } else {
-            fill_gradient(group, step, image, i % (tiles + 1), gradients);
+            fill_gradient(group, step, image, i % parts, gradients);
           }
         }
       });
@@ -99,10 +92,10 @@ class WeightGradient {
     return plan_.largest.images * plan_.image_floats(plan_.largest) + kSlack;
   }
   std::int64_t panel_size() const {
-    return plan_.largest.images * volume(plan_.points_of(plan_.largest)) * plan_.row_pitch + 16;
+    return plan_.largest.images * volume(plan_.points_of(plan_.largest)) * plan_.panel_pitch + 16;
   }
   std::int64_t state_tile_size() const {
-    return state_size(plan_.row_pitch, kernels_.tile_columns / kernels_.lanes, plan_.levels);
+    return state_size(kernels_.tile_rows, kernels_.tile_columns / kernels_.lanes, plan_.levels);
   }
   float* state_of(float* state, std::size_t column, std::size_t row) const {
     return state + static_cast<std::int64_t>(column * row_tiles_.size() + row) * state_tile_size();
@@ -143,8 +136,8 @@ class WeightGradient {
   }
 
   void fill_gradient(std::int64_t group, const GradientStep& step, std::int64_t image,
-                     std::int64_t tile, float* gradients) const {
-    const RowTile& rows = row_tiles_[static_cast<std::size_t>(tile)];
+                     std::int64_t panel, float* gradients) const {
+    const RowTile rows = plan_.rows_of(panel);
     const Axes points = plan_.points_of(step);
     const ImageStrides& stride = gradient_.stride;
     Axes at{};
@@ -152,16 +145,16 @@ class WeightGradient {
     std::int64_t first = (step.image + image) * stride[0] +
                          (group * shape_.group_out() + rows.first) * stride[1] + at[0] * stride[2] +
                          at[1] * stride[3];
-    float* to = gradients + tile * panel_size() + image * volume(points) * plan_.row_pitch;
+    float* to = gradients + panel * panel_size() + image * volume(points) * plan_.panel_pitch;
     // Rows that adjoin in storage are one.
     const bool is_joined = stride[3] == points[2] * stride[4];
     const std::int64_t lines = is_joined ? 1 : points[1];
     const std::int64_t length = is_joined ? points[1] * points[2] : points[2];
     for (std::int64_t z = 0; z < points[0]; ++z) {
-      for (std::int64_t y = 0; y < lines; ++y, to += length * plan_.row_pitch) {
+      for (std::int64_t y = 0; y < lines; ++y, to += length * plan_.panel_pitch) {
         read_gradient_->read_panel(
             {first + z * stride[2] + y * stride[3], stride[1], stride[4], rows.rows, length}, to,
-            plan_.row_pitch);
+            plan_.panel_pitch);
       }
     }
   }
@@ -187,7 +180,9 @@ class WeightGradient {
         call.b_offset = panel_offset_.data();
       }
       for (std::size_t r = 0; r < row_tiles_.size(); ++r) {
-        call.a = gradients + static_cast<std::int64_t>(r) * panel_size();
+        const std::int64_t in_panel = static_cast<std::int64_t>(r) / plan_.kPanelTiles;
+        call.a = gradients + in_panel * panel_size() + row_tiles_[r].first -
+                 plan_.rows_of(in_panel).first;
         call.state = state_of(state, static_cast<std::size_t>(column), r);
         kernels_.run_tile(row_tiles_[r].rows, vectors, call);
       }

@@ -14,8 +14,8 @@ constexpr std::int64_t kChunkPoints = 128;
 // of the images a tile of columns reads a few channels.
 constexpr std::int64_t kGradientFloats = std::int64_t{1} << 18;
 constexpr std::int64_t kImageFloats = std::int64_t{1} << 20;
-// PERF: copying columns to a panel pays from three tiles of rows on.
-constexpr std::size_t kInPlaceRowTiles = 2;
+// PERF: copying columns to a panel pays from five tiles of rows on.
+constexpr std::size_t kInPlaceRowTiles = 4;
 
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -27,17 +27,31 @@ bool follows(const Piece& piece, const Piece& before) {
 
 WeightGradientPlan::WeightGradientPlan(const ConvolutionShape& shape_in, const ReduceCuts& cuts_in,
                                        const ConvolutionKernels& kernels_in,
-                                       std::int64_t row_pitch_in, std::size_t row_tiles)
+                                       std::span<const avx512::RowTile> tiles)
     : shape(shape_in),
       cuts(cuts_in),
       kernels(kernels_in),
       out(shape.out_size()),
       split(out[0] > 1 || shape.kernel[0] > 1 ? 0 : 1),
-      row_pitch(row_pitch_in) {
+      row_tiles(tiles) {
   const std::array<std::int64_t, 4> extent{shape.batch, out[0], out[1], out[2]};
   levels = cut_levels(extent, cuts);
-  make_columns(row_tiles);
+  panels = ceil_divide(static_cast<std::int64_t>(tiles.size()), kPanelTiles);
+  std::int64_t most = 0;
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    most = std::max(most, rows_of(panel).rows);
+  }
+  // An odd number of lines: points a power of two apart would share few sets of a cache.
+  panel_pitch = (ceil_divide(most, kernels.lanes) | 1) * kernels.lanes;
+  make_columns();
   make_steps();
+}
+
+avx512::RowTile WeightGradientPlan::rows_of(std::int64_t panel) const {
+  const std::size_t first = static_cast<std::size_t>(panel * kPanelTiles);
+  const std::size_t end = std::min(first + kPanelTiles, row_tiles.size());
+  const avx512::RowTile& last = row_tiles[end - 1];
+  return {row_tiles[first].first, last.first + last.rows - row_tiles[first].first};
 }
 
 Axes WeightGradientPlan::points_of(const GradientStep& step) const {
@@ -54,7 +68,7 @@ Axes WeightGradientPlan::stage_of(const GradientStep& step) const {
   return size;
 }
 
-void WeightGradientPlan::make_columns(std::size_t row_tiles) {
+void WeightGradientPlan::make_columns() {
   const std::int64_t channels = shape.group_in();
   const std::int64_t taps = volume(shape.kernel);
   const Axes stage = stage_of({.count = out[split]});
@@ -68,7 +82,7 @@ void WeightGradientPlan::make_columns(std::size_t row_tiles) {
   const auto finish = [&](GradientColumns& tile) {
     const Piece& last = tile.pieces.back();
     tile.columns = last.lane + last.count;
-    tile.is_in_place = row_tiles <= kInPlaceRowTiles;
+    tile.is_in_place = row_tiles.size() <= kInPlaceRowTiles;
     for (const Piece& piece : tile.pieces) {
       tile.is_in_place = tile.is_in_place && piece.from - piece.lane == tile.pieces.front().from;
     }
@@ -112,8 +126,7 @@ void WeightGradientPlan::make_steps() {
   for (std::size_t a = 0; a < 3; ++a) {
     is_plane_cut = is_plane_cut || cuts.block_of(a + 1, out[a]) < out[a];
   }
-  const std::int64_t rows = ceil_divide(shape.group_out(), kernels.tile_rows) * kernels.tile_rows;
-  const std::int64_t gradient = image_points() * rows;
+  const std::int64_t gradient = image_points() * panel_pitch * panels;
   const std::int64_t image = image_floats({.count = out[split]});
   std::int64_t fitting =
       std::max<std::int64_t>(1, std::min(kGradientFloats / gradient, kImageFloats / image));
@@ -139,17 +152,18 @@ void WeightGradientPlan::make_steps() {
     }
   }
   DOJO_CHECK(largest.images *
-                 std::max(image_floats(largest), volume(points_of(largest)) * row_pitch) <
+                 std::max(image_floats(largest), volume(points_of(largest)) * panel_pitch) <
              (std::int64_t{1} << 31));
   std::map<std::array<std::int64_t, 7>, std::size_t> known;
   for (GradientStep& step : steps) {
-    const std::array<std::int64_t, 7> key{step.images,
-                                          step.image % block,
-                                          step.image < block ? 1 : 0,
-                                          step.image + step.images == shape.batch ? 1 : 0,
-                                          step.first == 0 ? 1 : 0,
-                                          step.first + step.count == out[split] ? 1 : 0,
-                                          step.count};
+    const std::array<std::int64_t, 7> key{
+        step.images,
+        block < shape.batch ? step.image % block : std::min<std::int64_t>(step.image, 1),
+        step.image < block ? 1 : 0,
+        step.image + step.images == shape.batch ? 1 : 0,
+        step.first == 0 ? 1 : 0,
+        step.first + step.count == out[split] ? 1 : 0,
+        step.count};
     const auto [entry, is_new] = known.try_emplace(key, walks.size());
     if (is_new) {
       walk_of(step, block);
@@ -204,7 +218,7 @@ void WeightGradientPlan::append(const Part& part, std::int64_t image, const Grad
           const std::int64_t point =
               (((image + n) * points[0] + z) * points[1] + y) * points[2] + x;
           walk.image_offset.push_back(static_cast<std::int32_t>(pixel * shape.group_in()));
-          walk.gradient_offset.push_back(static_cast<std::int32_t>(point * row_pitch));
+          walk.gradient_offset.push_back(static_cast<std::int32_t>(point * panel_pitch));
         }
       }
     }

@@ -1,6 +1,6 @@
 // How a weight gradient is walked. Some images, or a band of one, are decoded at a time ("a step"):
 // images channel-last, so that at a point the columns (tap, c) of a filter row are adjacent memory;
-// gradients as panels of a tile of rows each. The order of the points is then two lists of offsets,
+// gradients as panels of some rows each. The order of the points is then two lists of offsets,
 // whatever the cuts.
 #pragma once
 
@@ -40,8 +40,7 @@ struct GradientColumns {
 
 struct WeightGradientPlan {
   WeightGradientPlan(const ConvolutionShape& shape, const ReduceCuts& cuts,
-                     const ConvolutionKernels& kernels, std::int64_t row_pitch,
-                     std::size_t row_tiles);
+                     const ConvolutionKernels& kernels, std::span<const avx512::RowTile> tiles);
 
   std::int64_t image_points() const { return volume(out); }
   Axes stage_of(const GradientStep& step) const;  // extents of an image in the stage
@@ -49,13 +48,19 @@ struct WeightGradientPlan {
     return volume(stage_of(step)) * shape.group_in();
   }
   Axes points_of(const GradientStep& step) const;  // positions of an image in the step
+  avx512::RowTile rows_of(std::int64_t panel) const;
 
   const ConvolutionShape& shape;
   const ReduceCuts& cuts;
   const ConvolutionKernels& kernels;
   Axes out;
-  std::size_t split = 1;       // the axis along which an image may be split
-  std::int64_t row_pitch = 0;  // floats per point in a panel of gradients
+  std::size_t split = 1;  // the axis along which an image may be split
+  // Gradients of some tiles of rows lie in a panel: [point][row], `panel_pitch` floats a point.
+  // PERF: eight tiles of 14 rows are seven vectors, so that a panel is transposed without waste.
+  static constexpr std::int64_t kPanelTiles = 8;
+  std::span<const avx512::RowTile> row_tiles;
+  std::int64_t panels = 1;
+  std::int64_t panel_pitch = 0;
   int levels = 0;
   std::vector<GradientStep> steps;
   std::vector<GradientWalk> walks;
@@ -67,7 +72,7 @@ struct WeightGradientPlan {
   std::int64_t blocks = 1;
 
  private:
-  void make_columns(std::size_t row_tiles);
+  void make_columns();
   void make_steps();
   std::size_t walk_of(const GradientStep& step, std::int64_t block);
   void append(const Part& part, std::int64_t image, const GradientStep& step,
