@@ -14,10 +14,12 @@ from opendojo.checkpoint import load, resume, save
 from opendojo.errors import Error
 from opendojo.report import write_report
 from opendojo.step import ForwardPass, TrainingStep, compile_forward, compile_step
+from opendojo.tensor_log import TensorLog
 
 __all__ = [
     "Error",
     "ForwardPass",
+    "TensorLog",
     "TrainingStep",
     "__version__",
     "capture",

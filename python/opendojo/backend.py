@@ -147,7 +147,7 @@ class GraphState:
     trains: bool
     step: int  # completed forward passes
     seed: int
-    windows: dict[int, tuple[np.ndarray, int]]  # tensor id -> amax history, next place in it
+    windows: dict[int, tuple]  # what biases follow, as Executor.snapshot() says
 
 
 class CompiledGraph:

@@ -35,11 +35,13 @@ _T = TypeVar("_T")
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 _WINDOW = "bias_window/"
 _POSITION = "bias_position/"
+_LEARNT = "bias_learnt/"
 _LEAF = "leaf/"
+_LEAF_BIAS = "leaf_bias/"
 
 
-Windows = dict[int, tuple[np.ndarray, int]]
-"""Tensor id -> history of amax in FP32, next place in it."""
+Windows = dict[int, tuple[np.ndarray, int, tuple[int, int] | None]]
+"""Tensor id -> history of amax in FP32, next place in it; learnt bias and votes, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Checkpoint:
     recipe: str
     machine: str
     leaves: dict[str, np.ndarray]
+    """Values by label, floats of any format in FP32."""
+    leaf_biases: dict[str, int]
+    """Of leaves whose format has one: with it, the value is stored as the same code again."""
     windows: Windows
     extra: dict[str, Any]
 
@@ -158,7 +163,7 @@ def resume(
             "model, recipe and machine it was made with"
         )
     for label, contents in checkpoint.leaves.items():
-        step.executor.write(label, contents)
+        step.executor.write(label, contents, checkpoint.leaf_biases.get(label))
     step.executor.restore(
         {"step": checkpoint.step, "seed": checkpoint.seed, "windows": checkpoint.windows}
     )
@@ -184,17 +189,23 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def state_tensors(step: TrainingStep, state: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Leaves and bias windows under the names that `dojo graph eval` reads, too."""
-    leaves = {_LEAF + label: step.executor.read(label) for label in step.leaf_labels}
-    return leaves | window_tensors(state["windows"])
+    """Leaves, their biases and bias windows under the names that `dojo graph eval` reads, too."""
+    tensors = {_LEAF + label: step.executor.read(label) for label in step.leaf_labels}
+    for label in step.leaf_labels:
+        bias = step.executor.leaf_bias(label)
+        if bias is not None:
+            tensors[_LEAF_BIAS + label] = np.array(bias, dtype=np.int64)
+    return tensors | window_tensors(state["windows"])
 
 
 def window_tensors(windows: Windows, prefix: str = "") -> dict[str, np.ndarray]:
-    """Two tensors per bias window: its history, and the next place in it."""
+    """Per bias window its history, the next place in it, and what has been learnt, if anything."""
     tensors = {}
-    for tensor_id, (history, position) in windows.items():
+    for tensor_id, (history, position, learnt) in windows.items():
         tensors[f"{prefix}{_WINDOW}{tensor_id:08x}"] = history
         tensors[f"{prefix}{_POSITION}{tensor_id:08x}"] = np.array(position, dtype=np.int64)
+        if learnt is not None:
+            tensors[f"{prefix}{_LEARNT}{tensor_id:08x}"] = np.array(learnt, dtype=np.int64)
     return tensors
 
 
@@ -204,7 +215,13 @@ def windows_among(tensors: Mapping[str, np.ndarray], prefix: str = "") -> Window
     for name, history in tensors.items():
         if name.startswith(prefix + _WINDOW):
             number = name.removeprefix(prefix + _WINDOW)
-            windows[int(number, 16)] = (history, int(tensors[prefix + _POSITION + number]))
+            position = int(tensors[prefix + _POSITION + number])
+            learnt = tensors.get(prefix + _LEARNT + number)
+            windows[int(number, 16)] = (
+                history,
+                position,
+                None if learnt is None else (int(learnt[0]), int(learnt[1])),
+            )
     return windows
 
 
@@ -255,6 +272,11 @@ def _read(path: Path) -> Checkpoint:
         recipe=about["recipe"],
         machine=about["machine"],
         leaves=leaves_among(tensors),
+        leaf_biases={
+            name.removeprefix(_LEAF_BIAS): int(bias)
+            for name, bias in tensors.items()
+            if name.startswith(_LEAF_BIAS)
+        },
         windows=windows_among(tensors),
         extra=about["extra"],
     )

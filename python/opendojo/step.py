@@ -118,6 +118,7 @@ class TrainingStep(_Executed):
         super().__init__(*args, **options)
         self.optimizer = optimizer
         self.load_from_model()
+        self._scales = {leaf["label"]: leaf["scale"] for leaf in self.graph.leaves()}
         self._load_optimizer_states()
 
     def __call__(self, inputs: Any, targets: Any = ()) -> dict[str, np.ndarray]:
@@ -197,7 +198,8 @@ class TrainingStep(_Executed):
             parameters = dict(self.model.named_parameters())
             for state in self.captured.states:
                 parameter = parameters[state.parameter]
-                contents = torch.from_numpy(self.executor.read(state.label).copy())
+                held = self.executor.read(state.label) / np.float32(self._scales[state.label])
+                contents = torch.from_numpy(held)
                 self.optimizer.state[parameter][state.key] = contents
                 if "step" not in self.optimizer.state[parameter] and state.key.startswith("exp"):
                     self.optimizer.state[parameter]["step"] = torch.tensor(0.0)
@@ -212,7 +214,8 @@ class TrainingStep(_Executed):
         for state in self.captured.states:
             held = self.optimizer.state.get(parameters[state.parameter], {}).get(state.key)
             if held is not None:
-                self.executor.write(state.label, np.asarray(held.cpu().numpy(), order="C"))
+                scaled = held.cpu().numpy() * np.float32(self._scales[state.label])
+                self.executor.write(state.label, np.asarray(scaled, order="C"))
 
 
 class ForwardPass(_Executed):
@@ -232,6 +235,7 @@ def compile_step(
     machine: str = "training-tile",
     recipe: str = "cfloat8",
     overrides: Iterable[str] = (),
+    sum_order: str | None = None,
     seed: int = 0,
     threads: int | None = None,
     name: str | None = None,
@@ -245,8 +249,11 @@ def compile_step(
         optimizer: torch.optim.SGD, Adam or AdamW over the model's parameters.
         example: (inputs, targets) as later calls have them; only shapes and dtypes count.
         machine: a shipped machine ("d1", "training-tile", ...) or the path of a machine file.
-        recipe: "fp32", "bf16" or "cfloat8".
-        overrides: "MODULE=ROLE:FORMAT", for example "trunk.0=matrix_operand:bf16".
+        recipe: "fp32", "bf16", "cfloat8" or another one of docs/recipes.md.
+        overrides: "MODULE=ROLE:FORMAT", for example "trunk.0=matrix_operand:bf16", or a setting
+            such as "bias=learnt" (docs/recipes.md).
+        sum_order: of the products in matrix products and convolutions: "sequential" (what recipes
+            say), "tile4", "w21" or "exact".
         seed: of all random bits (dropout, stochastic rounding).
         threads: of the executor; results do not depend on it. Default: all cores.
 
@@ -260,7 +267,7 @@ def compile_step(
         captured,
         machine=machine,
         recipe=recipe,
-        overrides=overrides,
+        overrides=[*overrides, *([f"sum_order={sum_order}"] if sum_order else [])],
         seed=seed,
         threads=threads,
     )

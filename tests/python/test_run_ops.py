@@ -16,7 +16,7 @@ from opendojo import _core
 from test_op_table import GRAPH, TYPES, computed, golden_text
 from torch import Tensor
 
-HEAD = 'recipe "fp32" machine "none" {bias_margin=1, bias_window=16, denormals="paper"}'
+HEAD = 'recipe "fp32" machine "none" {bias="delayed", denormals="paper"}'
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LINES = [line for line in golden_text().splitlines() if _OP.match(line)]
 RUNNABLE = [

@@ -18,9 +18,20 @@ namespace {
 
 using graph::Graph;
 
+// What the optimiser keeps the contents of this leaf multiplied by.
+double scale_of(const Graph& graph, ValueId leaf) {
+  for (const graph::Op& op : graph.ops) {
+    if (graph::has_attribute(op, "v_scale") && op.inputs[3] == leaf) {
+      return graph::float_attr(op, "v_scale");
+    }
+  }
+  return 1;
+}
+
 nb::list leaves(const Graph& graph) {
   nb::list list;
-  for (const graph::Value& value : graph.values) {
+  for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
+    const graph::Value& value = graph.values[i];
     if (value.kind == graph::ValueKind::Op) {
       continue;
     }
@@ -30,6 +41,7 @@ nb::list leaves(const Graph& graph) {
     leaf["label"] = value.label;
     leaf["format"] = std::string(info(value.format).name);
     leaf["shape"] = value.shape;
+    leaf["scale"] = scale_of(graph, ValueId{i});
     list.append(leaf);
   }
   return list;

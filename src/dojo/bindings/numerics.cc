@@ -264,7 +264,7 @@ void bind_types(nb::module_& module) {
           "__init__",
           [](StorageFormat* self, std::string_view format, int bias,
              numerics::DenormalScale denormals) {
-            require(bias >= 0 && bias <= numerics::kMaxBias, "a bias is 0 to 63");
+            require(bias >= 0 && bias <= kMaxBias, "a bias is 0 to 63");
             new (self) StorageFormat{format_of(format), bias, denormals};
           },
           nb::arg("format"), nb::arg("bias") = 0,
@@ -303,8 +303,13 @@ void bind_types(nb::module_& module) {
       .def_prop_ro("threads", &Workers::threads);
 }
 
+// A delayed bias that lives outside of a step.
+struct BiasWindow {
+  BiasPolicy policy{};
+  numerics::BiasMemory memory{};
+};
+
 void bind_bias(nb::module_& module) {
-  using numerics::BiasWindow;
   module.def(
       "bias_from_amax",
       [](std::string_view format, float amax, int margin) {
@@ -315,17 +320,25 @@ void bind_bias(nb::module_& module) {
       .def(
           "__init__",
           [](BiasWindow* self, int length, std::vector<float> history, std::int64_t position) {
-            new (self) BiasWindow{length, std::move(history), position};
+            new (self)
+                BiasWindow{{.window = length}, {.amax = std::move(history), .position = position}};
           },
           nb::arg("length"), nb::arg("history") = std::vector<float>{}, nb::arg("position") = 0)
-      .def_ro("length", &BiasWindow::length)
-      .def_ro("history", &BiasWindow::history)
-      .def_ro("position", &BiasWindow::position)
-      .def("push", &BiasWindow::push, nb::arg("amax"))
+      .def_prop_ro("length", [](const BiasWindow& self) { return self.policy.window; })
+      .def_prop_ro("history", [](const BiasWindow& self) { return self.memory.amax; })
+      .def_prop_ro("position", [](const BiasWindow& self) { return self.memory.position; })
+      .def(
+          "push",
+          [](BiasWindow& self, float amax) {
+            numerics::note_step(self.policy, 0, {.amax = amax}, 0, self.memory);
+          },
+          nb::arg("amax"))
       .def(
           "bias",
           [](const BiasWindow& self, std::string_view format, float current_amax, int margin) {
-            return self.bias(format_of(format), current_amax, margin);
+            BiasPolicy policy = self.policy;
+            policy.margin = margin;
+            return numerics::choose_bias(policy, format_of(format), self.memory, current_amax);
           },
           nb::arg("format"), nb::arg("current_amax"), nb::arg("margin"));
 }

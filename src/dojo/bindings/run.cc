@@ -1,5 +1,6 @@
 // Bindings of run: the executor. Arrays come in without a copy and go out as copies.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -172,12 +173,13 @@ nb::dict backward(Executor& self, const nb::dict& inputs) {
 nb::dict snapshot(const Executor& self) {
   const run::State state = self.state();
   nb::dict windows;
-  for (const run::State::Window& window : state.windows) {
-    const std::vector<float>& history = window.history.history;
-    windows[nb::int_(window.tensor)] =
-        nb::make_tuple(copied<float>(std::as_bytes(std::span(history)),
-                                     {static_cast<std::int64_t>(history.size())}),
-                       window.history.position);
+  for (const run::State::TensorBias& bias : state.biases) {
+    const std::vector<float>& amax = bias.memory.amax;
+    const std::optional<int> learnt = bias.memory.learnt;
+    windows[nb::int_(bias.tensor)] = nb::make_tuple(
+        copied<float>(std::as_bytes(std::span(amax)), {static_cast<std::int64_t>(amax.size())}),
+        bias.memory.position,
+        learnt.has_value() ? nb::object(nb::make_tuple(*learnt, bias.memory.votes)) : nb::none());
   }
   nb::dict dict;
   dict["step"] = state.completed_steps;
@@ -186,29 +188,35 @@ nb::dict snapshot(const Executor& self) {
   return dict;
 }
 
-// The executor's own state says which tensors have windows and how long they are.
+// The executor's own state says which tensors have a bias.
 void restore(Executor& self, const nb::dict& snapshot) {
   run::State state = self.state();
   state.completed_steps = nb::cast<std::int64_t>(snapshot["step"]);
   state.seed = nb::cast<std::uint64_t>(snapshot["seed"]);
   const auto windows = nb::cast<nb::dict>(snapshot["windows"]);
-  if (windows.size() != state.windows.size()) {
+  if (windows.size() != state.biases.size()) {
     throw ApiError(Error{ErrorKind::InvalidInput,
                          "restore: the state has bias windows of other tensors than this step; "
                          "resume with the model, recipe and machine it was saved with"});
   }
-  for (run::State::Window& window : state.windows) {
-    const nb::int_ key(window.tensor);
+  for (run::State::TensorBias& bias : state.biases) {
+    const nb::int_ key(bias.tensor);
     if (!windows.contains(key)) {
       throw ApiError(Error{ErrorKind::InvalidInput,
                            "restore: the state lacks a bias window of this step; resume with the "
                            "model, recipe and machine it was saved with"});
     }
-    const auto pair = nb::cast<nb::tuple>(windows[key]);
-    const auto history =
-        nb::cast<nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(pair[0]);
-    window.history.history.assign(history.data(), history.data() + history.size());
-    window.history.position = nb::cast<std::int64_t>(pair[1]);
+    const auto memory = nb::cast<nb::tuple>(windows[key]);
+    const auto amax =
+        nb::cast<nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(memory[0]);
+    bias.memory = {};
+    bias.memory.amax.assign(amax.data(), amax.data() + amax.size());
+    bias.memory.position = nb::cast<std::int64_t>(memory[1]);
+    if (!memory[2].is_none()) {
+      const auto learnt = nb::cast<nb::tuple>(memory[2]);
+      bias.memory.learnt = nb::cast<int>(learnt[0]);
+      bias.memory.votes = nb::cast<int>(learnt[1]);
+    }
   }
   value_or_throw(self.restore(state));
 }
@@ -251,18 +259,36 @@ void bind_run(nb::module_& module) {
            "The rest of the step that forward began; returns the other outputs.")
       .def(
           "write",
-          [](Executor& self, const std::string& label, const Array& array) {
-            value_or_throw(self.write(given(label, array).input()));
+          [](Executor& self, const std::string& label, const Array& array,
+             std::optional<int> bias) {
+            const Given tensor = given(label, array);
+            run::TensorInput input = tensor.input();
+            input.bias = bias;
+            value_or_throw(self.write(input));
           },
-          nb::arg("label"), nb::arg("array"), "Contents of a weight, buffer or state.")
+          nb::arg("label"), nb::arg("array"), nb::arg("bias") = nb::none(),
+          "Contents of a weight, buffer or state; one in a rounded format takes FP32 values, "
+          "which\n"
+          "are rounded to nearest, with that bias or one that the Graph's rule chooses.")
       .def(
           "read",
           [](const Executor& self, const std::string& label) {
-            return as_array(value_or_throw(self.read(label)));
+            return as_values(self, value_or_throw(self.read(label)));
           },
-          nb::arg("label"), "A copy of a weight, buffer or state.")
+          nb::arg("label"),
+          "A copy of a weight, buffer or state, floats as FP32. Written back with leaf_bias(), it "
+          "is\n"
+          "the same to the bit.")
+      .def(
+          "leaf_bias",
+          [](const Executor& self, const std::string& label) {
+            const run::TensorOutput tensor = value_or_throw(self.read(label));
+            return has_bias(tensor.format) ? std::optional(tensor.bias) : std::nullopt;
+          },
+          nb::arg("label"), "The bias of a weight, buffer or state, if its format has one.")
       .def("snapshot", &snapshot,
-           "Completed steps, seed and bias windows {tensor id: (amax history, position)}.")
+           "Completed steps, seed and what biases follow: {tensor id: (amax history, position, "
+           "None or (learnt bias, votes))}.")
       .def("restore", &restore, nb::arg("snapshot"), "Puts back what snapshot() gave.")
       .def("tensor_log", &tensor_log,
            "How each rounded tensor fared: bias, amax, saturated, zeroed, bias changes.")

@@ -28,7 +28,7 @@ graph::Graph lower(const graph::Graph& captured, std::string_view recipe_name,
                    const std::vector<std::string>& overrides, std::string_view machine) {
   graph::Recipe recipe = value_or_throw(graph::recipe_named(recipe_name));
   for (const std::string& text : overrides) {
-    recipe.overrides.push_back(value_or_throw(graph::parse_override(text)));
+    value_or_throw(graph::change(recipe, text));
   }
   const machine::MachineModel model = value_or_throw(machine::load_machine(machine));
   return value_or_throw(place::lower_for_machine(captured, recipe, model));

@@ -38,6 +38,11 @@ const std::vector<RoleInfo>& roles() {
       {Role::GradientResidual, "gradient_residual", "gradient of the residual stream"},
       {Role::Gradient, "gradient", "any other gradient of an activation"},
       {Role::WeightGradient, "weight_gradient", "gradient of a parameter"},
+      {Role::MasterWeight, "master_weight", "a weight of products, as it lives from step to step"},
+      {Role::MasterParameter, "master_parameter",
+       "any other parameter, as it lives from step to step"},
+      {Role::FirstMoment, "first_moment", "the optimiser's momentum, or mean of gradients"},
+      {Role::SecondMoment, "second_moment", "the optimiser's mean of squared gradients"},
   };
   return rows;
 }

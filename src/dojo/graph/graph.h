@@ -15,9 +15,11 @@
 #include <variant>
 #include <vector>
 
+#include "dojo/base/bias_policy.h"
 #include "dojo/base/format.h"
 #include "dojo/base/ids.h"
 #include "dojo/base/result.h"
+#include "dojo/base/sum_order.h"
 #include "dojo/base/units.h"
 
 namespace dojo::graph {
@@ -34,7 +36,7 @@ enum class Phase : std::uint8_t { Forward, Backward, Update };
 enum class ValueKind : std::uint8_t {
   Op,      // the output of an op
   Input,   // given anew each step: frames, labels, the learning rate
-  Weight,  // a trained parameter (the FP32 master)
+  Weight,  // a trained parameter
   Buffer,  // carried by the model and not trained: running statistics, position tables
   State,   // carried by the optimiser: momentum
 };
@@ -54,6 +56,10 @@ enum class Role : std::uint8_t {
   GradientResidual,  // gradient of the residual stream
   Gradient,          // any other gradient of an activation
   WeightGradient,    // gradient of a parameter
+  MasterWeight,      // a weight of products, as it lives from step to step
+  MasterParameter,   // any other parameter, as it lives from step to step
+  FirstMoment,       // the optimiser's momentum, or mean of gradients
+  SecondMoment,      // the optimiser's mean of squared gradients
 };
 
 struct RoleInfo {
@@ -112,15 +118,6 @@ struct Update {
   ValueId value;
 };
 
-// How CFloat8 values pick their bias: the largest of the last `window` amax of the same tensor,
-// less `margin` powers of two; the current amax while there is no history. window = 0: always the
-// current amax.
-struct BiasPolicy {
-  int window = 16;
-  int margin = 1;
-  friend bool operator==(const BiasPolicy&, const BiasPolicy&) = default;
-};
-
 enum class Denormals : std::uint8_t { Paper, Gradual };
 
 // What `lower` wrote; absent in a Graph as captured.
@@ -129,6 +126,7 @@ struct Lowering {
   std::string machine;
   Denormals denormals = Denormals::Paper;
   BiasPolicy bias;
+  SumOrder sum_order = SumOrder::Sequential;
   friend bool operator==(const Lowering&, const Lowering&) = default;
 };
 

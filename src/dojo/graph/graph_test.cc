@@ -13,7 +13,7 @@ TEST(Roles, NamesFollowTheEnum) {
     EXPECT_EQ(static_cast<std::size_t>(roles()[i].role), i);
     EXPECT_EQ(role_named(roles()[i].name), roles()[i].role);
   }
-  EXPECT_EQ(roles().back().role, Role::WeightGradient);
+  EXPECT_EQ(roles().back().role, Role::SecondMoment);
   EXPECT_FALSE(role_named("nothing").has_value());
 }
 

@@ -228,7 +228,8 @@ Result<Graph> lower(const Graph& graph, const Recipe& recipe, std::string_view m
   recompute_in_backward(lowered);
   remove_dead_ops(lowered);
   mark_fused(lowered);
-  lowered.lowering = Lowering{recipe.name, std::string(machine), recipe.denormals, recipe.bias};
+  lowered.lowering =
+      Lowering{recipe.name, std::string(machine), recipe.denormals, recipe.bias, recipe.sum_order};
   return lowered;
 }
 

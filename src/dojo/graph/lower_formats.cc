@@ -1,5 +1,5 @@
-// choose_formats: the recipe's format for each role, and a dojo.convert wherever a matrix operation
-// wants an operand in another format than the one it is stored in.
+// choose_formats: the recipe's format for each role, of leaves that are updated, too, and a
+// dojo.convert wherever a matrix operation wants an operand in another format than it is stored in.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,6 +31,7 @@ class FormatChooser {
 
   Result<void> run() {
     store_roots();
+    store_leaves();
     for (std::uint32_t i = 0; i < graph_.ops.size(); ++i) {
       convert_operands(OpId{i});
     }
@@ -39,10 +40,11 @@ class FormatChooser {
     for (std::size_t i = 0; i < used_.size(); ++i) {
       if (!used_[i]) {
         const RecipeOverride& row = recipe_.overrides[i];
-        return Error{ErrorKind::InvalidInput,
-                     fmt::format("recipe override {}={}:{} matches no tensor: give a module path "
-                                 "that `dojo graph show` prints after @, and a role it has",
-                                 row.module_pattern, name_of(row.role), info(row.format).name)};
+        return Error{
+            ErrorKind::InvalidInput,
+            fmt::format("recipe override {}={}:{} matches no tensor: give a module path "
+                        "that `dojo graph show` prints after @, and a role it has",
+                        row.module_pattern, name_of(row.role), info(row.stored.format).name)};
       }
     }
     return {};
@@ -94,22 +96,23 @@ class FormatChooser {
     first_and_last_.erase("");  // an operation outside of all modules names no layer
   }
 
-  // The recipe's format for a role in a module; the last override that matches wins.
-  Format format_for(Role role, const std::string& module) {
-    Format format = recipe_.format_of(role);
-    const bool is_operand =
-        role == Role::WeightOperand || role == Role::MatrixOperand || role == Role::GradientOperand;
+  // The recipe's line for a role in a module; the last override that matches wins.
+  StoredAs stored_as(Role role, const std::string& module) {
+    StoredAs stored = recipe_.stored_as(role);
+    const bool is_operand = role == Role::WeightOperand || role == Role::MatrixOperand ||
+                            role == Role::GradientOperand ||
+                            (role == Role::MasterWeight && !recipe_.has_masters());
     if (is_operand && first_and_last_.contains(module)) {
-      format = recipe_.first_and_last;
+      stored.format = recipe_.first_and_last;
     }
     for (std::size_t i = 0; i < recipe_.overrides.size(); ++i) {
       const RecipeOverride& row = recipe_.overrides[i];
       if (row.role == role && matches(row.module_pattern, module)) {
-        format = row.format;
+        stored = row.stored;
         used_[i] = true;
       }
     }
-    return format;
+    return stored;
   }
 
   // An input that only the backward part reads is the gradient of an output.
@@ -143,39 +146,57 @@ class FormatChooser {
       if (groups_.root[i].index != i || !definition.has_value() || !is_float(value.format)) {
         continue;
       }
+      const std::string& module = graph_.ops[definition->index].module;
       const bool is_operand =
           value.role == Role::MatrixOperand || value.role == Role::GradientOperand;
-      value.format = is_operand ? format_of_operand_root(ValueId{i})
-                                : format_for(value.role, graph_.ops[definition->index].module);
+      const StoredAs stored =
+          is_operand ? stored_operand_root(ValueId{i}) : stored_as(value.role, module);
+      value.format = stored.format;
+      value.is_stochastic = stored.is_stochastic;
+    }
+  }
+
+  // A leaf has the format of what an optimiser makes of it; moved values follow their root.
+  void store_leaves() {
+    for (const Update& update : graph_.updates) {
+      const Value& value = graph_.value(groups_.root[update.value.index]);
+      if (value.role == Role::MasterWeight || value.role == Role::MasterParameter ||
+          value.role == Role::FirstMoment || value.role == Role::SecondMoment) {
+        graph_.value(update.target).format = value.format;
+      }
     }
     for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
-      const Value& root = graph_.value(groups_.root[i]);
-      if (root.kind == ValueKind::Op && is_float(graph_.values[i].format)) {
-        graph_.values[i].format = root.format;
+      if (graph_.values[i].kind == ValueKind::Op && is_float(graph_.values[i].format)) {
+        graph_.values[i].format = graph_.value(groups_.root[i]).format;
+      }
+    }
+    for (Op& op : graph_.ops) {
+      if (is_op(op, "dojo.adamw") && graph_.value(*op.inputs[3]).format == Format::Uhp) {
+        op.attributes["v_scale"] = recipe_.second_moment_scale;
       }
     }
   }
 
   // What the group's matrix readers want, if they agree; otherwise an ordinary activation, and each
   // reader gets its own conversion.
-  Format format_of_operand_root(ValueId root) {
+  StoredAs stored_operand_root(ValueId root) {
     Value& value = graph_.value(root);
-    std::optional<Format> wanted;
+    std::optional<StoredAs> wanted;
     for (const Read& read : groups_.reads[root.index]) {
       const Op& reader = graph_.ops[read.op.index];
       if (!is_matrix_slot(reader, read.slot)) {
         continue;
       }
-      const Format format = format_for(value.role, reader.module);
-      if (wanted.has_value() && *wanted != format) {
+      const StoredAs stored = stored_as(value.role, reader.module);
+      if (wanted.has_value() && *wanted != stored) {
         value.role = value.role == Role::MatrixOperand ? Role::Activation : Role::Gradient;
-        return format_for(value.role, graph_.ops[definition_[root.index]->index].module);
+        return stored_as(value.role, graph_.ops[definition_[root.index]->index].module);
       }
-      wanted = format;
+      wanted = stored;
     }
     // Without a matrix reader of its own it is an operand through a pooling.
     const std::string& module = graph_.ops[definition_[root.index]->index].module;
-    return wanted.has_value() ? *wanted : format_for(value.role, module);
+    return wanted.has_value() ? *wanted : stored_as(value.role, module);
   }
 
   static bool is_matrix_slot(const Op& op, std::size_t slot) {
@@ -190,13 +211,14 @@ class FormatChooser {
         continue;  // integers are exact operands
       }
       const Role role = operand_role(groups_.root[operand.index]);
-      const Format format = format_for(role, graph_.ops[id.index].module);
-      graph_.ops[id.index].inputs[slot] = in_format(operand, format, role, id);
+      const StoredAs stored = stored_as(role, graph_.ops[id.index].module);
+      graph_.ops[id.index].inputs[slot] = in_format(operand, stored, role, id);
     }
   }
 
   // The same elements in that format: the value itself, or a conversion of its root moved alike.
-  ValueId in_format(ValueId value, Format format, Role role, OpId reader) {
+  ValueId in_format(ValueId value, StoredAs stored, Role role, OpId reader) {
+    const Format format = stored.format;
     if (graph_.value(value).format == format) {
       return value;
     }
@@ -209,7 +231,7 @@ class FormatChooser {
     Op op;
     if (is_moved) {
       op = graph_.ops[definition->index];
-      op.inputs[0] = in_format(*op.inputs[0], format, role, *definition);
+      op.inputs[0] = in_format(*op.inputs[0], stored, role, *definition);
     } else {
       op.info = find_op("dojo.convert");
       op.inputs = {value};
@@ -221,6 +243,7 @@ class FormatChooser {
     result.kind = ValueKind::Op;
     result.label.clear();
     result.format = format;
+    result.is_stochastic = stored.is_stochastic && !is_moved;
     result.role = role;
     result.name =
         unused_name(fmt::format("{}.{}", result.name, format == Format::Bf16 ? "b" : "c"));

@@ -170,12 +170,30 @@ class RoleAssigner {
 
   Role role_of(const Op& definition, std::size_t slot, ValueId value) const {
     if (definition.phase == Phase::Update) {
-      return Role::None;
+      return updated_role(definition, slot);
     }
     if (definition.phase == Phase::Forward) {
       return forward_role(definition, slot, value);
     }
     return backward_role(definition, value);
+  }
+
+  // What an optimiser makes of a weight and its states.
+  Role updated_role(const Op& definition, std::size_t slot) const {
+    const std::optional<std::size_t> operand = updated_operand(definition, slot);
+    if (!operand.has_value() || !definition.inputs[*operand].has_value()) {
+      return Role::None;
+    }
+    switch (slot) {
+      case 0:
+        return is_matrix_operand(groups_.root[definition.inputs[*operand]->index])
+                   ? Role::MasterWeight
+                   : Role::MasterParameter;
+      case 1:
+        return Role::FirstMoment;
+      default:
+        return Role::SecondMoment;
+    }
   }
 
   Role forward_role(const Op& definition, std::size_t slot, ValueId value) const {

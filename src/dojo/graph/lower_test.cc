@@ -200,6 +200,49 @@ TEST(Lower, RefusesAnOverrideThatMatchesNothing) {
             std::string::npos);
 }
 
+TEST(Lower, WithoutMastersStoresWhatProductsRead) {
+  const Graph graph = lowered(kConvolutions, *recipe_named("cfloat8_no_master"));
+  EXPECT_EQ(named(graph, "w1").format, Format::Cf8_1_4_3);
+  EXPECT_EQ(defining(graph, "y1").inputs[1], defining(graph, "w1n").inputs[0]);  // no conversion
+  EXPECT_EQ(named(graph, "w1n").format, Format::Cf8_1_4_3);
+  EXPECT_EQ(named(graph, "w1n").role, Role::MasterWeight);
+  EXPECT_TRUE(named(graph, "w1n").is_stochastic);
+  for (const char* name : {"w0", "w2", "w2t", "w0n"}) {  // of the first and the last layer
+    EXPECT_EQ(named(graph, name).format, Format::Bf16) << name;
+  }
+  EXPECT_EQ(named(graph, "b0n").role, Role::MasterParameter);
+  EXPECT_EQ(named(graph, "b0").format, Format::Bf16);
+  const Graph nearest = lowered(kConvolutions, *recipe_named("cfloat8_no_master_nearest"));
+  for (const Value& value : nearest.values) {
+    EXPECT_FALSE(value.is_stochastic) << value.name;
+  }
+}
+
+TEST(Lower, StoresMastersAsAnOverrideSays) {
+  Recipe recipe = *recipe_named("cfloat8");
+  ASSERT_TRUE(change(recipe, "b=master_weight:bf16:stochastic").has_value());
+  ASSERT_TRUE(change(recipe, "*=first_moment:cf8_1_5_2").has_value());
+  std::string text = kConvolutions;
+  const std::string update = "%w1n, _ = dojo.sgd(%w1, %dw1, none, %lr) : f32[4,4,3,3]";
+  text.replace(text.find(update), update.size(),
+               "%w1n, %m1n = dojo.sgd(%w1, %dw1, %m1, %lr) {momentum=0.9} : f32[4,4,3,3], "
+               "f32[4,4,3,3]");
+  text.insert(text.find("  %xf ="), "  %m1 = state f32[4,4,3,3] \"b.weight.momentum\"\n");
+  text.insert(text.find("  output"), "  update %m1 = %m1n\n");
+  const Graph graph = lowered(text, recipe);
+  EXPECT_EQ(named(graph, "w1").format, Format::Bf16);
+  EXPECT_EQ(named(graph, "w0").format, Format::F32);
+  EXPECT_EQ(named(graph, "m1").format, Format::Cf8_1_5_2);
+  const std::string printed = print_graph(graph);
+  EXPECT_NE(printed.find("  %w1 = weight bf16[4,4,3,3] \"b.weight\"\n"), std::string::npos);
+  EXPECT_NE(printed.find("%w1n, %m1n = dojo.sgd(%w1, %dw1, %m1, %lr) {momentum=0.9} : "
+                         "bf16[4,4,3,3] master_weight stochastic, cf8_1_5_2[4,4,3,3] first_moment "
+                         "@\"b\" upd\n"),
+            std::string::npos)
+      << printed;
+  EXPECT_EQ(print_graph(parsed(printed)), printed);
+}
+
 TEST(Lower, RefusesAGraphThatIsLowered) {
   const Graph graph = lowered(kConvolutions, *recipe_named("bf16"));
   const Result<Graph> twice = lower(graph, *recipe_named("bf16"), "d1");
@@ -292,6 +335,35 @@ TEST(Recipe, UnknownNamesGetTheNearest) {
   EXPECT_NE(parse_override("a=weight_operand:u8").error().message.find("unknown float format"),
             std::string::npos);
   EXPECT_FALSE(parse_override("weight_operand").has_value());
+}
+
+TEST(Recipe, ASettingChangesTheHead) {
+  Recipe recipe = *recipe_named("cfloat8");
+  for (const char* text :
+       {"bias=learnt", "bias_grid=8", "bias_margin=0", "denormals=gradual", "sum_order=w21"}) {
+    EXPECT_TRUE(change(recipe, text).has_value()) << text;
+  }
+  const Graph graph = lowered(kConvolutions, recipe);
+  EXPECT_NE(print_graph(graph).find("{bias=\"learnt\", bias_grid=8, bias_margin=0, "
+                                    "denormals=\"gradual\", sum_order=\"w21\"}"),
+            std::string::npos);
+}
+
+TEST(Recipe, WrongSettingsGetTheNearestNames) {
+  Recipe recipe = *recipe_named("cfloat8");
+  const auto message = [&](const char* text) { return change(recipe, text).error().message; };
+  EXPECT_EQ(message("sum_order=tile"),
+            "recipe override \"sum_order=tile\": sum_order is none of \"sequential\", \"tile4\", "
+            "\"w21\", \"exact\" (nearest: tile4); an override of a format is MODULE=ROLE:FORMAT");
+  EXPECT_NE(message("bias=lernt").find("nearest: learnt"), std::string::npos);
+  EXPECT_NE(message("bias_grid=0").find("bias_grid is not an integer from 1 to 63"),
+            std::string::npos);
+  EXPECT_NE(message("sumorder=tile4").find("nearest: sum_order"), std::string::npos);
+  EXPECT_NE(message("a=master_weight:bf16:sochastic").find("expected nothing or :stochastic"),
+            std::string::npos);
+  EXPECT_NE(message("a=master_weight:f32:stochastic").find("never rounded"), std::string::npos);
+  EXPECT_NE(message("nothing").find("expected MODULE=ROLE:FORMAT"), std::string::npos);
+  EXPECT_TRUE(recipe.overrides.empty());
 }
 
 TEST(Recipe, PatternsMatchWholePaths) {

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "dojo/base/text.h"
+#include "dojo/graph/internal/head.h"
 #include "dojo/graph/internal/lexer.h"
 #include "dojo/graph/internal/words.h"
 #include "dojo/graph/op_table.h"
@@ -140,36 +141,12 @@ class Parser {
     const std::size_t offset = lexer_.peek().offset;
     DOJO_TRY(const auto attributes, parse_attributes());
     for (const auto& [name, value] : attributes) {
-      if (!set_lowering(lowering, name, value)) {
-        return error_at(offset,
-                        fmt::format("{} is not one of bias_margin=0..63, bias_window=0..4096,"
-                                    " denormals=\"paper\" or \"gradual\"",
-                                    name));
+      if (const std::string problem = set_head_attribute(lowering, name, value); !problem.empty()) {
+        return error_at(offset, problem);
       }
     }
     graph_.lowering = std::move(lowering);
     return {};
-  }
-
-  static bool set_lowering(Lowering& lowering, const std::string& name, const Attribute& value) {
-    const auto* integer = std::get_if<std::int64_t>(&value);
-    if (name == "bias_margin" && integer != nullptr && *integer >= 0 &&
-        *integer <= kMaxBiasMargin) {
-      lowering.bias.margin = static_cast<int>(*integer);
-      return true;
-    }
-    if (name == "bias_window" && integer != nullptr && *integer >= 0 &&
-        *integer <= kMaxBiasWindow) {
-      lowering.bias.window = static_cast<int>(*integer);
-      return true;
-    }
-    const auto* word = std::get_if<std::string>(&value);
-    const auto denormals = word == nullptr ? std::nullopt : find_word(kDenormalsWords, *word);
-    if (name == "denormals" && denormals.has_value()) {
-      lowering.denormals = static_cast<Denormals>(*denormals);
-      return true;
-    }
-    return false;
   }
 
   // --- statements ---

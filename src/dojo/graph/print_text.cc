@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "dojo/base/text.h"
+#include "dojo/graph/internal/head.h"
 #include "dojo/graph/internal/words.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/graph/text.h"
@@ -56,10 +57,8 @@ std::string print_head(const Graph& graph) {
   std::string out = fmt::format("graph {}", quoted(graph.name));
   if (graph.lowering.has_value()) {
     const Lowering& lowering = *graph.lowering;
-    out += fmt::format(" recipe {} machine {} {{bias_margin={}, bias_window={}, denormals=\"{}\"}}",
-                       quoted(lowering.recipe), quoted(lowering.machine), lowering.bias.margin,
-                       lowering.bias.window,
-                       kDenormalsWords[static_cast<std::size_t>(lowering.denormals)]);
+    out += fmt::format(" recipe {} machine {} {{{}}}", quoted(lowering.recipe),
+                       quoted(lowering.machine), print_head_attributes(lowering));
   }
   return out;
 }

@@ -11,7 +11,7 @@ namespace {
 
 // The example of docs/graph.md, small and whole.
 constexpr const char* kLowered =
-    R"(graph "steer.step" recipe "cfloat8" machine "training-tile" {bias_margin=1, bias_window=16, denormals="paper"} {
+    R"(graph "steer.step" recipe "cfloat8" machine "training-tile" {bias="delayed", bias_grid=1, bias_margin=1, bias_window=16, denormals="paper", sum_order="sequential"} {
   %x = input u8[4,3,9,9] "frames"
   %lr = input f32[] "lr"
   %w0 = weight f32[8,3,3,3] "trunk.0.weight"
@@ -40,7 +40,7 @@ TEST(GraphText, KeepsWhatItSays) {
   const Graph graph = parsed(kLowered);
   EXPECT_EQ(graph.name, "steer.step");
   EXPECT_EQ(graph.lowering->machine, "training-tile");
-  EXPECT_EQ(graph.lowering->bias, (BiasPolicy{16, 1}));
+  EXPECT_EQ(graph.lowering->bias, BiasPolicy{});
   ASSERT_EQ(graph.ops.size(), 7u);
   EXPECT_EQ(graph.ops[1].inputs.size(), 3u);
   EXPECT_FALSE(graph.ops[1].inputs[2].has_value());
@@ -176,6 +176,25 @@ TEST(GraphText, SaysWhatItFoundWhereAndWhatItExpected) {
   }
 }
 
+TEST(GraphText, TheHeadPrintsWhatItsBiasRuleLooksAt) {
+  const auto head = [](const std::string& attributes) {
+    const std::string begin = "graph \"t\" recipe \"r\" machine \"m\" ";
+    const std::string text = print_graph(parsed(begin + "{" + attributes + "} {}"));
+    return text.substr(begin.size(), text.find("} {") + 1 - begin.size());
+  };
+  EXPECT_EQ(head("bias_window=4"),
+            "{bias=\"delayed\", bias_grid=1, bias_margin=1, bias_window=4, denormals=\"paper\", "
+            "sum_order=\"sequential\"}");
+  EXPECT_EQ(head("bias=\"current\", bias_margin=0"),
+            "{bias=\"current\", bias_grid=1, bias_margin=0, denormals=\"paper\", "
+            "sum_order=\"sequential\"}");
+  EXPECT_EQ(head("bias=\"learnt\", bias_grid=8, denormals=\"gradual\""),
+            "{bias=\"learnt\", bias_grid=8, bias_margin=1, denormals=\"gradual\", "
+            "sum_order=\"sequential\"}");
+  EXPECT_TRUE(head("bias=\"fixed\", bias_cf8_1_4_3=11")
+                  .starts_with("{bias=\"fixed\", bias_cf8_1_4_3=11, bias_cf8_1_5_2=15, "));
+}
+
 TEST(GraphText, SaysWhatIsWrongWithTheHead) {
   EXPECT_EQ(error_of(""), "f.graph:1:1: found the end of the text, expected graph");
   EXPECT_EQ(error_of("graph steer {"),
@@ -183,8 +202,15 @@ TEST(GraphText, SaysWhatIsWrongWithTheHead) {
   EXPECT_EQ(error_of("graph \"t\" recip"),
             "f.graph:1:11: found \"recip\", expected {, or recipe (of a lowered Graph)");
   EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {bias_window=-1} {}"),
-            "f.graph:1:34: bias_window is not one of bias_margin=0..63, bias_window=0..4096, "
-            "denormals=\"paper\" or \"gradual\"");
+            "f.graph:1:34: bias_window is not an integer from 1 to 4096");
+  EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {bias=\"learned\"} {}"),
+            "f.graph:1:34: bias is none of \"delayed\", \"current\", \"fixed\", \"learnt\" "
+            "(nearest: learnt)");
+  EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {bias_cf8_1_4_3=64} {}"),
+            "f.graph:1:34: bias_cf8_1_4_3 is not an integer from 0 to 63");
+  EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {bias_gird=2} {}"),
+            "f.graph:1:34: the head has no attribute bias_gird (nearest: bias_grid, bias_window, "
+            "bias_margin)");
   EXPECT_EQ(error_of("graph \"t\" {\n"),
             "f.graph:2:1: found the end of the text, expected a statement (%name = ..., update, "
             "output) or }");

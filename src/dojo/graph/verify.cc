@@ -81,12 +81,21 @@ class Verifier {
     if (is_long(graph_.name)) {
       fail("the Graph's name is longer than {} characters", TextLimits::kNameLength);
     } else if (graph_.is_lowered()) {
-      const BiasPolicy& bias = graph_.lowering->bias;
-      if (bias.window < 0 || bias.window > kMaxBiasWindow || bias.margin < 0 ||
-          bias.margin > kMaxBiasMargin) {
-        fail("bias_window={} and bias_margin={} are outside of 0..{} and 0..{}", bias.window,
-             bias.margin, kMaxBiasWindow, kMaxBiasMargin);
+      check_bias_policy(graph_.lowering->bias);
+    }
+  }
+
+  void check_bias_policy(const BiasPolicy& bias) {
+    const auto check = [&](std::string_view what, int value, int least, int most) {
+      if (value < least || value > most) {
+        fail("{}={} is outside of {}..{}", what, value, least, most);
       }
+    };
+    check("bias_window", bias.window, 1, BiasPolicy::kMaxWindow);
+    check("bias_margin", bias.margin, 0, kMaxBias);
+    check("bias_grid", bias.grid, 1, kMaxBias);
+    for (const FormatInfo& row : kFormats) {
+      check(fmt::format("bias_{}", row.name), bias.fixed_bias(row.format), 0, kMaxBias);
     }
   }
 

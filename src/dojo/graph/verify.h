@@ -21,8 +21,6 @@ namespace dojo::graph {
 inline constexpr std::size_t kMaxRank = 16;
 inline constexpr std::int64_t kMaxExtent = std::int64_t{1} << 40;
 inline constexpr std::int64_t kMaxElements = std::int64_t{1} << 48;  // of one tensor
-inline constexpr int kMaxBiasWindow = 4096;
-inline constexpr int kMaxBiasMargin = 63;  // the largest bias
 
 // Errors name the value, the op and its module.
 Result<void> verify(const Graph& graph);

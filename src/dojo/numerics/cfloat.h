@@ -16,6 +16,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "dojo/base/bias_policy.h"
 #include "dojo/base/check.h"
 #include "dojo/base/format.h"
 
@@ -31,8 +32,6 @@ enum class Rounding : std::uint8_t { NearestEven, Stochastic, NearestAway };
 // a format that has only that). OfFormat: a Float overflows to Inf as in IEEE 754, a
 // ConfigurableFloat saturates. A format without special codes always saturates.
 enum class Overflow : std::uint8_t { OfFormat, Saturates, BecomesSpecial };
-
-inline constexpr int kMaxBias = 63;
 
 struct CFloatSpec {
   int exponent_bits = 4;

@@ -19,28 +19,15 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <string_view>
+
+#include "dojo/base/sum_order.h"
 
 namespace dojo::numerics {
 
-enum class SumOrder : std::uint8_t { Sequential, Tile4, W21, Exact };
-
-inline constexpr std::array<std::string_view, 4> kSumOrderNames{"sequential", "tile4", "w21",
-                                                                "exact"};
-
-constexpr std::string_view name_of(SumOrder order) {
-  return kSumOrderNames[static_cast<std::size_t>(order)];
-}
-
-constexpr std::optional<SumOrder> sum_order_named(std::string_view name) {
-  for (std::size_t i = 0; i < kSumOrderNames.size(); ++i) {
-    if (kSumOrderNames[i] == name) {
-      return static_cast<SumOrder>(i);
-    }
-  }
-  return std::nullopt;
-}
+using dojo::kSumOrderNames;
+using dojo::name_of;
+using dojo::sum_order_named;
+using dojo::SumOrder;
 
 // Values of the 21-bit accumulator: sign, 7 bits of exponent with bias 63, 13 bits of mantissa.
 // The patent says no more; our choices: every exponent code from 1 on is an ordinary one (as in

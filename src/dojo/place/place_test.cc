@@ -333,7 +333,7 @@ Graph deep_network() {
   }();
   auto graph = graph::parse_graph(
       "graph \"deep\" recipe \"bf16\" machine \"d1\" "
-      "{bias_margin=1, bias_window=16, denormals=\"paper\"} {\n" +
+      "{bias=\"delayed\", denormals=\"paper\"} {\n" +
       leaves + forward + backward + outputs + "}\n");
   EXPECT_TRUE(graph.has_value()) << graph.error().to_string();
   return *graph;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -72,8 +73,21 @@ class Executor::Impl {
 
   Result<void> write(const TensorInput& tensor) {
     DOJO_TRY(const ValueId id, leaf_labelled(tensor.label));
-    DOJO_TRY_VOID(expect_type(tensor, graph_.value(id)));
-    std::memcpy(data_[buffer_of(id).index], tensor.bytes.data(), tensor.bytes.size());
+    const Value& value = graph_.value(id);
+    const bool encodes = is_float(value.format) && tensor.format == Format::F32;
+    Value expected = value;
+    expected.format = encodes ? Format::F32 : value.format;
+    DOJO_TRY_VOID(expect_type(tensor, expected));
+    DOJO_TRY(const int bias, bias_of_written(tensor, value));
+    const BufferId buffer = buffer_of(id);
+    if (encodes && value.format != Format::F32) {
+      numerics::encode(
+          pool_, internal::as_floats(tensor.bytes), {value.format, bias, denormal_scale()}, {},
+          {data_[buffer.index], static_cast<std::size_t>(stored_bytes(value).count())}, isa_);
+    } else {
+      std::memcpy(data_[buffer.index], tensor.bytes.data(), tensor.bytes.size());
+    }
+    bias_[buffer.index] = bias;
     is_written_[id.index] = true;
     return {};
   }
@@ -81,7 +95,8 @@ class Executor::Impl {
   Result<TensorOutput> read(std::string_view label) const {
     DOJO_TRY(const ValueId id, leaf_labelled(label));
     const Value& value = graph_.value(id);
-    return TensorOutput{value.format, 0, value.shape, bytes_at(buffer_of(id), 0, value)};
+    const BufferId buffer = buffer_of(id);
+    return TensorOutput{value.format, bias_[buffer.index], value.shape, bytes_at(buffer, 0, value)};
   }
 
   Result<TensorOutput> output(std::string_view label) const {
@@ -156,7 +171,7 @@ class Executor::Impl {
     return {};
   }
 
-  State state() const { return {completed_steps_, seed_, sha256_, rounded_.windows()}; }
+  State state() const { return {completed_steps_, seed_, sha256_, rounded_.memories()}; }
 
   Result<void> restore(const State& state) {
     const auto refuse = [&](std::string_view why) {
@@ -168,10 +183,10 @@ class Executor::Impl {
       return refuse(fmt::format("its lowered graph has the hash {}, this one {}",
                                 state.graph_sha256, sha256_));
     }
-    if (!rounded_.fit(state.windows) || state.completed_steps < 0) {
-      return refuse("the bias windows do not match");
+    if (!rounded_.fit(state.biases) || state.completed_steps < 0) {
+      return refuse("what it knows of biases does not match");
     }
-    rounded_.set_windows(state.windows);
+    rounded_.set_memories(state.biases);
     completed_steps_ = state.completed_steps;
     seed_ = state.seed;
     ran_ = Ran::Nothing;
@@ -182,6 +197,36 @@ class Executor::Impl {
 
  private:
   enum class Ran : std::uint8_t { Nothing, Forward, All };  // of the last step, without an error
+
+  numerics::DenormalScale denormal_scale() const {
+    return graph_.lowering->denormals == graph::Denormals::Paper ? numerics::DenormalScale::Paper
+                                                                 : numerics::DenormalScale::Gradual;
+  }
+
+  // The bias that a leaf takes with what is written; 0 if it has none.
+  Result<int> bias_of_written(const TensorInput& tensor, const Value& leaf) const {
+    if (!has_bias(leaf.format)) {
+      return 0;
+    }
+    if (tensor.bias.has_value()) {
+      if (*tensor.bias < 0 || *tensor.bias > kMaxBias) {
+        return Error{ErrorKind::InvalidInput,
+                     fmt::format("{}: bias {} is outside of 0..{}", quoted(leaf.label),
+                                 *tensor.bias, kMaxBias)};
+      }
+      return *tensor.bias;
+    }
+    if (tensor.format != Format::F32) {
+      return Error{ErrorKind::InvalidInput,
+                   fmt::format("{}: codes of {} need the bias they were made with",
+                               quoted(leaf.label), info(leaf.format).name)};
+    }
+    float amax = 0;
+    for (const float x : internal::as_floats(tensor.bytes)) {
+      amax = std::isfinite(x) ? std::max(amax, std::fabs(x)) : amax;
+    }
+    return numerics::choose_bias(graph_.lowering->bias, leaf.format, {}, amax);
+  }
 
   BufferId buffer_of(ValueId id) const { return plan_.views[id.index]->buffer; }
 
@@ -306,6 +351,7 @@ class Executor::Impl {
                     data_[update.source.buffer.index] + update.source.offset * width,
                     static_cast<std::size_t>(target.elements * width));
       }
+      bias_[update.target.index] = bias_[update.source.buffer.index];
     }
   }
 
@@ -367,9 +413,7 @@ class Executor::Impl {
     StepContext context;
     context.pool = &pool_;
     context.isa = isa_;
-    context.denormals = graph_.lowering->denormals == graph::Denormals::Paper
-                            ? numerics::DenormalScale::Paper
-                            : numerics::DenormalScale::Gradual;
+    context.denormals = denormal_scale();
     context.seed = seed_;
     context.step = static_cast<std::uint32_t>(step);
     context.buffers = plan_.buffers.data();

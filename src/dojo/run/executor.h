@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,6 +40,8 @@ struct TensorInput {
   Format format = Format::F32;
   std::span<const std::int64_t> shape{};
   std::span<const std::byte> bytes{};
+  // Of a leaf with a bias; needed with codes. With FP32 values the rule of the Graph chooses one.
+  std::optional<int> bias{};
 };
 
 // A tensor handed out; valid until the next call that changes the executor.
@@ -51,15 +54,15 @@ struct TensorOutput {
 
 // What a run carries besides its leaves. With them it continues bit for bit.
 struct State {
-  struct Window {
+  struct TensorBias {
     std::uint32_t tensor = 0;  // graph::tensor_ids
-    numerics::BiasWindow history{};
-    friend bool operator==(const Window&, const Window&) = default;
+    numerics::BiasMemory memory{};
+    friend bool operator==(const TensorBias&, const TensorBias&) = default;
   };
   std::int64_t completed_steps = 0;
   std::uint64_t seed = 0;
   std::string graph_sha256{};
-  std::vector<Window> windows{};  // one per CFloat8 value, in the order of the Graph
+  std::vector<TensorBias> biases{};  // one per value with a bias, in the order of the Graph
   friend bool operator==(const State&, const State&) = default;
 };
 
@@ -89,8 +92,9 @@ class Executor {
   const graph::Graph& graph() const;
   int threads() const;
 
-  // A weight, buffer or state. Weights and buffers must be written before the first step; states
-  // begin as zeros.
+  // A weight, buffer or state, as codes of its own format, or as FP32 values, which are rounded to
+  // nearest; so what read() gave, decoded and written with its bias, is the same again. Weights and
+  // buffers must be written before the first step; states begin as zeros.
   Result<void> write(const TensorInput& tensor);
   Result<TensorOutput> read(std::string_view label) const;
 

@@ -26,8 +26,12 @@ class RandomGraph {
  public:
   explicit RandomGraph(std::uint32_t seed) : rng_(seed) {
     graph_.name = fmt::format("random {}", seed);
-    graph_.lowering =
-        graph::Lowering{"random", "none", graph::Denormals::Paper, {pick(3), pick(2)}};
+    const BiasPolicy bias{.rule = static_cast<BiasRule>(pick(4)),
+                          .window = 1 + pick(2),
+                          .margin = pick(2),
+                          .grid = pick(2) == 0 ? 1 : 4};
+    graph_.lowering = graph::Lowering{"random", "none", graph::Denormals::Paper, bias,
+                                      static_cast<SumOrder>(pick(2) == 0 ? 0 : pick(4))};
     for (int i = 0; i < 3; ++i) {
       add_leaf(ValueKind::Input, {rows_, columns_});
     }
@@ -43,8 +47,8 @@ class RandomGraph {
     }
     const ValueId state{5};
     const ValueId updated = add_op("aten.mul", {state, any_matrix()}, {}, graph::Phase::Update);
-    graph_.value(updated).format = Format::F32;
-    graph_.value(updated).is_stochastic = false;
+    graph_.value(updated).format = graph_.value(state).format;
+    graph_.value(updated).is_stochastic = graph_.value(state).format != Format::F32 && pick(2) == 0;
     graph_.updates.push_back({state, updated});
     // Every value that nothing reads is an output, so that nothing is computed for nothing.
     const graph::Uses uses = graph::uses_of(graph_);
@@ -69,7 +73,14 @@ class RandomGraph {
     value.kind = kind;
     value.shape = std::move(shape);
     value.label = value.name;
+    value.format = kind == ValueKind::Input ? Format::F32 : any_format();
     return graph_.add(value);
+  }
+
+  Format any_format() {
+    const Format formats[] = {Format::F32,       Format::F32,       Format::Bf16, Format::Shp,
+                              Format::Cf8_1_4_3, Format::Cf8_1_5_2, Format::F16,  Format::E4m3};
+    return formats[pick(8)];
   }
 
   ValueId any_matrix() {
@@ -102,9 +113,7 @@ class RandomGraph {
     value.name = fmt::format("v{}", graph_.values.size());
     value.shape = (*types)[0]->shape;
     const bool is_move = op.info->group == graph::OpGroup::Movement;
-    const Format formats[] = {Format::F32, Format::F32, Format::Bf16, Format::Cf8_1_4_3,
-                              Format::Cf8_1_5_2};
-    value.format = is_move ? graph_.value(operands[0]).format : formats[pick(5)];
+    value.format = is_move ? graph_.value(operands[0]).format : any_format();
     value.is_stochastic = !is_move && value.format != Format::F32 && pick(4) == 0;
     const ValueId id = graph_.add(value);
     op.outputs.assign(1, id);
@@ -167,7 +176,7 @@ std::map<std::string, Tensor> drawn_leaves(const Graph& graph, std::uint32_t see
   std::map<std::string, Tensor> leaves;
   for (const Value& value : graph.values) {
     if (value.kind != ValueKind::Op) {
-      Tensor tensor{value.format, 0, value.shape, {}};
+      Tensor tensor{Format::F32, 0, value.shape, {}};
       for (std::int64_t i = 0; i < graph::element_count(value.shape); ++i) {
         const float x = normal(rng);
         const auto* bytes = reinterpret_cast<const std::byte*>(&x);
@@ -189,7 +198,7 @@ void expect_like_interpreter(const Graph& graph, const ExecutorOptions& options)
   auto state = initial_state(graph, options.seed);
   ASSERT_TRUE(state.has_value());
   for (std::uint32_t step = 0; step < 3; ++step) {
-    const auto leaves = drawn_leaves(graph, step);
+    auto leaves = drawn_leaves(graph, step);
     std::vector<TensorInput> inputs;
     for (const Value& value : graph.values) {
       if (value.kind == ValueKind::Op) {
@@ -201,6 +210,7 @@ void expect_like_interpreter(const Graph& graph, const ExecutorOptions& options)
         inputs.push_back(input);
       } else {
         ASSERT_TRUE(executor->write(input).has_value());
+        leaves.at(value.label) = as_tensor(*executor->read(value.label));
       }
     }
     const auto expected = interpret_step(graph, leaves, *state);

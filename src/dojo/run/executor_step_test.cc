@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <random>
 
 #include "dojo/base/text.h"
@@ -51,10 +54,15 @@ void cut_some_sums(Graph& graph) {
   }
 }
 
-Graph small_step(std::string_view recipe) {
+// "RECIPE", or "RECIPE,OVERRIDE".
+Graph small_step(std::string_view text) {
   const std::string path = DOJO_SOURCE_DIR "/tests/golden/run/small_step.graph";
-  Graph graph = value_of(graph::lower(value_of(graph::load_graph(path)),
-                                      value_of(graph::recipe_named(recipe)), "none"));
+  const auto comma = text.find(',');
+  graph::Recipe recipe = value_of(graph::recipe_named(text.substr(0, comma)));
+  if (comma != std::string_view::npos) {
+    expect_done(graph::change(recipe, text.substr(comma + 1)));
+  }
+  Graph graph = value_of(graph::lower(value_of(graph::load_graph(path)), recipe, "none"));
   cut_some_sums(graph);
   return graph;
 }
@@ -65,12 +73,13 @@ void append(std::vector<std::byte>& bytes, T value) {
   bytes.insert(bytes.end(), begin, begin + sizeof(T));
 }
 
+// Floats of any format as FP32 values.
 Tensor drawn(const Value& value, std::mt19937& rng) {
-  Tensor tensor{value.format, 0, value.shape, {}};
+  Tensor tensor{is_float(value.format) ? Format::F32 : value.format, 0, value.shape, {}};
   std::normal_distribution<float> normal(0, 0.3F);
   const bool is_variance = value.label.ends_with("running_var");
   for (std::int64_t i = 0; i < graph::element_count(value.shape); ++i) {
-    if (value.format == Format::F32) {
+    if (is_float(value.format)) {
       append(tensor.bytes, value.label == "lr" ? 0.05F : is_variance ? 1.0F : normal(rng));
     } else if (value.format == Format::I64) {
       append(tensor.bytes, static_cast<std::int64_t>(rng() % 5));
@@ -105,7 +114,8 @@ Tensors inputs_of_step(const Graph& graph, std::uint32_t step) {
 std::vector<TensorInput> as_inputs(const Tensors& tensors) {
   std::vector<TensorInput> inputs;
   for (const auto& [label, tensor] : tensors) {
-    inputs.push_back({label, tensor.format, tensor.shape, tensor.bytes});
+    inputs.push_back({label, tensor.format, tensor.shape, tensor.bytes,
+                      has_bias(tensor.format) ? std::optional(tensor.bias) : std::nullopt});
   }
   return inputs;
 }
@@ -150,7 +160,7 @@ class Step : public ::testing::TestWithParam<const char*> {};
 TEST_P(Step, GivesTheBitsOfTheInterpreterForAnyThreadsAndInstructions) {
   const Graph graph = small_step(GetParam());
   State state = value_of(initial_state(graph, 5));
-  Tensors leaves = drawn_leaves(graph, 1, is_parameter);
+  Tensors leaves = leaves_of(executor_of(graph, {}));
   std::vector<Executor> executors;
   for (const int threads : {1, 2, 3}) {
     executors.push_back(executor_of(graph, {.threads = threads, .seed = 5}));
@@ -212,8 +222,18 @@ TEST_P(Step, LearnsOneBatchByHeart) {
   EXPECT_LT(loss(), 0.3F * first);
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, Step, ::testing::Values("fp32", "bf16", "cfloat8"),
-                         [](const auto& param) { return std::string(param.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Recipes, Step,
+    ::testing::Values("fp32", "bf16", "cfloat8", "cfloat8_shp", "ocp_fp8", "cfloat8_no_master",
+                      "cfloat8,sum_order=tile4", "cfloat8_shp,sum_order=w21",
+                      "bf16,sum_order=exact", "cfloat8_fixed_bias", "cfloat8,bias=learnt",
+                      "cfloat8_no_master,*=first_moment:cf8_1_5_2:stochastic",
+                      "cfloat8_no_master_nearest,bias=current"),
+    [](const auto& param) {
+      std::string name = param.param;
+      std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
+      return name;
+    });
 
 TEST(ExecutorState, OfAnotherGraphIsRefused) {
   Executor executor = executor_of(small_step("cfloat8"), {});
@@ -222,8 +242,8 @@ TEST(ExecutorState, OfAnotherGraphIsRefused) {
   ASSERT_FALSE(refused.has_value());
   EXPECT_NE(refused.error().message.find("belongs to another graph"), std::string::npos);
   State damaged = executor.state();
-  ASSERT_FALSE(damaged.windows.empty());
-  damaged.windows[0].history.position = 99;
+  ASSERT_FALSE(damaged.biases.empty());
+  damaged.biases[0].memory.position = 99;
   EXPECT_FALSE(executor.restore(damaged).has_value());
   expect_done(executor.restore(executor.state()));
 }
@@ -335,7 +355,7 @@ TEST(ExecutorLog, TellsOfEveryRoundedTensor) {
     step(executor, number);
   }
   const std::vector<TensorLogRow> log = executor.tensor_log();
-  EXPECT_GE(log.size(), executor.state().windows.size());
+  EXPECT_GE(log.size(), executor.state().biases.size());
   for (const TensorLogRow& row : log) {
     EXPECT_NE(row.format, Format::F32) << row.name;
     EXPECT_GT(row.amax, 0) << row.name;

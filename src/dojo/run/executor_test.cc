@@ -17,7 +17,6 @@
 namespace dojo::run {
 namespace {
 
-using graph::BiasPolicy;
 using graph::Graph;
 using graph::Value;
 using graph::ValueKind;
@@ -105,12 +104,13 @@ class EveryOp : public ::testing::TestWithParam<std::string> {
 
 TEST_P(EveryOp, GivesTheBitsOfTheInterpreter) {
   for_each_case([&](const OpCase& one) {
-    for (const Format format : {Format::F32, Format::Bf16, Format::Cf8_1_4_3, Format::Cf8_1_5_2}) {
+    for (const Format format :
+         {Format::F32, Format::Bf16, Format::Cf8_1_4_3, Format::Cf8_1_5_2, Format::Shp}) {
       for (const Cuts cuts : {Cuts::None, Cuts::Two, Cuts::Many}) {
         // A bias that follows the current amax, and one that follows two steps.
-        const int window = format == Format::Cf8_1_5_2 ? 0 : 2;
+        const BiasRule rule = format == Format::Cf8_1_5_2 ? BiasRule::Current : BiasRule::Delayed;
         const Graph graph =
-            testing::graph_of(one, format, cuts, RoundingOf::Nearest, BiasPolicy{window, 1});
+            testing::graph_of(one, format, cuts, RoundingOf::Nearest, {.rule = rule, .window = 2});
         SCOPED_TRACE(graph::print_graph(graph));
         const auto verified = graph::verify(graph);
         ASSERT_TRUE(verified.has_value()) << verified.error().to_string();
@@ -131,7 +131,7 @@ TEST_P(EveryOp, RoundsStochasticallyWithTheBitsOfTheInterpreter) {
   for_each_case([&](const OpCase& one) {
     for (const Format format : {Format::Bf16, Format::Cf8_1_5_2}) {
       const Graph graph =
-          testing::graph_of(one, format, Cuts::None, RoundingOf::Stochastic, BiasPolicy{2, 1});
+          testing::graph_of(one, format, Cuts::None, RoundingOf::Stochastic, {.window = 2});
       SCOPED_TRACE(graph::print_graph(graph));
       expect_like_interpreter(graph, one, {.threads = 2, .seed = 11});
     }

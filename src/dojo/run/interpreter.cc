@@ -41,19 +41,12 @@ void save(std::vector<std::byte>& bytes, T value) {
   bytes.insert(bytes.end(), begin, begin + sizeof(T));
 }
 
-Array array_of(const Tensor& tensor) {
+Array array_of(const Tensor& tensor, numerics::DenormalScale denormals) {
   Array array{tensor.format, tensor.shape, tensor.bias, {}, {}, {}};
   for (std::int64_t i = 0; i < array.elements(); ++i) {
     switch (tensor.format) {
       case Format::F32:
         array.floats.push_back(load<float>(tensor.bytes.data(), i));
-        break;
-      case Format::Bf16:
-      case Format::F16:
-      case Format::Uhp:
-        array.codes.push_back(load<std::uint16_t>(tensor.bytes.data(), i));
-        array.floats.push_back(
-            numerics::decode(numerics::cfloat_spec(tensor.format, 0), array.codes.back()));
         break;
       case Format::U8:
       case Format::Bool:
@@ -65,12 +58,12 @@ Array array_of(const Tensor& tensor) {
       case Format::I64:
         array.ints.push_back(load<std::int64_t>(tensor.bytes.data(), i));
         break;
-      case Format::Cf8_1_4_3:
-      case Format::Cf8_1_5_2:
-      case Format::Shp:
-      case Format::E4m3:
-      case Format::E5m2:
-        DOJO_CHECK(false);  // no leaf is one
+      default:
+        array.codes.push_back(bytes_of(tensor.format) == 1
+                                  ? load<std::uint8_t>(tensor.bytes.data(), i)
+                                  : load<std::uint16_t>(tensor.bytes.data(), i));
+        array.floats.push_back(numerics::decode(
+            numerics::cfloat_spec(tensor.format, tensor.bias, denormals), array.codes.back()));
     }
   }
   return array;
@@ -111,6 +104,11 @@ Tensor tensor_of(const Array& array) {
   return tensor;
 }
 
+numerics::DenormalScale scale_of(graph::Denormals denormals) {
+  return denormals == graph::Denormals::Paper ? numerics::DenormalScale::Paper
+                                              : numerics::DenormalScale::Gradual;
+}
+
 // What an integer is when it has been stored.
 std::int64_t stored_integer(Format format, std::int64_t value) {
   switch (format) {
@@ -125,6 +123,14 @@ std::int64_t stored_integer(Format format, std::int64_t value) {
   }
 }
 
+// A value that was stored with a bias.
+struct Rounded {
+  std::size_t index = 0;  // in State::biases
+  int bias = 0;
+  std::int64_t elements = 0;
+  numerics::EncodeStats stats{};
+};
+
 class Step {
  public:
   Step(const Graph& graph, std::vector<std::uint32_t> ids, const State& before)
@@ -132,9 +138,7 @@ class Step {
         ids_(std::move(ids)),
         state_(before),
         arrays_(graph.values.size()),
-        denormals_(graph.lowering->denormals == graph::Denormals::Paper
-                       ? numerics::DenormalScale::Paper
-                       : numerics::DenormalScale::Gradual),
+        denormals_(scale_of(graph.lowering->denormals)),
         pool_(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 64u))) {}
 
   Result<void> take_leaves(const std::map<std::string, Tensor>& leaves) {
@@ -153,6 +157,11 @@ class Step {
         continue;
       }
       const Tensor& tensor = given->second;
+      const bool is_rounded = is_float(value.format) && value.format != Format::F32;
+      if (is_rounded && value.kind != ValueKind::Input && tensor.format == Format::F32) {
+        DOJO_TRY(arrays_[i], rounded_leaf(value, tensor));
+        continue;
+      }
       const auto size = static_cast<std::size_t>(stored_bytes(value).count());
       if (tensor.format != value.format || tensor.shape != value.shape ||
           tensor.bytes.size() != size) {
@@ -162,7 +171,7 @@ class Step {
                         info(value.format).name, fmt::join(value.shape, ","),
                         info(tensor.format).name, fmt::join(tensor.shape, ","))};
       }
-      arrays_[i] = array_of(tensor);
+      arrays_[i] = array_of(tensor, denormals_);
     }
     return {};
   }
@@ -171,10 +180,9 @@ class Step {
     for (const Op& op : graph_.ops) {
       DOJO_TRY_VOID(run(op));
     }
-    for (auto& [index, window] : pushed_) {
-      if (state_.windows[index].history.length > 0) {
-        state_.windows[index].history.push(window);
-      }
+    for (const Rounded& each : rounded_) {
+      numerics::note_step(graph_.lowering->bias, each.bias, each.stats, each.elements,
+                          state_.biases[each.index].memory);
     }
     ++state_.completed_steps;
     return {};
@@ -204,7 +212,22 @@ class Step {
     Array array{value.format, value.shape, 0, {}, {}, {}};
     const auto count = static_cast<std::size_t>(array.elements());
     (array.has_floats() ? array.floats.resize(count) : array.ints.resize(count));
-    array.codes.resize(value.format == Format::Bf16 ? count : 0);
+    array.codes.resize(is_float(value.format) && value.format != Format::F32 ? count : 0);
+    return array;
+  }
+
+  // FP32 values as a leaf stores them, with the bias that comes with them.
+  Result<Array> rounded_leaf(const Value& value, const Tensor& tensor) const {
+    Array array{value.format, value.shape, tensor.bias, {}, {}, {}};
+    const auto count = static_cast<std::size_t>(array.elements());
+    if (tensor.shape != value.shape || tensor.bytes.size() != count * sizeof(float)) {
+      return Error{
+          ErrorKind::InvalidInput,
+          fmt::format("leaf {} has another shape than the graph's", dojo::quoted(value.label))};
+    }
+    for (std::int64_t i = 0; i < array.elements(); ++i) {
+      round(array, false, load<float>(tensor.bytes.data(), i), 0);
+    }
     return array;
   }
 
@@ -263,31 +286,50 @@ class Step {
     }
     const RandomStream stream{state_.seed, ids_[id.index],
                               static_cast<std::uint32_t>(state_.completed_steps)};
+    numerics::EncodeStats stats;
     for (std::size_t i = 0; i < made.floats.size(); ++i) {
       const std::uint16_t random = value.is_stochastic ? stream.bits16(i) : std::uint16_t{0};
-      round(array, value, made.floats[i], random);
+      const numerics::Flags flags = round(array, value.is_stochastic, made.floats[i], random);
+      note(stats, made.floats[i], array.floats.back(), flags);
+    }
+    if (has_bias(value.format)) {
+      rounded_.back().stats = stats;
     }
     return array;
   }
 
-  void round(Array& array, const Value& value, float x, std::uint16_t random) const {
-    const numerics::CFloatSpec spec = numerics::cfloat_spec(value.format, array.bias, denormals_);
-    const std::uint16_t code = value.is_stochastic ? numerics::encode_stochastic(spec, x, random)
-                                                   : numerics::encode_nearest(spec, x);
+  // Appends x as the array's format stores it.
+  numerics::Flags round(Array& array, bool is_stochastic, float x, std::uint16_t random) const {
+    numerics::Flags flags;
+    const numerics::CFloatSpec spec = numerics::cfloat_spec(array.format, array.bias, denormals_);
+    const std::uint16_t code = is_stochastic ? numerics::encode_stochastic(spec, x, random, flags)
+                                             : numerics::encode_nearest(spec, x, flags);
     array.codes.push_back(code);
     array.floats.push_back(numerics::decode(spec, code));
+    return flags;
+  }
+
+  static void note(numerics::EncodeStats& stats, float x, float stored,
+                   const numerics::Flags& flags) {
+    const bool is_finite = std::isfinite(x);
+    stats.amax = is_finite ? std::max(stats.amax, std::fabs(x)) : stats.amax;
+    stats.not_finite += is_finite ? 0 : 1;
+    stats.saturated += flags.overflow || (flags.invalid && !std::isnan(stored)) ? 1 : 0;
+    stats.zeroed += x != 0 && stored == 0 ? 1 : 0;
   }
 
   int bias_for(ValueId id, const std::vector<float>& values) {
+    const BiasPolicy& policy = graph_.lowering->bias;
     float amax = 0;
     for (const float x : values) {
       amax = std::isfinite(x) ? std::max(amax, std::fabs(x)) : amax;
     }
-    for (std::size_t i = 0; i < state_.windows.size(); ++i) {
-      if (state_.windows[i].tensor == ids_[id.index]) {
-        pushed_.emplace_back(i, amax);
-        return state_.windows[i].history.bias(graph_.value(id).format, amax,
-                                              graph_.lowering->bias.margin);
+    for (std::size_t i = 0; i < state_.biases.size(); ++i) {
+      if (state_.biases[i].tensor == ids_[id.index]) {
+        const int bias =
+            numerics::choose_bias(policy, graph_.value(id).format, state_.biases[i].memory, amax);
+        rounded_.push_back({i, bias, std::ssize(values), {}});
+        return bias;
       }
     }
     DOJO_CHECK(false);  // initial_state() made one for each, and the state has been checked
@@ -297,12 +339,23 @@ class Step {
   std::vector<std::uint32_t> ids_;
   State state_;
   std::vector<Array> arrays_;  // by value
-  std::vector<std::pair<std::size_t, float>> pushed_;
+  std::vector<Rounded> rounded_;
   numerics::DenormalScale denormals_;
   ThreadPool pool_;
 };
 
 }  // namespace
+
+Tensor as_f32(const Tensor& tensor, graph::Denormals denormals) {
+  if (!is_float(tensor.format) || tensor.format == Format::F32) {
+    return tensor;
+  }
+  Tensor values{Format::F32, tensor.bias, tensor.shape, {}};
+  for (const float value : array_of(tensor, scale_of(denormals)).floats) {
+    save(values.bytes, value);
+  }
+  return values;
+}
 
 Result<State> initial_state(const Graph& graph, std::uint64_t seed) {
   DOJO_TRY(const std::vector<std::uint32_t> ids, graph::tensor_ids(graph));
@@ -313,9 +366,7 @@ Result<State> initial_state(const Graph& graph, std::uint64_t seed) {
         internal::keeps_codes(graph, graph.ops[uses.definition[i]->index])) {
       continue;
     }
-    State::Window window{ids[i], {}};
-    window.history.length = graph.lowering->bias.window;
-    state.windows.push_back(std::move(window));
+    state.biases.push_back({ids[i], {}});
   }
   return state;
 }
@@ -332,13 +383,10 @@ Result<Interpretation> interpret_step(const Graph& graph,
   DOJO_TRY(std::vector<std::uint32_t> ids, graph::tensor_ids(graph));
   DOJO_TRY(const State expected, initial_state(graph, before.seed));
   bool fits = before.graph_sha256 == expected.graph_sha256 &&
-              before.windows.size() == expected.windows.size();
-  for (std::size_t i = 0; fits && i < expected.windows.size(); ++i) {
-    const numerics::BiasWindow& window = before.windows[i].history;
-    const int length = expected.windows[i].history.length;
-    fits = before.windows[i].tensor == expected.windows[i].tensor && window.length == length &&
-           std::ssize(window.history) <= length && window.position >= 0 &&
-           window.position < std::max(length, 1);
+              before.biases.size() == expected.biases.size();
+  for (std::size_t i = 0; fits && i < expected.biases.size(); ++i) {
+    fits = before.biases[i].tensor == expected.biases[i].tensor &&
+           numerics::is_sound(graph.lowering->bias, before.biases[i].memory);
   }
   if (!fits) {
     return Error{ErrorKind::InvalidInput, fmt::format("this state belongs to another graph than {}",

@@ -26,13 +26,17 @@ struct Tensor {
   friend bool operator==(const Tensor&, const Tensor&) = default;
 };
 
+// The same values in FP32, the bias kept beside them; a tensor of integers or FP32 as it is.
+Tensor as_f32(const Tensor& tensor, graph::Denormals denormals);
+
 struct Interpretation {
   std::map<std::string, Tensor> outputs;  // by label
   std::map<std::string, Tensor> leaves;   // weights, buffers and states after the step, by label
   State state;                            // after the step
 };
 
-// `leaves` holds every input, weight and buffer by label; a state that is missing is zeros.
+// `leaves` holds every input, weight and buffer by label; a state that is missing is zeros. A leaf
+// in a rounded format comes in it, or in FP32 with its bias beside it, as as_f32() gives it.
 // `before` is the state that the step begins with. Errors as of Executor::create and
 // Executor::step.
 Result<Interpretation> interpret_step(const graph::Graph& graph,

@@ -38,7 +38,7 @@ enum class RoundingOf : std::uint8_t { Nearest, Stochastic };
 
 // The op between conversions, all its outputs as outputs of the Graph; floats in `format`.
 graph::Graph graph_of(const OpCase& one, Format format, Cuts cuts, RoundingOf rounding,
-                      const graph::BiasPolicy& policy);
+                      const BiasPolicy& policy);
 
 // Contents for every input, weight, buffer and state of a Graph.
 std::map<std::string, Tensor> random_leaves(const graph::Graph& graph, const OpCase& one,

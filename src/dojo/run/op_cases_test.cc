@@ -533,7 +533,9 @@ void add_rest(std::vector<OpCase>& cases) {
     cases.push_back({"dojo.adamw",
                      {floats(shape), floats(shape), floats(shape), positive(shape), positive({}),
                       ints({}, 1, 5)},
-                     {{"weight_decay", number(0.05)}, {"decoupled", is_decoupled}},
+                     {{"weight_decay", number(0.05)},
+                      {"decoupled", is_decoupled},
+                      {"v_scale", number(is_decoupled ? 0x1p24 : 1)}},
                      Phase::Update});
   }
 }
@@ -645,7 +647,7 @@ void add_results(const Making& making, Op& op) {
 }  // namespace
 
 Graph graph_of(const OpCase& one, Format format, Cuts cuts, RoundingOf rounding,
-               const graph::BiasPolicy& policy) {
+               const BiasPolicy& policy) {
   Graph graph;
   graph.name = one.op;
   graph.lowering = graph::Lowering{"test", "none", graph::Denormals::Paper, policy};

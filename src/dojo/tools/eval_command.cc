@@ -1,8 +1,10 @@
 // dojo graph eval FILE: one step of a lowered Graph by the slow interpreter.
 //
 // Tensors come from and go to safetensors files, under these names: input/LABEL; leaf/LABEL
-// (weights, buffers, states); output/LABEL; bias_window/ID and bias_position/ID (the amax history
-// of a CFloat8 tensor and the place of its next entry; ID: its tensor id, 8 hexadecimal digits).
+// (weights, buffers, states) and leaf_bias/LABEL (of a leaf whose format has a bias); output/LABEL;
+// floats of any format as their FP32 values; bias_window/ID and bias_position/ID (the amax history
+// of a tensor with a bias and the place of its next entry; ID: its tensor id, 8 hexadecimal
+// digits); bias_learnt/ID (a learnt bias and its votes).
 // Metadata: step (completed steps) and seed.
 #include <fmt/format.h>
 
@@ -86,7 +88,38 @@ SafetensorsDtype dtype_of(Format format) {
   return SafetensorsDtype::U8;
 }
 
-std::map<std::string, run::Tensor> leaves_of(const graph::Graph& graph, const Safetensors& file) {
+// One tensor of 64-bit integers, or nothing if there is none of that name.
+std::optional<std::vector<std::int64_t>> integers_in(const Safetensors& file,
+                                                     const std::string& name, std::size_t count,
+                                                     const std::string& path) {
+  const auto found = file.entries.find(name);
+  if (found == file.entries.end()) {
+    return std::nullopt;
+  }
+  const SafetensorsEntry& entry = found->second;
+  std::vector<std::int64_t> integers(count);
+  if (entry.dtype != SafetensorsDtype::I64 || entry.bytes.size() != 8 * count) {
+    throw ApiError(wrong(path, fmt::format("{}: expected {} I64", name, count)));
+  }
+  std::memcpy(integers.data(), entry.bytes.data(), entry.bytes.size());
+  return integers;
+}
+
+int leaf_bias(const graph::Value& leaf, const std::optional<std::vector<std::int64_t>>& bias,
+              const std::string& path) {
+  if (!has_bias(leaf.format)) {
+    return 0;
+  }
+  if (!bias.has_value() || bias->front() < 0 || bias->front() > kMaxBias) {
+    throw ApiError(wrong(
+        path, fmt::format("leaf {} is {}: expected leaf_bias/{}, 0 to {}", dojo::quoted(leaf.label),
+                          info(leaf.format).name, leaf.label, kMaxBias)));
+  }
+  return static_cast<int>(bias->front());
+}
+
+std::map<std::string, run::Tensor> leaves_of(const graph::Graph& graph, const Safetensors& file,
+                                             const std::string& path) {
   std::map<std::string, run::Tensor> leaves;
   for (const graph::Value& value : graph.values) {
     if (value.kind == graph::ValueKind::Op) {
@@ -95,8 +128,9 @@ std::map<std::string, run::Tensor> leaves_of(const graph::Graph& graph, const Sa
     const bool is_input = value.kind == graph::ValueKind::Input;
     const auto found = file.entries.find((is_input ? "input/" : "leaf/") + value.label);
     if (found != file.entries.end()) {
+      const auto bias = integers_in(file, "leaf_bias/" + value.label, 1, path);
       leaves.emplace(value.label, run::Tensor{.format = format_of(found->second.dtype),
-                                              .bias = 0,
+                                              .bias = leaf_bias(value, bias, path),
                                               .shape = found->second.shape,
                                               .bytes = found->second.bytes});
     }
@@ -116,29 +150,35 @@ std::int64_t number_in(const Safetensors& file, const std::string& name, const s
   return *number;
 }
 
+// What a tensor's bias remembers; nothing before the first step.
+void read_memory(const Safetensors& file, const std::string& path, const std::string& id,
+                 numerics::BiasMemory& memory) {
+  const auto amax = file.entries.find("bias_window/" + id);
+  const auto position = integers_in(file, "bias_position/" + id, 1, path);
+  if (amax != file.entries.end()) {
+    if (amax->second.dtype != SafetensorsDtype::F32 || !position.has_value()) {
+      throw ApiError(wrong(path, fmt::format("bias window {}: expected bias_window/{} as F32 and "
+                                             "bias_position/{} as one I64",
+                                             id, id, id)));
+    }
+    const std::vector<std::byte>& bytes = amax->second.bytes;
+    memory.amax.resize(bytes.size() / sizeof(float));
+    std::memcpy(memory.amax.data(), bytes.data(), bytes.size());
+    memory.position = position->front();
+  }
+  if (const auto learnt = integers_in(file, "bias_learnt/" + id, 2, path)) {
+    memory.learnt = static_cast<int>(learnt->at(0));
+    memory.votes = static_cast<int>(learnt->at(1));
+  }
+}
+
 run::State state_before(const graph::Graph& graph, const Safetensors& file,
                         const std::string& path) {
   const auto seed = static_cast<std::uint64_t>(number_in(file, "seed", path));
   run::State state = value_of(run::initial_state(graph, seed));
   state.completed_steps = number_in(file, "step", path);
-  for (run::State::Window& window : state.windows) {
-    const std::string id = fmt::format("{:08x}", window.tensor);
-    const auto history = file.entries.find("bias_window/" + id);
-    const auto position = file.entries.find("bias_position/" + id);
-    if (history == file.entries.end() && position == file.entries.end()) {
-      continue;  // no step has been made yet
-    }
-    if (history == file.entries.end() || position == file.entries.end() ||
-        history->second.dtype != SafetensorsDtype::F32 ||
-        position->second.dtype != SafetensorsDtype::I64 || position->second.bytes.size() != 8) {
-      throw ApiError(wrong(path, fmt::format("bias window {}: expected bias_window/{} as F32 and "
-                                             "bias_position/{} as one I64",
-                                             id, id, id)));
-    }
-    const std::vector<std::byte>& bytes = history->second.bytes;
-    window.history.history.resize(bytes.size() / sizeof(float));
-    std::memcpy(window.history.history.data(), bytes.data(), bytes.size());
-    std::memcpy(&window.history.position, position->second.bytes.data(), 8);
+  for (run::State::TensorBias& bias : state.biases) {
+    read_memory(file, path, fmt::format("{:08x}", bias.tensor), bias.memory);
   }
   return state;
 }
@@ -156,26 +196,41 @@ std::vector<std::byte> bytes_of_values(const T* values, std::size_t count) {
   return bytes;
 }
 
-Safetensors file_of(const run::Interpretation& result) {
+void add_integers(const std::string& name, const std::vector<std::int64_t>& integers,
+                  const graph::Shape& shape, Safetensors& file) {
+  file.entries.emplace(
+      name, SafetensorsEntry{.dtype = SafetensorsDtype::I64,
+                             .shape = shape,
+                             .bytes = bytes_of_values(integers.data(), integers.size())});
+}
+
+void add_memory(const run::State::TensorBias& bias, Safetensors& file) {
+  const std::string id = fmt::format("{:08x}", bias.tensor);
+  const numerics::BiasMemory& memory = bias.memory;
+  file.entries.emplace(
+      "bias_window/" + id,
+      SafetensorsEntry{.dtype = SafetensorsDtype::F32,
+                       .shape = {std::ssize(memory.amax)},
+                       .bytes = bytes_of_values(memory.amax.data(), memory.amax.size())});
+  add_integers("bias_position/" + id, {memory.position}, {}, file);
+  if (memory.learnt.has_value()) {
+    add_integers("bias_learnt/" + id, {*memory.learnt, memory.votes}, {2}, file);
+  }
+}
+
+Safetensors file_of(const run::Interpretation& result, graph::Denormals denormals) {
   Safetensors file;
   for (const auto& [label, tensor] : result.outputs) {
-    file.entries.emplace("output/" + label, entry_of(tensor));
+    file.entries.emplace("output/" + label, entry_of(run::as_f32(tensor, denormals)));
   }
   for (const auto& [label, tensor] : result.leaves) {
-    file.entries.emplace("leaf/" + label, entry_of(tensor));
+    file.entries.emplace("leaf/" + label, entry_of(run::as_f32(tensor, denormals)));
+    if (has_bias(tensor.format)) {
+      add_integers("leaf_bias/" + label, {tensor.bias}, {}, file);
+    }
   }
-  for (const run::State::Window& window : result.state.windows) {
-    const std::string id = fmt::format("{:08x}", window.tensor);
-    const std::vector<float>& history = window.history.history;
-    file.entries.emplace(
-        "bias_window/" + id,
-        SafetensorsEntry{.dtype = SafetensorsDtype::F32,
-                         .shape = {static_cast<std::int64_t>(history.size())},
-                         .bytes = bytes_of_values(history.data(), history.size())});
-    file.entries.emplace("bias_position/" + id,
-                         SafetensorsEntry{.dtype = SafetensorsDtype::I64,
-                                          .shape = {},
-                                          .bytes = bytes_of_values(&window.history.position, 1)});
+  for (const run::State::TensorBias& bias : result.state.biases) {
+    add_memory(bias, file);
   }
   file.metadata.emplace("step", std::to_string(result.state.completed_steps));
   file.metadata.emplace("seed", std::to_string(result.state.seed));
@@ -213,9 +268,10 @@ std::size_t check_bits(const Safetensors& got, const Safetensors& expected,
 void evaluate(const EvalOptions& options) {
   const graph::Graph graph = value_of(graph::load_graph(options.graph));
   const Safetensors inputs = value_of(run::read_safetensors(options.inputs));
-  const run::Interpretation result = value_of(run::interpret_step(
-      graph, leaves_of(graph, inputs), state_before(graph, inputs, options.inputs)));
-  const Safetensors file = file_of(result);
+  const run::Interpretation result =
+      value_of(run::interpret_step(graph, leaves_of(graph, inputs, options.inputs),
+                                   state_before(graph, inputs, options.inputs)));
+  const Safetensors file = file_of(result, graph.lowering->denormals);
   if (!options.outputs.empty()) {
     value_of(run::write_safetensors(options.outputs, file));
   }

@@ -27,6 +27,7 @@ struct SimulateOptions {
   std::string machine;
   std::string recipe = "cfloat8";
   std::vector<std::string> overrides;
+  std::string sum_order;
   std::vector<std::string> what_if;
   bool relower = false;
   std::string json_path;
@@ -38,7 +39,10 @@ struct SimulateOptions {
 graph::Recipe recipe_of(const SimulateOptions& options) {
   graph::Recipe recipe = value_of(graph::recipe_named(options.recipe));
   for (const std::string& text : options.overrides) {
-    recipe.overrides.push_back(value_of(graph::parse_override(text)));
+    value_of(graph::change(recipe, text));
+  }
+  if (!options.sum_order.empty()) {
+    value_of(graph::change(recipe, "sum_order=" + options.sum_order));
   }
   return recipe;
 }
@@ -170,7 +174,10 @@ void add_simulate_command(CLI::App& app) {
       ->required();
   command->add_option("--recipe", options->recipe, "For a Graph that is not lowered")
       ->capture_default_str();
-  command->add_option("--override", options->overrides, "MODULE=ROLE:FORMAT, may repeat");
+  command->add_option("--override", options->overrides,
+                      "MODULE=ROLE:FORMAT, or a setting such as bias=learnt; may repeat");
+  command->add_option("--sum-order", options->sum_order,
+                      "Of products and convolutions: sequential, tile4, w21 or exact");
   command->add_option("--what-if", options->what_if, "FACT=VALUE of the machine, may repeat");
   command->add_flag("--relower", options->relower,
                     "Cut the reductions of a lowered Graph anew for this machine");

@@ -1,7 +1,9 @@
 // What `lower` needs to know of an op beyond its table row.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -47,6 +49,20 @@ inline bool is_norm_backward(const Op& op) {
 // Computed row by row in one pass over the operand, so that a producer can feed it.
 inline bool is_softmax(const Op& op) {
   return op.info->group == OpGroup::Softmax && !op.info->name.ends_with("_backward_data");
+}
+
+// Which operand of an optimiser's op becomes its output i: the weight, then the states.
+inline std::optional<std::size_t> updated_operand(const Op& op, std::size_t output) {
+  constexpr std::array<std::string_view, 3> kNames{"w", "m", "v"};
+  if (op.info->group != OpGroup::Update || output >= kNames.size()) {
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < op.info->operands.size(); ++i) {
+    if (op.info->operands[i].name == kNames[output]) {
+      return i;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace dojo::graph

@@ -1,4 +1,6 @@
 // Optimisers: one op per parameter, new values of the parameter and its state.
+#include <cmath>
+
 #include "dojo/graph/internal/nest_builder.h"
 #include "dojo/graph/internal/rows.h"
 
@@ -32,6 +34,11 @@ Result<InferredTypes> infer_sgd(const OpCall& call) {
 
 Result<InferredTypes> infer_adamw(const OpCall& call) {
   DOJO_TRY_VOID(expect_update(call, 4));
+  int exponent = 0;
+  const double scale = float_attr(call, "v_scale");
+  if (!(scale > 0) || std::frexp(scale, &exponent) != 0.5 || std::abs(exponent) > 64) {
+    return invalid("v_scale is {}, expected a power of two from 2^-64 to 2^63", scale);
+  }
   const TensorType type{Format::F32, call.shape(0)};
   return InferredTypes{type, type, type};
 }
@@ -64,7 +71,8 @@ LoopNest sgd_nest(const OpCall& call) {
 
 LoopNest adamw_nest(const OpCall& call) {
   const std::int64_t decay = float_attr(call, "weight_decay") != 0 ? 2 : 0;
-  return update_nest(call, {.vector_ops = 10 + decay, .special_ops = 2});
+  const std::int64_t scaling = float_attr(call, "v_scale") != 1 ? 2 : 0;
+  return update_nest(call, {.vector_ops = 10 + decay + scaling, .special_ops = 2});
 }
 
 OpInfo update_row(std::string_view name, std::vector<OperandInfo> operands, int outputs,
@@ -95,10 +103,11 @@ void add_update_rows(std::vector<OpInfo>& rows) {
   rows.push_back(update_row(
       "dojo.adamw", {{"w"}, {"g"}, {"m"}, {"v"}, {"lr"}, {"step"}}, 3,
       {defaulted("beta1", 0.9), defaulted("beta2", 0.999), defaulted("eps", 1e-8),
-       defaulted("weight_decay", 0.0), defaulted("decoupled", true), defaulted("maximize", false)},
+       defaulted("weight_decay", 0.0), defaulted("decoupled", true), defaulted("maximize", false),
+       defaulted("v_scale", 1.0)},
       infer_adamw, adamw_nest,
       "torch.optim.AdamW (Adam unless decoupled): new w, m and v; step is the number of this step, "
-      "1 for the first"));
+      "1 for the first; v is kept multiplied by v_scale, a power of two"));
 }
 
 }  // namespace dojo::graph

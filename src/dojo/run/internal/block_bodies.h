@@ -783,9 +783,9 @@ void sgd_momentum(const BlockCall& call) {
     m_out[i] = moved;
   }
 }
-// f: weight_decay, sign, beta1, 1 - beta1, beta2, 1 - beta2, eps; i[0]: decoupled; i[1], i[2]: bits
-// of beta1 and beta2 as doubles. Operands w, g, m, v, lr, step; results w, m, v. The powers of
-// beta are products of doubles.
+// f: weight_decay, sign, beta1, 1 - beta1, beta2, 1 - beta2, eps, v_scale; i[0]: decoupled; i[1],
+// i[2]: bits of beta1 and beta2 as doubles. Operands w, g, m, v, lr, step; results w, m, v. The
+// powers of beta are products of doubles.
 inline double power(double base, std::int64_t exponent) {
   double result = 1;
   for (; exponent > 0; exponent >>= 1) {
@@ -807,6 +807,7 @@ void adamw(const BlockCall& call) {
   const Params params = *call.params;
   const auto& f = params.f;
   const bool is_decoupled = params.i[0] != 0;
+  const float unscale = 1.0F / f[7];
   const auto correction1 = static_cast<float>(1 - power(std::bit_cast<double>(params.i[1]), step));
   const auto correction2 =
       static_cast<float>(__builtin_sqrt(1 - power(std::bit_cast<double>(params.i[2]), step)));
@@ -815,10 +816,10 @@ void adamw(const BlockCall& call) {
     const float gradient = is_decoupled ? f[1] * g[i] : decayed(params, w[i], g[i]);
     const float decay = is_decoupled ? w[i] * (1.0F - lr[i] * f[0]) : w[i];
     const float mean = m[i] + f[3] * (gradient - m[i]);
-    const float square = f[4] * v[i] + f[5] * (gradient * gradient);
+    const float square = f[4] * (v[i] * unscale) + f[5] * (gradient * gradient);
     const float scale = __builtin_sqrtf(square) / correction2 + f[6];
     w_out[i] = decay - (lr[i] / correction1) * (mean / scale);
     m_out[i] = mean;
-    v_out[i] = square;
+    v_out[i] = square * f[7];
   }
 }

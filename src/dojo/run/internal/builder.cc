@@ -105,7 +105,13 @@ numerics::ReduceCuts Builder::cuts(const graph::Stage& stage, const Shape& exten
     }
   }
   DOJO_CHECK(cuts.block.size() == extents.size());
-  return is_cut ? cuts : numerics::ReduceCuts{};
+  if (!is_cut) {
+    cuts.block.clear();
+  }
+  if (op().info->group == graph::OpGroup::Matrix) {
+    cuts.order = graph_.lowering->sum_order;
+  }
+  return cuts;
 }
 
 BufferId Builder::add_buffer(Buffer buffer) {

@@ -45,7 +45,8 @@ class Builder {
   std::int64_t loop_extent(std::string_view name) const;
   // The ratio in the access of dimension `dim` of operand `input`, in the only stage, if any.
   std::optional<graph::Ratio> read_ratio(int input, std::size_t dim) const;
-  // How the reduce loops of the stage are cut; their extents must be these, in order.
+  // How the reduce loops of the stage are cut, and the order of sums of products; their extents
+  // must be these, in order.
   numerics::ReduceCuts cuts(const graph::Stage& stage, const graph::Shape& extents) const;
 
   // --- storage ---

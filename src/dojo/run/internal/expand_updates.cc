@@ -87,6 +87,7 @@ Result<void> adamw(Builder& b) {
   params.f[4] = static_cast<float>(beta2);
   params.f[5] = static_cast<float>(1 - beta2);
   params.f[6] = static_cast<float>(float_attr(b.op(), "eps"));
+  params.f[7] = static_cast<float>(float_attr(b.op(), "v_scale"));
   params.i[0] = bool_attr(b.op(), "decoupled") ? 1 : 0;
   params.i[1] = std::bit_cast<std::int64_t>(beta1);
   params.i[2] = std::bit_cast<std::int64_t>(beta2);

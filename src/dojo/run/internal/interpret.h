@@ -117,6 +117,23 @@ struct Evaluation {
     }
     return value;
   }
+  // A sum of products in the Graph's order; add(sum, point) calls sum.add(a, b), or does nothing.
+  template <class Add>
+  float sum_products(const graph::Stage& stage, Point& point, const Add& add) const {
+    FoldedLoops folded = folded_loops(stage);
+    folded.cuts.order = graph.lowering->sum_order;
+    const auto add_point = [&](auto& sum, std::span<const std::int64_t> at) {
+      for (std::size_t i = 0; i < at.size(); ++i) {
+        point[folded.loops[i]] = at[i];
+      }
+      add(sum, std::as_const(point));
+    };
+    const float value = numerics::sum_products(folded.extents, folded.cuts, add_point);
+    for (const std::size_t loop : folded.loops) {
+      point[loop] = 0;
+    }
+    return value;
+  }
   template <class Add>
   float sum(const graph::Stage& stage, Point& point, const Add& add) const {
     return fold(stage, point, 0.0F, add, [](float total, float part) { return total + part; });

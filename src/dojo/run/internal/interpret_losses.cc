@@ -235,6 +235,7 @@ Result<void> adamw(Evaluation& e) {
   const auto correction1 = static_cast<float>(1 - power(beta1, step));
   const auto correction2 = static_cast<float>(std::sqrt(1 - power(beta2, step)));
   const bool is_decoupled = graph::bool_attr(e.op, "decoupled");
+  const float v_scale = attr(e.op, "v_scale");
   const float sign = graph::bool_attr(e.op, "maximize") ? -1.0F : 1.0F;
   for (std::int64_t i = 0; i < e.in[0]->elements(); ++i) {
     const float w = e.in[0]->number(i);
@@ -242,12 +243,12 @@ Result<void> adamw(Evaluation& e) {
     const float kept = is_decoupled ? w * (1 - lr * attr(e.op, "weight_decay")) : w;
     const float m =
         e.in[2]->number(i) + static_cast<float>(1 - beta1) * (gradient - e.in[2]->number(i));
-    const float v = static_cast<float>(beta2) * e.in[3]->number(i) +
+    const float v = static_cast<float>(beta2) * (e.in[3]->number(i) / v_scale) +
                     static_cast<float>(1 - beta2) * (gradient * gradient);
     const float scale = std::sqrt(v) / correction2 + attr(e.op, "eps");
     e.out[0].floats.push_back(kept - (lr / correction1) * (m / scale));
     e.out[1].floats.push_back(m);
-    e.out[2].floats.push_back(v);
+    e.out[2].floats.push_back(v * v_scale);
   }
   return {};
 }

@@ -17,7 +17,7 @@ using graph::Operand;
 using graph::Shape;
 using graph::Stage;
 
-// --- products: acc = fma(a, b, acc), then one rounding for what is added ---
+// --- products: summed in the order that the head names, then one rounding for what is added ---
 // Reads a factor at the points of one result. The same as value_at; what the result fixes is
 // computed once, since a step has billions of points.
 class FactorReader {
@@ -96,10 +96,12 @@ Result<void> product(Evaluation& e) {
     for (std::int64_t i = begin; i < end; ++i, e.advance(stage, point)) {
       left.begin(point);
       right.begin(point);
-      float sum = e.sum(stage, point, [&](float acc, const Point& at) {
+      float sum = e.sum_products(stage, point, [&](auto& products, const Point& at) {
         const std::optional<float> a = left(at);
         const std::optional<float> b = right(at);
-        return a.has_value() && b.has_value() ? std::fma(*a, *b, acc) : acc;
+        if (a.has_value() && b.has_value()) {
+          products.add(*a, *b);
+        }
       });
       if (added != nullptr) {
         sum = sum + *value_at(e, *added, point);

@@ -26,6 +26,11 @@ class AlignedBytes {
   std::unique_ptr<std::byte, Free> data_;
 };
 
+// Aligned bytes of FP32 values.
+inline std::span<const float> as_floats(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
 // "input", "weight", ...
 std::string_view name_of(graph::ValueKind kind);
 

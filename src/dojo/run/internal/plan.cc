@@ -84,7 +84,8 @@ class MapJoiner {
       : plan_(plan),
         kept_(kept_buffers(plan)),
         accesses_(accesses_of(plan)),
-        always_measures_(graph.lowering.has_value() && graph.lowering->bias.window == 0),
+        always_measures_(graph.lowering.has_value() &&
+                         graph.lowering->bias.rule == BiasRule::Current),
         is_gone_(plan.tasks.size(), false) {
     for (std::size_t i = 0; i < plan.buffers.size(); ++i) {
       const std::optional<ValueId> value = plan.buffers[i].value;
@@ -231,11 +232,12 @@ class MapJoiner {
 
 Result<void> check_leaves(const graph::Graph& graph) {
   for (const graph::Value& value : graph.values) {
-    if (value.kind != graph::ValueKind::Op && has_bias(value.format)) {
-      return Error{ErrorKind::Unsupported,
-                   fmt::format("{} is a leaf in {}, which has no bias when it comes from outside: "
-                               "make it f32 and convert it in the graph",
-                               quoted(value.label), info(value.format).name)};
+    if (value.kind == graph::ValueKind::Input && has_bias(value.format)) {
+      return Error{
+          ErrorKind::Unsupported,
+          fmt::format("{} is an input in {}, which has no bias when it comes from outside: "
+                      "make it f32 and convert it in the graph",
+                      quoted(value.label), info(value.format).name)};
     }
   }
   return {};
@@ -322,6 +324,8 @@ void update_in_place(Plan& plan) {
       is_safe = is_safe && reader <= writer;
     }
     bool is_written = false;  // a later step of the task would read the new contents
+    bool has_biases = false;  // then the pass may run twice, and must not write FP32 at the first
+    bool writes_floats = false;
     for (const MapStep& step : task.steps) {
       for (const View& view : step.in) {
         const bool is_target = view.buffer == update.target;
@@ -329,9 +333,12 @@ void update_in_place(Plan& plan) {
       }
       for (const View& view : step.out) {
         is_written = is_written || view.buffer == source;
-        is_safe = is_safe && !has_bias(plan.buffers[view.buffer.index].format);
+        const Format format = plan.buffers[view.buffer.index].format;
+        has_biases = has_biases || has_bias(format);
+        writes_floats = writes_floats || format == Format::F32;
       }
     }
+    is_safe = is_safe && !(has_biases && writes_floats);
     if (is_safe) {
       buffer.place = Place::Leaf;
       plan.leaf_of[source.index] = update.target;

@@ -7,9 +7,8 @@ namespace dojo::run::internal {
 
 RoundedTensors::RoundedTensors(const graph::Graph& graph, const Plan& plan,
                                std::span<const std::uint32_t> ids)
-    : margin_(graph.lowering->bias.margin), index_(plan.buffers.size()) {
+    : policy_(graph.lowering->bias), index_(plan.buffers.size()) {
   const graph::Uses uses = graph::uses_of(graph);
-  const int length = graph.lowering->bias.window;
   for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
     const graph::Value& value = graph.values[i];
     const std::optional<View>& view = plan.views[i];
@@ -27,8 +26,10 @@ RoundedTensors::RoundedTensors(const graph::Graph& graph, const Plan& plan,
     tensor.id = ids[i];
     tensor.module = op.module;
     tensor.is_forward = op.phase == graph::Phase::Forward;
-    tensor.window.length = length;
-    tensor.window.history.reserve(static_cast<std::size_t>(length));  // no step allocates
+    tensor.elements = graph::element_count(value.shape);
+    if (has_bias(value.format) && policy_.rule == BiasRule::Delayed) {
+      tensor.memory.amax.reserve(static_cast<std::size_t>(policy_.window));  // no step allocates
+    }
     index_[view->buffer.index] = tensors_.size();
     tensors_.push_back(std::move(tensor));
   }
@@ -47,7 +48,8 @@ void RoundedTensors::begin_step() {
 
 bool RoundedTensors::follows_pass(BufferId buffer) const {
   const Tensor* tensor = of(buffer);
-  return tensor != nullptr && has_bias(tensor->format) && tensor->window.history.empty();
+  return tensor != nullptr && has_bias(tensor->format) &&
+         numerics::follows_pass(policy_, tensor->memory);
 }
 
 std::optional<int> RoundedTensors::bias(BufferId buffer, float amax) const {
@@ -55,7 +57,7 @@ std::optional<int> RoundedTensors::bias(BufferId buffer, float amax) const {
   if (tensor == nullptr || !has_bias(tensor->format)) {
     return std::nullopt;
   }
-  return tensor->window.bias(tensor->format, amax, margin_);
+  return numerics::choose_bias(policy_, tensor->format, tensor->memory, amax);
 }
 
 void RoundedTensors::add(BufferId buffer, const numerics::EncodeStats& stats) {
@@ -70,10 +72,8 @@ void RoundedTensors::end_step(Part part, std::span<const int> bias) {
     if (!has_bias(tensor.format) || !is_of_part) {
       continue;
     }
-    if (tensor.window.length > 0) {
-      tensor.window.push(tensor.stats.amax);
-    }
     const int now = bias[tensor.buffer.index];
+    numerics::note_step(policy_, now, tensor.stats, tensor.elements, tensor.memory);
     if (tensor.previous_bias.has_value() && *tensor.previous_bias != now) {
       ++tensor.bias_changes;
     }
@@ -81,34 +81,34 @@ void RoundedTensors::end_step(Part part, std::span<const int> bias) {
   }
 }
 
-std::vector<State::Window> RoundedTensors::windows() const {
-  std::vector<State::Window> windows;
+std::vector<State::TensorBias> RoundedTensors::memories() const {
+  std::vector<State::TensorBias> memories;
   for (const Tensor& tensor : tensors_) {
     if (has_bias(tensor.format)) {
-      windows.push_back({tensor.id, tensor.window});
+      memories.push_back({tensor.id, tensor.memory});
     }
   }
-  return windows;
+  return memories;
 }
 
-bool RoundedTensors::fit(std::span<const State::Window> windows) const {
-  const std::vector<State::Window> mine = this->windows();
-  return std::equal(windows.begin(), windows.end(), mine.begin(), mine.end(),
-                    [](const State::Window& theirs, const State::Window& ours) {
-                      const numerics::BiasWindow& window = theirs.history;
-                      return theirs.tensor == ours.tensor && window.length == ours.history.length &&
-                             std::ssize(window.history) <= window.length && window.position >= 0 &&
-                             window.position < std::max(window.length, 1);
+bool RoundedTensors::fit(std::span<const State::TensorBias> memories) const {
+  const std::vector<State::TensorBias> mine = this->memories();
+  return std::equal(memories.begin(), memories.end(), mine.begin(), mine.end(),
+                    [&](const State::TensorBias& theirs, const State::TensorBias& ours) {
+                      return theirs.tensor == ours.tensor &&
+                             numerics::is_sound(policy_, theirs.memory);
                     });
 }
 
-void RoundedTensors::set_windows(std::span<const State::Window> windows) {
+void RoundedTensors::set_memories(std::span<const State::TensorBias> memories) {
   std::size_t next = 0;
   for (Tensor& tensor : tensors_) {
     if (has_bias(tensor.format)) {
-      const numerics::BiasWindow& from = windows[next++].history;
-      tensor.window.history.assign(from.history.begin(), from.history.end());
-      tensor.window.position = from.position;
+      const numerics::BiasMemory& from = memories[next++].memory;
+      tensor.memory.amax.assign(from.amax.begin(), from.amax.end());  // keeps what is reserved
+      tensor.memory.position = from.position;
+      tensor.memory.learnt = from.learnt;
+      tensor.memory.votes = from.votes;
     }
   }
 }
@@ -119,8 +119,8 @@ std::vector<TensorLogRow> RoundedTensors::log(const graph::Graph& graph,
   for (const Tensor& tensor : tensors_) {
     const graph::Value& value = graph.value(tensor.value);
     log.push_back({value.name, tensor.module, tensor.id, tensor.format, bias[tensor.buffer.index],
-                   tensor.stats.amax, graph::element_count(value.shape), tensor.stats.saturated,
-                   tensor.stats.zeroed, tensor.stats.not_finite, tensor.bias_changes});
+                   tensor.stats.amax, tensor.elements, tensor.stats.saturated, tensor.stats.zeroed,
+                   tensor.stats.not_finite, tensor.bias_changes});
   }
   return log;
 }

@@ -1,6 +1,5 @@
-// The values of a Graph that are rounded when they are stored: which bias each takes, and how they
-// fared. A CFloat8 value follows the amax of its last steps; the bias is known before the pass that
-// stores it, unless there is no history yet.
+// The values of a Graph that are rounded when they are stored: which bias each takes
+// (numerics/bias.h), and how they fared.
 #pragma once
 
 #include <cstdint>
@@ -31,13 +30,13 @@ class RoundedTensors {
   // The bias of a pass with that amax, which counts only if follows_pass(); nullopt: has none.
   std::optional<int> bias(BufferId buffer, float amax) const;
   void add(BufferId buffer, const numerics::EncodeStats& stats);
-  // The step is done: its amax become history. `bias` is by buffer.
+  // The step is done: what its passes showed is noted. `bias` is by buffer.
   void end_step(Part part, std::span<const int> bias);
 
-  std::vector<State::Window> windows() const;
-  // Whether they are windows of these tensors, in order, and sound.
-  bool fit(std::span<const State::Window> windows) const;
-  void set_windows(std::span<const State::Window> windows);
+  std::vector<State::TensorBias> memories() const;
+  // Whether they are memories of these tensors, in order, and sound.
+  bool fit(std::span<const State::TensorBias> memories) const;
+  void set_memories(std::span<const State::TensorBias> memories);
   std::vector<TensorLogRow> log(const graph::Graph& graph, std::span<const int> bias) const;
 
  private:
@@ -48,14 +47,15 @@ class RoundedTensors {
     std::uint32_t id = 0;
     std::string module;
     bool is_forward = false;
-    numerics::BiasWindow window;  // of a configurable float
+    std::int64_t elements = 0;
+    numerics::BiasMemory memory;  // of a configurable float
     numerics::EncodeStats stats;  // of this step
     std::optional<int> previous_bias;
     std::int64_t bias_changes = 0;
   };
   const Tensor* of(BufferId buffer) const;
 
-  int margin_ = 0;
+  BiasPolicy policy_;
   std::vector<Tensor> tensors_;                    // in the order of the Graph's values
   std::vector<std::optional<std::size_t>> index_;  // by buffer
 };
