@@ -20,7 +20,7 @@ export CCACHE_NOHASHDIR := 1
 demo: package ## Train the driving network on a virtual training tile and write its report
 	@$(venv_python) examples/drive/train.py $(ARGS)
 
-bench: package ## Paired benchmarks, answers checked first; leaves build/bench/results.json
+bench: package build-benches ## Paired benchmarks, answers checked first; leaves build/bench/results.json
 	@$(venv_python) bench/run.py $(ARGS)
 
 ##@ To work on it
@@ -44,6 +44,11 @@ test-cuda: build-cuda ## Tests of numerics/cuda; needs nvcc and a GPU
 
 bench-cuda: build-cuda ## Ratios of numerics/cuda on the GPU at hand, as JSON
 	@build/cuda/bin/dojo_cuda_bench
+
+# Not in CI: run it whenever an encoder changes, and put the result into the commit.
+test-exhaustive: build ## Every input at every bias, hours; a part: ARGS='--gtest_filter=*avx512_cf8*'
+	@build/bin/dojo_numerics_slow_test --gtest_also_run_disabled_tests \
+	  --gtest_filter='*EveryBias*' $(ARGS)
 
 format: packages-lint .venv/.stamp ## Format all C++ and Python
 	@clang-format-19 -i $(cxx_files)
@@ -102,6 +107,10 @@ build-product: build/build.ninja
 	@echo "==> build: the command and the Python extension, in build/"
 	@ninja -C build -j $(JOBS) product
 
+build-benches: build/build.ninja
+	@echo "==> build: programs that the benchmarks run, in build/"
+	@ninja -C build -j $(JOBS) benches
+
 build/asan/build.ninja: CMakePresets.json | packages
 	@echo "==> configure: build/asan"
 	@cmake --preset sanitize > /dev/null
@@ -126,6 +135,7 @@ build-cuda: | packages
 package: build-product .venv/.stamp-package
 	@cmake --install build --component python --prefix python > /dev/null
 
-.PHONY: demo bench test test-fast test-cpp test-python test-sanitize test-cuda bench-cuda build-cuda format lint lint-quick lock \
-  clean help packages packages-lint build build-product sanitize package
+.PHONY: demo bench test test-fast test-cpp test-python test-sanitize test-exhaustive test-cuda \
+  bench-cuda build-cuda format lint lint-quick lock clean help packages packages-lint build \
+  build-product build-benches sanitize package
 .NOTPARALLEL:

@@ -1,7 +1,8 @@
 # dojo_library(NAME [DEPS lib...] [LINK target...] [PRIVATE_LINK target...])
 #
 # One folder = one library = one namespace. Sources are all *.cc beside the call, except
-# *_test.cc, which become the test binary dojo_NAME_test, and *_bench.cc. DEPS lists every
+# *_test.cc, which become the test binary dojo_NAME_test, and X_bench.cc, each of which becomes a
+# program dojo_X_bench that bench/*.py runs (target `benches`, not in `all`). DEPS lists every
 # library of this project that is included, in full (the test `layering` holds the folder to
 # it; it reads this very call); LINK and PRIVATE_LINK name targets from outside the project.
 #
@@ -16,13 +17,17 @@ function(dojo_test target label)
     PROPERTIES LABELS ${label} TIMEOUT 900 SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
 
+add_custom_target(benches)
+
 function(dojo_library name)
   cmake_parse_arguments(ARG "" "" "DEPS;LINK;PRIVATE_LINK" ${ARGN})
   set(target dojo_${name})
   file(GLOB sources CONFIGURE_DEPENDS *.cc internal/*.cc)
   set(tests ${sources})
+  set(benches ${sources})
   set(slow_tests ${sources})
   list(FILTER slow_tests INCLUDE REGEX "_slow_test\\.cc$")
+  list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER tests EXCLUDE REGEX "_slow_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cc$")
@@ -37,6 +42,13 @@ function(dojo_library name)
     target_link_libraries(${target} INTERFACE dojo_flags ${dep_targets} ${ARG_LINK})
   endif()
   set_property(GLOBAL APPEND PROPERTY DOJO_LIBRARIES ${target})
+
+  foreach(bench ${benches})
+    cmake_path(GET bench STEM stem)
+    add_executable(dojo_${stem} EXCLUDE_FROM_ALL ${bench})
+    target_link_libraries(dojo_${stem} PRIVATE ${target} ${ARG_PRIVATE_LINK})
+    add_dependencies(benches dojo_${stem})
+  endforeach()
 
   if(DOJO_BUILD_TESTS)
     if(tests)

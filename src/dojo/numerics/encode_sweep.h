@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -21,71 +22,163 @@ struct SweepResult {
   float example = 0;              // the first mismatch
 };
 
-// Magnitudes first, first + stride, ... below `end` (bits), signs alternating.
-inline SweepResult sweep_nearest(const StorageFormat& type, std::uint64_t first, std::uint64_t end,
-                                 std::uint64_t stride, Isa isa) {
-  constexpr std::size_t kBlock = 4096;
-  const GridOracle oracle(cfloat_spec(type.format, type.bias, type.denormals));
-  // The first FP32 bits that round above magnitude i: a tie stays at an even i.
-  std::vector<std::uint64_t> last;
+// Magnitudes (as FP32 bits) up to `last` have this code.
+struct SweepSegment {
+  std::uint64_t last = 0;
+  std::uint32_t code = 0;
+};
+
+inline constexpr std::uint64_t kSweepInfinity = 0x7F800000;
+
+inline std::vector<SweepSegment> sweep_segments(const GridOracle& oracle) {
+  std::vector<SweepSegment> segments;
   for (std::size_t i = 0; i < oracle.middles().size(); ++i) {
-    const float middle = static_cast<float>(oracle.middles()[i]);  // exact
-    last.push_back(i % 2 == 0 ? bits_of(middle) : bits_of(middle) - 1u);
+    const std::uint32_t middle = bits_of(static_cast<float>(oracle.middles()[i]));  // exact
+    segments.push_back({i % 2 == 0 ? middle : middle - 1u, oracle.nearest(oracle.values()[i])});
   }
-  last.push_back(std::numeric_limits<std::uint64_t>::max());
-  const std::uint64_t overflow = bits_of(static_cast<float>(oracle.overflow()));
-  SweepResult result;
-  std::vector<float> x(kBlock);
-  std::vector<std::byte> code(kBlock);
-  std::size_t at = 0;
-  for (std::uint64_t base = first; base < end; base += kBlock * stride) {
-    std::size_t count = 0;
-    for (std::uint64_t bits = base; count < kBlock && bits < end; bits += stride, ++count) {
-      const std::uint32_t sign = static_cast<std::uint32_t>(count % 2) << 31;
-      x[count] = std::bit_cast<float>(static_cast<std::uint32_t>(bits) | sign);
+  const std::uint32_t overflow = bits_of(static_cast<float>(oracle.overflow()));  // exact
+  segments.push_back({oracle.overflows(oracle.overflow()) ? overflow - 1u : overflow,
+                      oracle.nearest(oracle.values().back())});
+  segments.push_back({kSweepInfinity, oracle.nearest(std::numeric_limits<double>::infinity())});
+  segments.push_back({std::numeric_limits<std::uint64_t>::max(),
+                      oracle.code(std::numeric_limits<float>::quiet_NaN(), {}, 0)});
+  return segments;
+}
+
+class Sweep {
+ public:
+  Sweep(const StorageFormat& type, Isa isa)
+      : type_(type), isa_(isa), spec_(type.spec()), segments_(sweep_segments(GridOracle(spec_))) {}
+
+  // Magnitudes first, first + stride, ... below `end` (bits), signs alternating. Ascending over
+  // calls, too.
+  void run(std::uint64_t first, std::uint64_t end, std::uint64_t stride) {
+    for (std::uint64_t base = first; base < end; base += kBlock * stride) {
+      const std::size_t count = std::min<std::size_t>(
+          kBlock, static_cast<std::size_t>((end - base + stride - 1) / stride));
+      check_block(base, stride, count);
     }
-    const EncodeStats stats =
-        encode(std::span(x).first(count), type, RoundingSpec{}, std::span(code).first(count), isa);
+  }
+  const SweepResult& result() const { return result_; }
+
+ private:
+  static constexpr std::size_t kBlock = 4096;
+
+  void check_block(std::uint64_t base, std::uint64_t stride, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::uint32_t sign = static_cast<std::uint32_t>(i % 2) << 31;
+      x_[i] = std::bit_cast<float>(static_cast<std::uint32_t>(base + i * stride) | sign);
+    }
+    const std::size_t width = static_cast<std::size_t>(bytes_of(type_.format));
+    const EncodeStats stats = encode(std::span(x_).first(count), type_, RoundingSpec{},
+                                     std::span(code_).first(count * width), isa_);
     EncodeStats wanted;
     std::int64_t mismatches = 0;
     for (std::size_t i = 0; i < count;) {
-      // All inputs up to the next midpoint have one code.
+      // All inputs up to the end of the segment have one code.
       const std::uint64_t bits = base + i * stride;
-      while (bits > last[at]) {
-        ++at;
+      while (bits > segments_[at_].last) {
+        ++at_;
       }
       std::size_t run = count - i;
-      if (last[at] < bits + (run - 1) * stride) {
-        run = static_cast<std::size_t>((last[at] - bits) / stride + 1);
+      if (segments_[at_].last < bits + (run - 1) * stride) {
+        run = static_cast<std::size_t>((segments_[at_].last - bits) / stride + 1);
       }
-      for (std::size_t j = i; j < i + run; ++j) {
-        const std::uint32_t wanted_code =
-            static_cast<std::uint32_t>(at) | static_cast<std::uint32_t>(j % 2) << 7;
-        mismatches += static_cast<std::uint32_t>(code[j]) != wanted_code ? 1 : 0;
-      }
-      if (mismatches != 0 && result.mismatches == 0) {
-        result.example = x[i];
-      }
-      if (at == 0) {
-        wanted.zeroed += static_cast<std::int64_t>(run) - (bits == 0 ? 1 : 0);
-      }
+      mismatches +=
+          width == 1 ? mismatches_in<std::uint8_t>(i, run) : mismatches_in<std::uint16_t>(i, run);
+      note(wanted, bits, i, run);
       i += run;
     }
-    const std::uint64_t top = base + (count - 1) * stride;
-    if (top >= overflow) {
-      for (std::size_t i = 0; i < count; ++i) {
-        wanted.saturated += base + i * stride >= overflow ? 1 : 0;
-        wanted.not_finite += base + i * stride >= 0x7F800000u ? 1 : 0;
-      }
+    if (mismatches != 0 && result_.mismatches == 0) {
+      result_.example = x_[0];
     }
-    result.wrong_counts += stats.zeroed != wanted.zeroed || stats.saturated != wanted.saturated ||
-                           stats.not_finite != wanted.not_finite;
-    const float amax = top < 0x7F800000u ? std::fabs(x[count - 1]) : stats.amax;
-    result.wrong_counts += stats.amax != amax;
-    result.mismatches += mismatches;
-    result.inputs += static_cast<std::int64_t>(count);
+    const std::uint64_t top = base + (count - 1) * stride;
+    wanted.amax = top < kSweepInfinity ? std::fabs(x_[count - 1]) : stats.amax;
+    result_.wrong_counts += stats == wanted ? 0 : 1;
+    result_.mismatches += mismatches;
+    result_.inputs += static_cast<std::int64_t>(count);
   }
-  return result;
+
+  // The code of the segment with a sign; of a format without sign, 0 for what is negative.
+  std::uint32_t wanted_code(bool is_negative) const {
+    const bool is_nan = at_ + 1 == segments_.size();
+    const std::uint32_t code = segments_[at_].code;
+    if (!is_negative || (!spec_.has_sign && is_nan)) {
+      return code;
+    }
+    return spec_.has_sign ? code | 1u << spec_.sign_shift() : 0u;
+  }
+
+  template <class Code>
+  std::int64_t mismatches_in(std::size_t first, std::size_t run) const {
+    const Code wanted[2] = {static_cast<Code>(wanted_code(false)),
+                            static_cast<Code>(wanted_code(true))};
+    std::int64_t mismatches = 0;
+    for (std::size_t i = first; i < first + run; ++i) {
+      Code code = 0;
+      std::memcpy(&code, code_.data() + i * sizeof(Code), sizeof(Code));
+      mismatches += code != wanted[i % 2] ? 1 : 0;
+    }
+    return mismatches;
+  }
+
+  void note(EncodeStats& wanted, std::uint64_t bits, std::size_t first, std::size_t run) const {
+    const auto count = static_cast<std::int64_t>(run);
+    const std::int64_t negative = static_cast<std::int64_t>((first + run) / 2 - first / 2);
+    const std::int64_t zeros = bits == 0 ? 1 : 0;
+    const bool is_nan = at_ + 1 == segments_.size();
+    const bool is_beyond = at_ + 2 == segments_.size();
+    // Of the inputs beyond the range the last one may be Inf.
+    const bool has_infinity = is_beyond && std::isinf(x_[first + run - 1]);
+    const bool infinity_is_negative = (first + run - 1) % 2 == 1;
+    if (is_nan) {
+      wanted.not_finite += count;
+      wanted.saturated += spec_.has_nan() ? 0 : count;
+      return;
+    }
+    wanted.not_finite += has_infinity ? 1 : 0;
+    if (!spec_.has_sign) {
+      const std::int64_t positive = count - negative;
+      const bool infinity_stays = has_infinity && spec_.keeps_infinity() && !infinity_is_negative;
+      wanted.zeroed += negative + (segments_[at_].code == 0 ? positive - zeros : 0);
+      wanted.saturated += negative + (is_beyond ? positive - (infinity_stays ? 1 : 0) : 0);
+      return;
+    }
+    wanted.zeroed += segments_[at_].code == 0 ? count - zeros : 0;
+    wanted.saturated += is_beyond ? count - (has_infinity && spec_.keeps_infinity() ? 1 : 0) : 0;
+  }
+
+  StorageFormat type_;
+  Isa isa_;
+  CFloatSpec spec_;
+  std::vector<SweepSegment> segments_;
+  std::size_t at_ = 0;
+  std::vector<float> x_ = std::vector<float>(kBlock);
+  std::vector<std::byte> code_ = std::vector<std::byte>(2 * kBlock);
+  SweepResult result_;
+};
+
+inline SweepResult sweep_nearest(const StorageFormat& type, std::uint64_t first, std::uint64_t end,
+                                 std::uint64_t stride, Isa isa) {
+  Sweep sweep(type, isa);
+  sweep.run(first, end, stride);
+  return sweep.result();
+}
+
+// Every float format of 8 and 16 bits at a bias (once if it has none), both readings of denormals.
+inline std::vector<StorageFormat> encoded_formats(int bias, int first_bias) {
+  std::vector<StorageFormat> types;
+  for (const FormatInfo& row : kFormats) {
+    if (!is_float(row.format) || row.format == Format::F32 ||
+        (!has_bias(row.format) && bias != first_bias)) {
+      continue;
+    }
+    types.push_back({row.format, bias, DenormalScale::Paper});
+    if (row.denormals == DenormalRule::Selectable) {
+      types.push_back({row.format, bias, DenormalScale::Gradual});
+    }
+  }
+  return types;
 }
 
 }  // namespace dojo::numerics::testing
