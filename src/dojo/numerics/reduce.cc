@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "dojo/base/check.h"
-#include "dojo/numerics/internal/reduce_avx512.h"
+#include "dojo/numerics/internal/reduce_kernels.h"
 
 namespace dojo::numerics {
 namespace {
@@ -85,8 +85,9 @@ void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const R
             const ReduceCuts& cuts, float* out, const float* center, Isa isa) {
   DOJO_CHECK((reduction == Reduction::SumOfSquaredDeviations) == (center != nullptr));
   DOJO_CHECK(cuts.block.empty() || cuts.block.size() == space.reduce.size());
-  if (isa == Isa::Avx512) {
-    avx512::reduce(pool, reduction, input, space, cuts, out, center);
+  if (isa != Isa::Plain) {
+    (isa == Isa::Avx512 ? avx512::reduce : avx2::reduce)(pool, reduction, input, space, cuts, out,
+                                                         center);
     return;
   }
   reduce_plain(pool, reduction, input, space, cuts, out, center);

@@ -15,7 +15,6 @@ namespace {
 using testing::are_same;
 using testing::Elements;
 using testing::isas;
-using testing::kNoAvx512;
 using testing::Random;
 
 constexpr std::array kReductions{Reduction::Sum, Reduction::Mean, Reduction::Max,
@@ -128,16 +127,16 @@ TEST(Reduce, EqualsTheLongHandFold) {
 }
 
 TEST(Reduce, PathsAndThreadsAgreeOnLongLoops) {
-  if (best_isa() != Isa::Avx512) {
-    GTEST_SKIP() << kNoAvx512;
-  }
   Random random(62);
   for (int i = 0; i < 200; ++i) {
     Case c;
     make(random, 600, c);
     const std::vector<float> wanted = reduced(c, 1, Isa::Plain);
-    EXPECT_TRUE(are_same(reduced(c, 1, Isa::Avx512), wanted)) << "case " << i;
-    EXPECT_TRUE(are_same(reduced(c, 2, Isa::Avx512), wanted)) << "case " << i;
+    for (const Isa isa : isas()) {
+      for (const int threads : {1, 2}) {
+        EXPECT_TRUE(are_same(reduced(c, threads, isa), wanted)) << "case " << i << name_of(isa);
+      }
+    }
   }
 }
 

@@ -9,51 +9,24 @@ namespace dojo::numerics::avx512 {
 namespace {
 
 #include "dojo/numerics/internal/special_algorithms.h"
-
-// PERF: plain loops that the compiler vectorises over 16 lanes.
-void exp(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = exp(x[i]);
-  }
-}
-void log(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = log(x[i]);
-  }
-}
-void tanh(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = tanh(x[i]);
-  }
-}
-void erf(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = erf(x[i]);
-  }
-}
-void rsqrt(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = rsqrt(x[i]);
-  }
-}
-void sigmoid(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = sigmoid(x[i]);
-  }
-}
-void sin(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = sin(x[i]);
-  }
-}
-void cos(const float* x, float* y, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    y[i] = cos(x[i]);
-  }
-}
+#include "dojo/numerics/internal/special_loops.h"
 
 }  // namespace
 }  // namespace dojo::numerics::avx512
+
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+
+namespace dojo::numerics::avx2 {
+namespace {
+
+#include "dojo/numerics/internal/special_algorithms.h"
+#include "dojo/numerics/internal/special_loops.h"
+
+}  // namespace
+}  // namespace dojo::numerics::avx2
 
 #pragma GCC pop_options
 
@@ -63,10 +36,10 @@ namespace {
 using Loop = void (*)(const float*, float*, std::size_t);
 
 template <float (*scalar)(float)>
-void apply(std::span<const float> x, std::span<float> y, Isa isa, Loop vector) {
+void apply(std::span<const float> x, std::span<float> y, Isa isa, Loop wide, Loop narrow) {
   DOJO_CHECK(x.size() == y.size());
-  if (isa == Isa::Avx512) {
-    vector(x.data(), y.data(), x.size());
+  if (isa != Isa::Plain) {
+    (isa == Isa::Avx512 ? wide : narrow)(x.data(), y.data(), x.size());
     return;
   }
   for (std::size_t i = 0; i < x.size(); ++i) {
@@ -77,28 +50,28 @@ void apply(std::span<const float> x, std::span<float> y, Isa isa, Loop vector) {
 }  // namespace
 
 void exp(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<exp>(x, y, isa, avx512::exp);
+  apply<exp>(x, y, isa, avx512::exp, avx2::exp);
 }
 void log(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<log>(x, y, isa, avx512::log);
+  apply<log>(x, y, isa, avx512::log, avx2::log);
 }
 void tanh(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<tanh>(x, y, isa, avx512::tanh);
+  apply<tanh>(x, y, isa, avx512::tanh, avx2::tanh);
 }
 void erf(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<erf>(x, y, isa, avx512::erf);
+  apply<erf>(x, y, isa, avx512::erf, avx2::erf);
 }
 void rsqrt(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<rsqrt>(x, y, isa, avx512::rsqrt);
+  apply<rsqrt>(x, y, isa, avx512::rsqrt, avx2::rsqrt);
 }
 void sigmoid(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<sigmoid>(x, y, isa, avx512::sigmoid);
+  apply<sigmoid>(x, y, isa, avx512::sigmoid, avx2::sigmoid);
 }
 void sin(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<sin>(x, y, isa, avx512::sin);
+  apply<sin>(x, y, isa, avx512::sin, avx2::sin);
 }
 void cos(std::span<const float> x, std::span<float> y, Isa isa) {
-  apply<cos>(x, y, isa, avx512::cos);
+  apply<cos>(x, y, isa, avx512::cos, avx2::cos);
 }
 
 }  // namespace dojo::numerics

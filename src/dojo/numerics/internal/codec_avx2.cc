@@ -16,7 +16,7 @@ namespace dojo::numerics::avx2 {
 #include "dojo/numerics/internal/codec_algorithms.h"
 
 void decode(const std::byte* in, const StorageFormat& from, std::span<float> out) {
-  with_load(from, [&]<class Load>(const Load& load) {
+  with_load(load_of(from), [&]<class Load>(const Load& load) {
     const std::int64_t count = static_cast<std::int64_t>(out.size());
     for (std::int64_t i = 0; i + 8 <= count; i += 8) {
       _mm256_storeu_ps(out.data() + i, load(in + i * Load::kBytes));

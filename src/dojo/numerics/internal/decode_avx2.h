@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <variant>
 
 #include "dojo/base/check.h"
 #include "dojo/base/format.h"
@@ -107,24 +108,30 @@ __m256 load_first(const Load& load, const std::byte* at, std::int64_t count) {
   return load(padded);
 }
 
-// body(load) with the loader of the format.
-template <class Body>
-void with_load(const StorageFormat& type, const Body& body) {
+using AnyLoad = std::variant<LoadF32, LoadBf16, LoadCFloat, LoadU8, LoadHalf>;
+
+inline AnyLoad load_of(const StorageFormat& type) {
   switch (type.format) {
     case Format::F32:
-      return body(LoadF32(type));
+      return LoadF32(type);
     case Format::Bf16:
-      return body(LoadBf16(type));
+      return LoadBf16(type);
     case Format::U8:
-      return body(LoadU8(type));
+      return LoadU8(type);
     case Format::F16:
     case Format::Shp:
     case Format::Uhp:
-      return body(LoadHalf(type));
+      return LoadHalf(type);
     default:
       DOJO_CHECK(is_float(type.format) && bytes_of(type.format) == 1);
-      return body(LoadCFloat(type));
+      return LoadCFloat(type);
   }
+}
+
+// body(load) with the load's own type.
+template <class Body>
+void with_load(const AnyLoad& load, const Body& body) {
+  std::visit(body, load);
 }
 
 }  // namespace dojo::numerics::avx2

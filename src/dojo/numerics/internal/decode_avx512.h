@@ -157,6 +157,12 @@ constexpr __mmask16 first_lanes(std::int64_t count) {
   return count >= 16 ? __mmask16{0xFFFF} : static_cast<__mmask16>((1u << count) - 1);
 }
 
+// The first `count` elements, at most 16; the other lanes are 0.
+template <class Load>
+__m512 load_first(const Load& load, const std::byte* at, std::int64_t count) {
+  return load(at, first_lanes(count));
+}
+
 }  // namespace dojo::numerics::avx512
 
 #pragma GCC pop_options

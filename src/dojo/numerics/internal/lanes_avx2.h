@@ -112,6 +112,27 @@ inline void copy_past_caches(const std::byte* from, std::int64_t count, std::byt
   }
 }
 
+// FP32 in memory: a whole vector, or its first `count` lanes, the others read as 0.
+inline Floats load_floats(const float* from) { return _mm256_loadu_ps(from); }
+inline Mask lanes_below(std::int64_t count) {
+  return is_less(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), all(static_cast<std::uint32_t>(count)));
+}
+inline Floats load_floats(const float* from, std::int64_t count) {
+  return _mm256_maskload_ps(from, lanes_below(count));
+}
+inline void store_floats(float* to, Floats a, std::int64_t count) {
+  _mm256_maskstore_ps(to, lanes_below(count), a);
+}
+inline Floats fused(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+inline Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+// b where b > a or b is a NaN and a none; else a.
+inline Floats larger_or_first_nan(Floats a, Floats b) {
+  const Floats is_larger = _mm256_cmp_ps(b, a, _CMP_GT_OQ);
+  const Floats is_first_nan =
+      _mm256_and_ps(_mm256_cmp_ps(b, b, _CMP_UNORD_Q), _mm256_cmp_ps(a, a, _CMP_ORD_Q));
+  return _mm256_blendv_ps(a, b, _mm256_or_ps(is_larger, is_first_nan));
+}
+
 // Philox counters, one per 64 bits. In this order over the lanes, store_words leaves their words in
 // memory in the order of the counters.
 inline constexpr std::int64_t kCounters = 4;

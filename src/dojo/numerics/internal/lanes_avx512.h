@@ -92,6 +92,27 @@ inline void copy_past_caches(const std::byte* from, std::int64_t count, std::byt
   }
 }
 
+// FP32 in memory: a whole vector, or its first `count` lanes, the others read as 0.
+inline Floats load_floats(const float* from) { return _mm512_loadu_ps(from); }
+constexpr Mask lanes_below(std::int64_t count) {
+  return count >= kLanes ? Mask{0xFFFF} : static_cast<Mask>((1u << count) - 1);
+}
+inline Floats load_floats(const float* from, std::int64_t count) {
+  return _mm512_maskz_loadu_ps(lanes_below(count), from);
+}
+inline void store_floats(float* to, Floats a, std::int64_t count) {
+  _mm512_mask_storeu_ps(to, lanes_below(count), a);
+}
+inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+// b where b > a or b is a NaN and a none; else a.
+inline Floats larger_or_first_nan(Floats a, Floats b) {
+  const Mask is_larger = _mm512_cmp_ps_mask(b, a, _CMP_GT_OQ);
+  const Mask is_first_nan =
+      _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q), a, a, _CMP_ORD_Q);
+  return _mm512_mask_mov_ps(a, is_larger | is_first_nan, b);
+}
+
 // Philox counters, one per 64 bits. In this order over the lanes, store_words leaves their words in
 // memory in the order of the counters.
 inline constexpr std::int64_t kCounters = 8;
