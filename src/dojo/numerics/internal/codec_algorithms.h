@@ -443,10 +443,8 @@ EncodeStats copy_f32(std::span<const float> in, std::byte* out) {
   return stats;
 }
 
-}  // namespace
-
-EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
-                   std::byte* out, Caching caching) {
+EncodeStats encode_lanes(std::span<const float> in, const StorageFormat& to,
+                         const RoundingSpec& rounding, std::byte* out, Caching caching) {
   if (to.format == Format::F32) {
     return copy_f32(in, out);
   }
@@ -472,8 +470,8 @@ EncodeStats encode(std::span<const float> in, const StorageFormat& to, const Rou
   return encoder.stats();
 }
 
-void random_bits16(const RandomStream& stream, std::uint64_t first_element,
-                   std::span<std::uint16_t> random) {
+void fill_random(const RandomStream& stream, std::uint64_t first_element,
+                 std::span<std::uint16_t> random) {
   const RoundingSpec rounding{Rounding::Stochastic, stream, first_element};
   RandomBlock block(rounding);
   const std::int64_t count = static_cast<std::int64_t>(random.size());
@@ -482,3 +480,5 @@ void random_bits16(const RandomStream& stream, std::uint64_t first_element,
     std::memcpy(random.data() + at, block.fill(at, size), static_cast<std::size_t>(size) * 2);
   }
 }
+
+}  // namespace

@@ -15,6 +15,16 @@ namespace dojo::numerics::avx2 {
 
 #include "dojo/numerics/internal/codec_algorithms.h"
 
+EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+                   std::byte* out, Caching caching) {
+  return encode_lanes(in, to, rounding, out, caching);
+}
+
+void random_bits16(const RandomStream& stream, std::uint64_t first_element,
+                   std::span<std::uint16_t> random) {
+  fill_random(stream, first_element, random);
+}
+
 void decode(const std::byte* in, const StorageFormat& from, std::span<float> out) {
   with_load(load_of(from), [&]<class Load>(const Load& load) {
     const std::int64_t count = static_cast<std::int64_t>(out.size());
