@@ -27,7 +27,7 @@ def numerics_call() -> dict[str, dict[str, Any]]:
     image, kernel = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3)
     assert torch.equal(numerics.matmul(a, b), b)
     assert torch.equal(numerics.matmul(qa, qb), qb.dequantize())
-    assert torch.equal(numerics.conv2d(image, kernel), torch.full((1, 1, 2, 2), 9.0))
+    assert torch.equal(numerics.convolution(image, kernel), torch.full((1, 1, 2, 2), 9.0))
 
     na, nb = a.numpy(), b.numpy()
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
@@ -37,7 +37,7 @@ def numerics_call() -> dict[str, dict[str, Any]]:
         "quantize": (lambda: numerics.quantize(b, "cf8_1_4_3"), lambda: b.to(torch.bfloat16)),
         "dequantize": (qb.dequantize, lambda: b.to(torch.bfloat16)),
         "conv2d": (
-            lambda: numerics.conv2d(image, kernel),
+            lambda: numerics.convolution(image, kernel),
             lambda: torch.nn.functional.conv2d(image, kernel),
         ),
     }

@@ -8,12 +8,20 @@ import pkgutil
 from collections.abc import Iterator
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
 from opendojo import numerics
 
 FORMATS_WITH_BIAS = ["cf8_1_4_3", "cf8_1_5_2"]
+TORCH_TYPES = {
+    "f32": torch.float32,
+    "bf16": torch.bfloat16,
+    "f16": torch.float16,
+    "e4m3": torch.float8_e4m3fn,
+    "e5m2": torch.float8_e5m2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -93,14 +101,21 @@ def test_limits_of_a_cfloat_follow_the_formula(name, bias):
     assert format.min_denormal(bias, "gradual") == 2 * values[1]
 
 
-def test_limits_of_ieee_formats_are_those_of_torch():
-    limits = {format.name: format for format in numerics.formats()}
-    for name, dtype in [("f32", torch.float32), ("bf16", torch.bfloat16)]:
-        assert limits[name].max() == torch.finfo(dtype).max
-        assert limits[name].min_normal() == torch.finfo(dtype).tiny
-        assert limits[name].min_denormal() == torch.finfo(dtype).smallest_normal * 2.0 ** -(
-            limits[name].mantissa_bits
-        )
+@pytest.mark.parametrize("name", TORCH_TYPES)
+def test_limits_of_usual_formats_are_those_of_torch(name):
+    format = next(f for f in numerics.formats() if f.name == name)
+    limits = torch.finfo(TORCH_TYPES[name])
+    assert format.max() == limits.max
+    assert format.min_normal() == limits.tiny
+    assert format.min_denormal(denormals="gradual") == limits.tiny * 2.0**-format.mantissa_bits
+    assert format.bits == limits.bits
+
+
+def test_limits_of_uhp_are_those_of_the_paper():
+    uhp = next(f for f in numerics.formats() if f.name == "uhp")
+    assert uhp.max() == (2 - 2.0**-10) * 2.0**31
+    assert uhp.min_normal() == uhp.min_denormal() == 2.0**-30
+    assert not uhp.is_signed
 
 
 # --- Quantise and dequantise
@@ -139,16 +154,68 @@ def test_quantizing_what_was_dequantized_changes_nothing(name, kind):
     assert again.stats.zeroed == again.stats.saturated == 0
 
 
-def test_bf16_rounds_as_torch_does():
-    x = as_torch(normal(2, 1000))
-    codes = numerics.quantize(x, "bf16").codes
-    assert torch.equal(codes.view(torch.bfloat16), x.bfloat16())
+def every_65th_float() -> np.ndarray:
+    return np.arange(0, 2**32, 65537, dtype=np.uint64).astype(np.uint32).view(np.float32)
 
 
-def test_bfloat16_operands_are_their_values():
-    x = as_torch(normal(3, 100)).bfloat16()
-    q = numerics.quantize(x, "cf8_1_4_3")
-    assert torch.equal(q.codes, numerics.quantize(x.float(), "cf8_1_4_3").codes)
+@pytest.mark.parametrize("name", ["bf16", "f16", "e4m3", "e5m2"])
+def test_usual_formats_round_as_ml_dtypes_does(name):
+    dtype = {
+        "bf16": ml_dtypes.bfloat16,
+        "f16": np.float16,
+        "e4m3": ml_dtypes.float8_e4m3fn,
+        "e5m2": ml_dtypes.float8_e5m2,
+    }[name]
+    format = next(f for f in numerics.formats() if f.name == name)
+    x = every_65th_float()
+    bias = format.bias if format.has_bias else 0
+    q = numerics.quantize(x, name, bias, overflow="special")
+    with np.errstate(all="ignore"):
+        theirs = x.astype(dtype)
+    numbers = ~np.isnan(theirs.astype(np.float32))
+    assert np.array_equal(q.codes[numbers], theirs[numbers].view(q.codes.dtype))
+    assert np.isnan(q.dequantize()[~numbers]).all()
+
+
+def test_overflow_is_what_the_caller_says():
+    x = np.array([1e9, -np.inf, 1.0], dtype=np.float32)
+    cases = {
+        ("e4m3", "format"): [448.0, -448.0],
+        ("e4m3", "special"): [np.nan, np.nan],
+        ("e5m2", "special"): [np.inf, -np.inf],
+        ("f16", "format"): [np.inf, -np.inf],
+        ("f16", "saturates"): [65504.0, -65504.0],
+        ("cf8_1_4_3", "special"): [480.0, -480.0],
+    }
+    for (name, overflow), expected in cases.items():
+        bias = 7 if name in ("e4m3", "cf8_1_4_3") else 15 if name == "e5m2" else 0
+        values = numerics.quantize(x, name, bias, overflow=overflow).dequantize()
+        assert np.array_equal(values[:2], np.float32(expected), equal_nan=True)
+        assert values[2] == 1.0
+
+
+def test_uhp_has_no_negative_numbers_and_no_denormals():
+    x = np.array([-1.0, 2.0**-31, 2.0**-30, 3.0], dtype=np.float32)
+    q = numerics.quantize(x, "uhp")
+    assert q.dequantize().tolist() == [0.0, 0.0, 2.0**-30, 3.0]
+    assert q.stats.saturated == 1
+
+
+@pytest.mark.parametrize("name", ["bf16", "f16", "e4m3", "e5m2"])
+def test_plain_arrays_of_other_types_are_codes_already(name):
+    x = as_torch(normal(3, 9, 16))
+    plain = x.to(TORCH_TYPES[name])
+    assert torch.equal(numerics.matmul(plain, x.mT), numerics.matmul(plain.float(), x.mT))
+    codes = numerics.quantize(plain, "cf8_1_4_3").codes
+    assert torch.equal(codes, numerics.quantize(plain.float(), "cf8_1_4_3").codes)
+
+
+def test_plain_arrays_of_numpy_are_codes_already():
+    x = normal(3, 9, 16)
+    for dtype in (np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2):
+        plain = x.astype(dtype)
+        expected = numerics.matmul(plain.astype(np.float32), x.T)
+        assert np.array_equal(numerics.matmul(plain, x.T), expected)
 
 
 def test_stochastic_rounding_is_a_function_of_seed_step_tensor_and_element():
@@ -317,34 +384,48 @@ def test_bias_and_activation_follow_the_sum():
 
 
 CONVOLUTIONS = [
-    {},
-    {"stride": 2, "padding": 1},
-    {"stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
-    {"groups": 2, "padding": 1},
-    {"groups": 4},
+    ((9, 8), (3, 2), {}),
+    ((9, 8), (3, 2), {"stride": 2, "padding": 1}),
+    ((9, 8), (3, 2), {"stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)}),
+    ((9, 8), (3, 2), {"groups": 2, "padding": 1}),
+    ((9, 8), (3, 2), {"groups": 4}),
+    ((17,), (4,), {"stride": 3, "padding": 2}),
+    ((5, 6, 7), (2, 3, 2), {"groups": 2, "padding": (1, 0, 1), "stride": (1, 2, 1)}),
+    ((5, 6, 7), (2, 1, 3), {"dilation": (2, 1, 1)}),
 ]
 
 
-@pytest.mark.parametrize("geometry", CONVOLUTIONS)
+@pytest.mark.parametrize(("size", "kernel", "geometry"), CONVOLUTIONS)
 @pytest.mark.parametrize("kind", [np.asarray, as_torch])
-def test_convolutions_are_those_of_torch(geometry, kind):
-    x, groups = normal(18, 2, 4, 9, 8), geometry.get("groups", 1)
-    w = normal(19, 8, 4 // groups, 3, 2)
+def test_convolutions_are_those_of_torch(size, kernel, geometry, kind):
+    x, groups = normal(18, 2, 4, *size), geometry.get("groups", 1)
+    w = normal(19, 8, 4 // groups, *kernel)
     bias = normal(20, 8)
     tx, tw = as_torch(x).double().requires_grad_(), as_torch(w).double().requires_grad_()
-    expected = torch.nn.functional.conv2d(tx, tw, as_torch(bias).double(), **geometry)
+    theirs = getattr(torch.nn.functional, f"conv{len(size)}d")
+    expected = theirs(tx, tw, as_torch(bias).double(), **geometry)
     gradient = normal(21, *expected.shape)
     expected.backward(as_torch(gradient).double())
-    out = numerics.conv2d(kind(x), kind(w), kind(bias), **geometry)
-    dx = numerics.conv2d_input_gradient(kind(gradient), kind(w), (9, 8), **geometry)
-    dw = numerics.conv2d_weight_gradient(kind(gradient), kind(x), (3, 2), **geometry)
-    for ours, theirs in [(out, expected), (dx, tx.grad), (dw, tw.grad)]:
+    out = numerics.convolution(kind(x), kind(w), kind(bias), **geometry)
+    dx = numerics.convolution_input_gradient(kind(gradient), kind(w), size, **geometry)
+    dw = numerics.convolution_weight_gradient(kind(gradient), kind(x), kernel, **geometry)
+    for ours, exact in [(out, expected), (dx, tx.grad), (dw, tw.grad)]:
         assert type(ours) is type(kind(x))
-        assert tuple(ours.shape) == tuple(theirs.shape)
-        assert np.allclose(np.asarray(ours), theirs.detach().numpy(), rtol=1e-5, atol=1e-5)
+        assert tuple(ours.shape) == tuple(exact.shape)
+        assert np.allclose(np.asarray(ours), exact.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
-def longhand_conv2d(x: np.ndarray, w: np.ndarray, padding: int) -> np.ndarray:
+def test_two_axes_are_three_with_a_short_one():
+    x, w = normal(24, 2, 3, 7, 6), normal(25, 4, 3, 3, 2)
+    for cuts, cuts_of_three in [(None, None), ((2, 1, 2), (2, 9, 1, 2))]:
+        two = numerics.convolution(x, w, padding=(1, 0), cuts=cuts)
+        three = numerics.convolution(
+            x[:, :, None], w[:, :, None], padding=(0, 1, 0), cuts=cuts_of_three
+        )
+        assert np.array_equal(bits(two), bits(three[:, :, 0]))
+
+
+def longhand_convolution(x: np.ndarray, w: np.ndarray, padding: int) -> np.ndarray:
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     height, width = padded.shape[2] - w.shape[2] + 1, padded.shape[3] - w.shape[3] + 1
     out = np.zeros((x.shape[0], w.shape[0], height, width), dtype=np.float32)
@@ -355,10 +436,10 @@ def longhand_conv2d(x: np.ndarray, w: np.ndarray, padding: int) -> np.ndarray:
     return out
 
 
-def test_conv2d_sums_in_ascending_order_on_any_strides():
+def test_a_convolution_sums_in_ascending_order_on_any_strides():
     x = numerics.quantize(normal(22, 2, 9, 8, 3), "cf8_1_4_3")
     w = numerics.quantize(normal(23, 5, 3, 3, 3), "cf8_1_5_2")
     images = x.with_codes(np.moveaxis(x.codes, 3, 1))  # channels last in memory
-    out = numerics.conv2d(images, w, padding=1)
-    expected = longhand_conv2d(np.moveaxis(x.dequantize(), 3, 1), w.dequantize(), padding=1)
+    out = numerics.convolution(images, w, padding=1)
+    expected = longhand_convolution(np.moveaxis(x.dequantize(), 3, 1), w.dequantize(), padding=1)
     assert np.array_equal(bits(out), bits(expected))

@@ -66,17 +66,23 @@ def test_linear_has_the_derivatives_of_torch(x_shape, has_bias):
 
 
 @pytest.mark.parametrize(
-    "geometry",
-    [{}, {"stride": 2, "padding": 1}, {"groups": 2, "dilation": (1, 2), "padding": (0, 2)}],
+    ("size", "kernel", "geometry"),
+    [
+        ((9, 8), (3, 2), {}),
+        ((9, 8), (3, 2), {"stride": 2, "padding": 1}),
+        ((9, 8), (3, 2), {"groups": 2, "dilation": (1, 2), "padding": (0, 2)}),
+        ((12,), (3,), {"stride": 2}),
+        ((4, 5, 6), (2, 3, 2), {"padding": 1}),
+    ],
 )
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_conv2d_has_the_derivatives_of_torch(geometry, has_bias):
+def test_convolution_has_the_derivatives_of_torch(size, kernel, geometry, has_bias):
     groups = geometry.get("groups", 1)
-    tensors = [randn(6, 2, 4, 9, 8), randn(7, 6, 4 // groups, 3, 2)]
+    tensors = [randn(6, 2, 4, *size), randn(7, 6, 4 // groups, *kernel)]
     tensors += [randn(8, 6)] if has_bias else []
     references = doubled(*tensors)
-    output = numerics.quantized_conv2d(*tensors, spec=OFF, **geometry)
-    expected = nn.functional.conv2d(*references, **geometry)
+    output = numerics.quantized_convolution(*tensors, spec=OFF, **geometry)
+    expected = getattr(nn.functional, f"conv{len(size)}d")(*references, **geometry)
     assert_gradients_match(tensors, references, output, expected)
 
 
@@ -131,21 +137,44 @@ def test_linear_is_the_composition_of_the_primitives(spec):
     assert equal_bits(bias.grad, in_order)
 
 
-def test_conv2d_is_the_composition_of_the_primitives():
+def test_convolution_is_the_composition_of_the_primitives():
     spec, geometry = QuantSpec(), {"stride": 2, "padding": 1, "groups": 2}
     x, w, bias = randn(16, 2, 4, 7, 7), randn(17, 6, 2, 3, 3), randn(18, 6)
-    output = numerics.quantized_conv2d(x, w, bias, spec, **geometry)
+    output = numerics.quantized_convolution(x, w, bias, spec, **geometry)
     qx, qw = quantized(x, spec, 0), quantized(w, spec, 1)
-    assert equal_bits(output, numerics.conv2d(qx, qw, bias.detach(), **geometry))
+    assert equal_bits(output, numerics.convolution(qx, qw, bias.detach(), **geometry))
     gradient = randn(19, *output.shape, grad=False)
     output.backward(gradient)
     qg = quantized(gradient, spec, 2)
-    assert equal_bits(x.grad, numerics.conv2d_input_gradient(qg, qw, (7, 7), **geometry))
-    assert equal_bits(w.grad, numerics.conv2d_weight_gradient(qg, qx, (3, 3), **geometry))
+    assert equal_bits(x.grad, numerics.convolution_input_gradient(qg, qw, (7, 7), **geometry))
+    assert equal_bits(w.grad, numerics.convolution_weight_gradient(qg, qx, (3, 3), **geometry))
     in_order = torch.zeros(6)
     for point in qg.dequantize().permute(0, 2, 3, 1).reshape(-1, 6):
         in_order = in_order + point
     assert equal_bits(bias.grad, in_order)
+
+
+def test_a_named_order_holds_forward_and_backward():
+    spec = QuantSpec(order="tile4")
+    x, w, bias = randn(30, 5, 9), randn(31, 4, 9), randn(32, 4)
+    output = numerics.quantized_linear(x, w, bias, spec)
+    qx, qw = quantized(x, spec, 0), quantized(w, spec, 1)
+    assert equal_bits(output, numerics.matmul(qx, qw.mT, bias=bias.detach(), order="tile4"))
+    gradient = randn(33, *output.shape, grad=False)
+    output.backward(gradient)
+    qg = quantized(gradient, spec, 2)
+    assert equal_bits(x.grad, numerics.matmul(qg, qw, order="tile4"))
+    assert equal_bits(w.grad, numerics.matmul(qg.mT, qx, order="tile4"))
+    assert equal_bits(bias.grad, numerics.matmul(torch.ones(1, 5), qg, order="tile4")[0])
+
+
+def test_a_layer_over_three_axes_is_its_function():
+    layer = numerics.QuantizedConv3d(2, 3, (1, 2, 3), padding=(0, 1, 1), stride=(1, 1, 2))
+    x = randn(34, 2, 2, 3, 4, 5)
+    expected = numerics.quantized_convolution(
+        x, layer.weight, layer.bias, stride=(1, 1, 2), padding=(0, 1, 1)
+    )
+    assert equal_bits(layer(x), expected)
 
 
 def test_the_gradient_of_a_broadcast_operand_is_one_sum_in_order():
@@ -256,7 +285,7 @@ def test_a_vector_is_no_operand_of_a_matmul_with_derivatives():
 
 
 def test_padding_by_name_is_refused():
-    with pytest.raises(Error, match="padding 'same': expected one or two integers"):
+    with pytest.raises(Error, match="padding 'same': expected integers"):
         numerics.QuantizedConv2d(1, 1, 3, padding="same")
 
 

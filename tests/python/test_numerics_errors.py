@@ -122,8 +122,8 @@ def test_an_array_that_kernels_cannot_read_is_refused_by_name(kind):
         "x": lambda: numerics.quantize(x, F),
         "a": lambda: numerics.matmul(x, other),
         "b": lambda: numerics.matmul(other, x),
-        "weight": lambda: numerics.conv2d(other[None, None], x),
-        "output_gradient": lambda: numerics.conv2d_input_gradient(x, other, (2, 2)),
+        "weight": lambda: numerics.convolution(other[None, None], x),
+        "output_gradient": lambda: numerics.convolution_input_gradient(x, other, (2, 2)),
     }
     for name, call in calls.items():
         with pytest.raises(Error, match=re.escape(f"{name} {message}")):
@@ -207,45 +207,49 @@ SHAPES = [
         lambda: numerics.matmul(array(2, 3), array(3, 2), cuts=(1, 2)),
         "cuts (1, 2): expected 1 integers, or one for all",
     ),
-    (lambda: numerics.conv2d(array(3, 4, 4), array(2, 3, 1, 1)), "x is [3, 4, 4]: expected four"),
+    (lambda: numerics.convolution(array(3, 4), array(2, 3)), "x is [3, 4]: expected three to five"),
     (
-        lambda: numerics.conv2d(array(1, 3, 4, 4), array(2, 4, 1, 1)),
+        lambda: numerics.convolution(array(3, 4, 4), array(2, 3, 1, 1)),
+        "x is [3, 4, 4] and weight [2, 3, 1, 1]: expected equally many dimensions",
+    ),
+    (
+        lambda: numerics.convolution(array(1, 3, 4, 4), array(2, 4, 1, 1)),
         "x has 3 channels and the weight 4 for each of 1 groups",
     ),
     (
-        lambda: numerics.conv2d(array(1, 3, 4, 4), array(2, 1, 1, 1), groups=3),
+        lambda: numerics.convolution(array(1, 3, 4, 4), array(2, 1, 1, 1), groups=3),
         "groups 3 divides not both 3 channels in and 2 out",
     ),
     (
-        lambda: numerics.conv2d(array(1, 1, 4, 4), array(1, 1, 3, 3), dilation=2),
+        lambda: numerics.convolution(array(1, 1, 4, 4), array(1, 1, 3, 3), dilation=2),
         "a kernel of size [3, 3] with dilation [2, 2] exceeds the input of size [4, 4]",
     ),
     (
-        lambda: numerics.conv2d(array(1, 1, 4, 4), array(1, 1, 0, 3)),
+        lambda: numerics.convolution(array(1, 1, 4, 4), array(1, 1, 0, 3)),
         "a kernel of size [0, 3]: expected at least 1",
     ),
     (
-        lambda: numerics.conv2d(array(1, 1, 4, 4), array(1, 1, 3, 3), stride=0),
+        lambda: numerics.convolution(array(1, 1, 4, 4), array(1, 1, 3, 3), stride=0),
         "stride 0: expected an integer from 1 to 2^31 - 1",
     ),
     (
-        lambda: numerics.conv2d(array(1, 1, 4, 4), array(1, 1, 3, 3), padding=(1, 2, 3)),
+        lambda: numerics.convolution(array(1, 1, 4, 4), array(1, 1, 3, 3), padding=(1, 2, 3)),
         "padding (1, 2, 3): expected 2 integers, or one for all",
     ),
     (
-        lambda: numerics.conv2d(array(1, 1, 4, 4), array(2, 1, 3, 3), array(1)),
+        lambda: numerics.convolution(array(1, 1, 4, 4), array(2, 1, 3, 3), array(1)),
         "bias is float32[1]: expected float32[2]",
     ),
     (
-        lambda: numerics.conv2d_input_gradient(array(1, 2, 3, 3), array(2, 1, 3, 3), (4, 4)),
+        lambda: numerics.convolution_input_gradient(array(1, 2, 3, 3), array(2, 1, 3, 3), (4, 4)),
         "output_gradient is [1, 2, 3, 3]: an output of this convolution is [n, 2, 2, 2]",
     ),
     (
-        lambda: numerics.conv2d_weight_gradient(array(1, 2, 2, 2), array(3, 1, 4, 4), (3, 3)),
+        lambda: numerics.convolution_weight_gradient(array(1, 2, 2, 2), array(3, 1, 4, 4), (3, 3)),
         "output_gradient is of 1 images and x of 3",
     ),
     (
-        lambda: numerics.conv2d_weight_gradient(array(1, 2, 2, 2), array(1, 1, 4, 4), (3, 0)),
+        lambda: numerics.convolution_weight_gradient(array(1, 2, 2, 2), array(1, 1, 4, 4), (3, 0)),
         "kernel_size 0: expected an integer from 1",
     ),
 ]
@@ -259,7 +263,7 @@ def test_shapes_that_do_not_fit_are_named(call, message):
 
 def test_a_size_that_no_memory_holds_is_an_error():
     with pytest.raises((MemoryError, RuntimeError, ValueError)):
-        numerics.conv2d(array(1, 1, 4, 4), array(1, 1, 3, 3), padding=2**31 - 1)
+        numerics.convolution(array(1, 1, 4, 4), array(1, 1, 3, 3), padding=2**31 - 1)
 
 
 # --- What is not finite
@@ -313,12 +317,12 @@ def test_an_empty_convolution_is_empty_or_its_bias():
     x, w, g = array(2, 0, 5, 5), array(3, 0, 3, 3), array(2, 3, 3, 3)
     bias = array(3)
     expected = np.broadcast_to(bias[:, None, None], (2, 3, 3, 3))
-    assert np.array_equal(numerics.conv2d(x, w, bias), expected)
-    assert numerics.conv2d_input_gradient(g, w, (5, 5)).shape == (2, 0, 5, 5)
-    assert numerics.conv2d_weight_gradient(g, x, (3, 3)).shape == (3, 0, 3, 3)
+    assert np.array_equal(numerics.convolution(x, w, bias), expected)
+    assert numerics.convolution_input_gradient(g, w, (5, 5)).shape == (2, 0, 5, 5)
+    assert numerics.convolution_weight_gradient(g, x, (3, 3)).shape == (3, 0, 3, 3)
     none = array(0, 1, 5, 5)
-    assert numerics.conv2d(none, array(3, 1, 3, 3)).shape == (0, 3, 3, 3)
-    no_gradient = numerics.conv2d_weight_gradient(array(0, 3, 3, 3), none, (3, 3))
+    assert numerics.convolution(none, array(3, 1, 3, 3)).shape == (0, 3, 3, 3)
+    no_gradient = numerics.convolution_weight_gradient(array(0, 3, 3, 3), none, (3, 3))
     assert np.array_equal(no_gradient, np.zeros((3, 1, 3, 3)))
 
 
@@ -338,7 +342,7 @@ def test_offsets_beyond_two_to_the_31_are_read_where_they_are():
     images = far.with_codes(far.codes.reshape(rows, 1, 2, 4))
     weight = array(2, 1, 1, 3)
     near = small.with_codes(small.codes.reshape(rows, 1, 2, 4))
-    assert np.array_equal(numerics.conv2d(images, weight), numerics.conv2d(near, weight))
+    assert np.array_equal(numerics.convolution(images, weight), numerics.convolution(near, weight))
 
 
 def free_bytes() -> int:

@@ -148,32 +148,34 @@ def test_the_exact_order_rounds_the_real_sum_once(seed):
 def test_a_convolution_and_its_gradients_do_not_depend_on_layout_or_threads(seed):
     rng = np.random.default_rng(1000 + seed)
     groups, per_group, out_per_group = rng.integers(1, 4, size=3).tolist()
-    kernel = rng.integers(1, 4, size=2).tolist()
+    axes = int(rng.integers(1, 4))
+    kernel = rng.integers(1, 4, size=axes).tolist()
     geometry = {
-        "stride": rng.integers(1, 3, size=2).tolist(),
-        "padding": rng.integers(0, 3, size=2).tolist(),
-        "dilation": rng.integers(1, 3, size=2).tolist(),
+        "stride": rng.integers(1, 3, size=axes).tolist(),
+        "padding": rng.integers(0, 3, size=axes).tolist(),
+        "dilation": rng.integers(1, 3, size=axes).tolist(),
         "groups": groups,
+        "order": rng.choice(["sequential", "tile4", "w21", "exact"], p=[0.7, 0.1, 0.1, 0.1]),
     }
-    size = rng.integers(6, 12, size=2).tolist()
-    cuts = None if rng.random() < 0.5 else rng.integers(1, 5, size=3).tolist()
+    size = rng.integers(5, 9, size=axes).tolist()
+    cuts = None if rng.random() < 0.5 else rng.integers(1, 5, size=1 + axes).tolist()
     x = rng.normal(size=(rng.integers(1, 4), groups * per_group, *size)).astype(np.float32)
     w = rng.normal(size=(groups * out_per_group, per_group, *kernel)).astype(np.float32)
     qx, qw = numerics.quantize(x, "cf8_1_4_3"), numerics.quantize(w, rng.choice(FORMATS))
     numerics.set_threads(1)
-    reference = numerics.conv2d(qx, qw, cuts=cuts, **geometry)
+    reference = numerics.convolution(qx, qw, cuts=cuts, **geometry)
     qg = numerics.quantize(rng.normal(size=reference.shape).astype(np.float32), "cf8_1_5_2")
     references = (
         reference,
-        numerics.conv2d_input_gradient(qg, qw, size, cuts=cuts, **geometry),
-        numerics.conv2d_weight_gradient(qg, qx, kernel, cuts=cuts, **geometry),
+        numerics.convolution_input_gradient(qg, qw, size, cuts=cuts, **geometry),
+        numerics.convolution_weight_gradient(qg, qx, kernel, cuts=cuts, **geometry),
     )
     numerics.set_threads(int(rng.integers(2, 5)))
     qx, qw, qg = (q.with_codes(laid_out(q.codes, rng)) for q in (qx, qw, qg))
     outputs = (
-        numerics.conv2d(qx, qw, cuts=cuts, **geometry),
-        numerics.conv2d_input_gradient(qg, qw, size, cuts=cuts, **geometry),
-        numerics.conv2d_weight_gradient(qg, qx, kernel, cuts=cuts, **geometry),
+        numerics.convolution(qx, qw, cuts=cuts, **geometry),
+        numerics.convolution_input_gradient(qg, qw, size, cuts=cuts, **geometry),
+        numerics.convolution_weight_gradient(qg, qx, kernel, cuts=cuts, **geometry),
     )
     for output, expected in zip(outputs, references, strict=True):
         assert np.array_equal(output.view(np.uint32), expected.view(np.uint32))
@@ -183,7 +185,7 @@ def test_a_convolution_and_its_gradients_do_not_depend_on_layout_or_threads(seed
 @pytest.mark.parametrize("seed", range(8))
 def test_quantizing_is_idempotent_monotone_and_symmetric(seed, format):
     rng = np.random.default_rng(2000 + seed)
-    x = np.sort(rng.standard_cauchy(size=5000).astype(np.float32))
+    x = np.sort(rng.standard_cauchy(size=5000).clip(-6e4, 6e4).astype(np.float32))
     denormals = rng.choice(["paper", "gradual"])
     margin = int(rng.integers(0, 8))
     q = numerics.quantize(x, format, margin=margin, denormals=denormals)
@@ -191,15 +193,17 @@ def test_quantizing_is_idempotent_monotone_and_symmetric(seed, format):
     again = numerics.quantize(values, q.format, q.bias, denormals=denormals)
     assert np.array_equal(again.codes, q.codes)
     assert (np.diff(values) >= 0).all()
-    negated = numerics.quantize(-x, q.format, q.bias, denormals=denormals)
-    assert np.array_equal(negated.dequantize(), -values)
+    if q.format.is_signed:
+        negated = numerics.quantize(-x, q.format, q.bias, denormals=denormals)
+        assert np.array_equal(negated.dequantize(), -values)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_stochastic_encode_takes_one_of_the_two_neighbours(seed):
     rng = np.random.default_rng(3000 + seed)
     x = torch.from_numpy(rng.normal(size=3000).astype(np.float32))
-    format = ["cf8_1_4_3", "cf8_1_5_2", "bf16"][seed % 3]
+    format = ["cf8_1_4_3", "cf8_1_5_2", "bf16", "shp", "f16", "e4m3", "e5m2", "uhp"][seed]
+    x = x.abs() if format == "uhp" else x
     q = numerics.quantize(x, format, rounding="stochastic", seed=seed)
     nearest = numerics.quantize(x, format, q.bias)
     # Codes of one sign ascend with the magnitude, so neighbours differ by one.

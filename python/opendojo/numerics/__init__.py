@@ -3,21 +3,20 @@ convolutions on them with one stated value, on PyTorch tensors and NumPy arrays 
 copies (docs/python-numerics.md)."""
 
 from opendojo.numerics.autograd import (
-    QuantizedConv2d,
-    QuantizedLinear,
     QuantSpec,
     fake_quantize,
-    quantized_conv2d,
+    quantized_convolution,
     quantized_linear,
     quantized_matmul,
 )
-from opendojo.numerics.number_format import Format, formats
-from opendojo.numerics.products import (
-    conv2d,
-    conv2d_input_gradient,
-    conv2d_weight_gradient,
-    matmul,
+from opendojo.numerics.convolutions import (
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
 )
+from opendojo.numerics.layers import QuantizedConv2d, QuantizedConv3d, QuantizedLinear
+from opendojo.numerics.number_format import Format, formats
+from opendojo.numerics.products import matmul
 from opendojo.numerics.quantized import (
     BiasWindow,
     Quantized,
@@ -34,18 +33,19 @@ __all__ = [
     "QuantSpec",
     "Quantized",
     "QuantizedConv2d",
+    "QuantizedConv3d",
     "QuantizedLinear",
     "Stats",
     "bias_from_amax",
-    "conv2d",
-    "conv2d_input_gradient",
-    "conv2d_weight_gradient",
+    "convolution",
+    "convolution_input_gradient",
+    "convolution_weight_gradient",
     "dequantize",
     "fake_quantize",
     "formats",
     "matmul",
     "quantize",
-    "quantized_conv2d",
+    "quantized_convolution",
     "quantized_linear",
     "quantized_matmul",
     "set_threads",

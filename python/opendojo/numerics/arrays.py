@@ -62,7 +62,7 @@ def _check_tensor(x: torch.Tensor, name: str) -> None:
     if x.requires_grad and torch.is_grad_enabled():
         raise Error(
             f"{name} requires a gradient, which this function would lose: give {name}.detach(), or "
-            "call fake_quantize, quantized_matmul, quantized_linear or quantized_conv2d, which "
+            "call fake_quantize, quantized_matmul, quantized_linear or quantized_convolution: they "
             "have derivatives"
         )
     if x.is_neg():

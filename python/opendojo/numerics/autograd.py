@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from opendojo.errors import Error
 from opendojo.numerics.arrays import check_array
-from opendojo.numerics.number_format import Denormals
-from opendojo.numerics.products import (
-    Size,
-    conv2d,
-    conv2d_input_gradient,
-    conv2d_weight_gradient,
-    matmul,
+from opendojo.numerics.convolutions import (
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
 )
+from opendojo.numerics.number_format import Denormals
+from opendojo.numerics.products import matmul
 from opendojo.numerics.quantized import Quantized, Rounding, quantize
+from opendojo.numerics.sums import Order, Size
 
 Operand = Tensor | Quantized[Tensor]
 
@@ -36,6 +36,7 @@ class QuantSpec:
         margin: binades of headroom above the amax.
         rounding, gradient_rounding: as `quantize` has it.
         denormals: as `quantize` has it.
+        order: of all sums, forward and backward, as `matmul` has it.
         seed: of stochastic rounding.
     """
 
@@ -45,6 +46,7 @@ class QuantSpec:
     rounding: Rounding = "nearest"
     gradient_rounding: Rounding = "nearest"
     denormals: Denormals = "paper"
+    order: Order = "sequential"
     seed: int = 0
 
 
@@ -108,9 +110,9 @@ def quantized_matmul(
     passes straight through the rounding. Backward keeps codes, not FP32 operands.
 
     Args:
-        a, b: [..., m, k] and [..., k, n], float32 or bfloat16; batch dimensions broadcast. The
-            gradient of a broadcast operand is one sum: over the batch dimensions it lacks, in
-            order, outside the product's own reduction.
+        a, b: [..., m, k] and [..., k, n], each of a plain type of `matmul`; batch dimensions
+            broadcast. The gradient of a broadcast operand is one sum: over the batch dimensions it
+            lacks, in order, outside the product's own reduction.
         spec: default `QuantSpec()`.
         step, tensor: of stochastic rounding: count the steps, and number the layers.
 
@@ -143,7 +145,7 @@ def quantized_linear(
     (0.9375, 2.0)
 
     Args:
-        x: [..., i]; weight: [o, i]; float32 or bfloat16. bias: float32 [o].
+        x: [..., i]; weight: [o, i]; each of a plain type of `matmul`. bias: float32 [o].
         spec, step, tensor: as `quantized_matmul`.
 
     Returns:
@@ -161,7 +163,7 @@ def quantized_linear(
     return out[0] if x.ndim == 1 else out
 
 
-def quantized_conv2d(
+def quantized_convolution(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -174,109 +176,32 @@ def quantized_conv2d(
     step: int = 0,
     tensor: int = 0,
 ) -> Tensor:
-    """`conv2d` of `x` and `weight` rounded to `spec.forward`, with derivatives as
+    """`convolution` of `x` and `weight` rounded to `spec.forward`, with derivatives as
     `quantized_matmul`. The gradient of the bias is the sum of the rounded output gradients over
-    n, y, x ascending.
+    n and the axes ascending.
 
     Args:
-        x: [n, c, y, x]; weight: [o, c / groups, ky, kx]; float32 or bfloat16. bias: float32 [o].
-        stride, padding, dilation, groups: as `conv2d`.
+        x: [n, c, size...] of one to three axes; weight: [o, c / groups, kernel...]; each of a
+            plain type of `matmul`. bias: float32 [o].
+        stride, padding, dilation, groups: as `convolution`.
         spec, step, tensor: as `quantized_matmul`.
 
     Returns:
-        float32 [n, o, out_y, out_x].
+        float32 [n, o, out size...].
 
-    Errors (opendojo.Error): as `quantize` and `conv2d`.
+    Errors (opendojo.Error): as `quantize` and `convolution`.
     """
     for name, array in (("x", x), ("weight", weight)):
         _check_tensor(array, name)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     rounder = _Rounder(spec or QuantSpec(), step, tensor)
-    return _Conv2d.apply(x, weight, bias, geometry, rounder)
-
-
-class QuantizedLinear(nn.Linear):
-    """torch.nn.Linear that computes by `quantized_linear`.
-
-    Args:
-        in_features, out_features, bias: as torch.nn.Linear.
-        spec: default `QuantSpec()`.
-        tensor: the layer's number, of stochastic rounding.
-
-    The buffer `step` counts training forward passes, so a resumed run draws the same random bits.
-    """
-
-    step: Tensor
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        spec: QuantSpec | None = None,
-        tensor: int = 0,
-    ) -> None:
-        super().__init__(in_features, out_features, bias)
-        self.spec = spec or QuantSpec()
-        self.tensor = tensor
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, input: Tensor) -> Tensor:
-        step = _next_step(self)
-        return quantized_linear(
-            input, self.weight, self.bias, self.spec, step=step, tensor=self.tensor
-        )
-
-
-class QuantizedConv2d(nn.Conv2d):
-    """torch.nn.Conv2d, with zeros as padding, that computes by `quantized_conv2d`.
-
-    Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as
-            torch.nn.Conv2d; padding as numbers.
-        spec, tensor, and the buffer `step`: as `QuantizedLinear`.
-    """
-
-    step: Tensor
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: bool = True,
-        *,
-        spec: QuantSpec | None = None,
-        tensor: int = 0,
-    ) -> None:
-        if isinstance(padding, str):
-            raise Error(f"padding {padding!r}: expected one or two integers")
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-        )
-        self.spec = spec or QuantSpec()
-        self.tensor = tensor
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, input: Tensor) -> Tensor:
-        step = _next_step(self)
-        return quantized_conv2d(
-            input,
-            self.weight,
-            self.bias,
-            self.spec,
-            stride=self.stride,
-            padding=tuple(int(p) for p in self.padding),
-            dilation=self.dilation,
-            groups=self.groups,
-            step=step,
-            tensor=self.tensor,
-        )
+    geometry = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "order": rounder.spec.order,
+    }
+    return _Convolution.apply(x, weight, bias, geometry, rounder)
 
 
 def _check_tensor(x: Any, name: str) -> None:
@@ -292,13 +217,6 @@ def _check_matrices(**arrays: Tensor) -> None:
         _check_tensor(x, name)
         if x.ndim < 2:
             raise Error(f"{name} is {list(x.shape)}: expected a matrix or a batch of them")
-
-
-def _next_step(layer: "QuantizedLinear | QuantizedConv2d") -> int:
-    step = int(layer.step)
-    if layer.training:
-        layer.step += 1
-    return step
 
 
 def _save(ctx: Any, *operands: Operand) -> None:
@@ -327,7 +245,7 @@ def _expanded(x: Operand, shape: list[int]) -> Operand:
     return x.with_codes(x.codes.expand(shape)) if isinstance(x, Quantized) else x.expand(shape)
 
 
-def _summed_matmul(left: Operand, right: Operand, shape: Sequence[int]) -> Tensor:
+def _summed_matmul(left: Operand, right: Operand, shape: Sequence[int], order: Order) -> Tensor:
     """left @ right, summed over the batch dimensions in which `shape` has 1 or nothing: those are
     joined with k, outermost first, so it is one sum in ascending order."""
     batch = list(torch.broadcast_shapes(left.shape[:-2], right.shape[:-2]))
@@ -336,7 +254,7 @@ def _summed_matmul(left: Operand, right: Operand, shape: Sequence[int]) -> Tenso
     kept = [i for i in range(rank) if kept_of[i] == batch[i]]
     summed = [i for i in range(rank) if kept_of[i] != batch[i]]
     if not summed:
-        return matmul(left, right).reshape(shape)
+        return matmul(left, right, order=order).reshape(shape)
     m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
     joined = math.prod(batch[i] for i in summed) * k
     outer = [batch[i] for i in kept]
@@ -344,7 +262,7 @@ def _summed_matmul(left: Operand, right: Operand, shape: Sequence[int]) -> Tenso
     right = _expanded(right, [*batch, k, n])
     left = _moved(left, [*kept, rank, *summed, rank + 1], [*outer, m, joined])
     right = _moved(right, [*kept, *summed, rank, rank + 1], [*outer, joined, n])
-    return matmul(left, right).reshape(shape)
+    return matmul(left, right, order=order).reshape(shape)
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -369,27 +287,29 @@ class _Matmul(torch.autograd.Function):
         _save(ctx, left, right)
         ctx.transposed, ctx.rounder = transposed, rounder
         ctx.dtypes = a.dtype, b.dtype
-        return matmul(left, right.mT if transposed else right, bias=bias)
+        other = right.mT if transposed else right
+        return matmul(left, other, bias=bias, order=rounder.spec.order)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         left, right = _saved(ctx)
         gradient = ctx.rounder.gradient(gradients[0])
+        order = ctx.rounder.spec.order
         da = db = dbias = None
         if ctx.needs_input_grad[0]:
             other = right if ctx.transposed else right.mT
-            da = _summed_matmul(gradient, other, left.shape).to(ctx.dtypes[0])
+            da = _summed_matmul(gradient, other, left.shape, order).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
             first, second = (gradient.mT, left) if ctx.transposed else (left.mT, gradient)
-            db = _summed_matmul(first, second, right.shape).to(ctx.dtypes[1])
+            db = _summed_matmul(first, second, right.shape, order).to(ctx.dtypes[1])
         if ctx.needs_input_grad[2]:
             ones = torch.ones(()).expand(*gradient.shape[:-2], 1, gradient.shape[-2])
-            dbias = _summed_matmul(ones, gradient, [1, gradient.shape[-1]])[0]
+            dbias = _summed_matmul(ones, gradient, [1, gradient.shape[-1]], order)[0]
         return da, db, dbias, None, None
 
 
-class _Conv2d(torch.autograd.Function):
+class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -403,7 +323,7 @@ class _Conv2d(torch.autograd.Function):
         _save(ctx, images, weights)
         ctx.geometry, ctx.rounder = geometry, rounder
         ctx.dtypes = x.dtype, weight.dtype
-        return conv2d(images, weights, bias, **geometry)
+        return convolution(images, weights, bias, **geometry)
 
     @staticmethod
     @once_differentiable
@@ -413,13 +333,17 @@ class _Conv2d(torch.autograd.Function):
         dx = dweight = dbias = None
         if ctx.needs_input_grad[0]:
             size = images.shape[2:]
-            dx = conv2d_input_gradient(gradient, weights, size, **ctx.geometry).to(ctx.dtypes[0])
+            dx = convolution_input_gradient(gradient, weights, size, **ctx.geometry).to(
+                ctx.dtypes[0]
+            )
         if ctx.needs_input_grad[1]:
             kernel = weights.shape[2:]
-            dweight = conv2d_weight_gradient(gradient, images, kernel, **ctx.geometry)
+            dweight = convolution_weight_gradient(gradient, images, kernel, **ctx.geometry)
             dweight = dweight.to(ctx.dtypes[1])
         if ctx.needs_input_grad[2]:
-            n, _, height, width = gradient.shape
-            ones = torch.ones(()).expand(n, 1, height, width)
-            dbias = conv2d_weight_gradient(gradient, ones, (1, 1)).reshape(-1)
+            n, _, *size = gradient.shape
+            ones = torch.ones(()).expand(n, 1, *size)
+            order = ctx.rounder.spec.order
+            dbias = convolution_weight_gradient(gradient, ones, [1] * len(size), order=order)
+            dbias = dbias.reshape(-1)
         return dx, dweight, dbias, None, None

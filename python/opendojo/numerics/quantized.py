@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Generic, Literal
 
 import numpy as np
@@ -21,7 +22,14 @@ from opendojo.numerics.arrays import (
     shares_memory,
     view_as,
 )
-from opendojo.numerics.number_format import MAX_BIAS, Denormals, Format, as_format, storage_format
+from opendojo.numerics.number_format import (
+    MAX_BIAS,
+    Denormals,
+    Format,
+    Overflow,
+    as_format,
+    storage_format,
+)
 from opendojo.numerics.workers import workers
 
 Rounding = Literal["nearest", "stochastic", "nearest_away"]
@@ -31,7 +39,13 @@ _ROUNDINGS = {
     "stochastic": _core.numerics.Rounding.Stochastic,
     "nearest_away": _core.numerics.Rounding.NearestAway,
 }
-_SOURCE_FORMATS = {"float32": "f32", "bfloat16": "bf16"}
+_PLAIN = {
+    "float32": "f32",
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "float8_e4m3fn": "e4m3",
+    "float8_e5m2": "e5m2",
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,8 @@ class Stats:
 
     Attributes:
         amax: the largest finite magnitude read; 0 if there is none.
-        saturated: elements clamped to the largest magnitude: too large, Inf or NaN. Of bf16: finite
-            ones that became Inf.
+        saturated: elements beyond the range: too large (for uhp negative, too), and Inf and NaN
+            unless they stay what they are.
         zeroed: elements that were not zero and became zero.
         not_finite: elements that were Inf or NaN.
     """
@@ -195,6 +209,7 @@ def quantize(
     margin: int = 0,
     rounding: Rounding = "nearest",
     denormals: Denormals = "paper",
+    overflow: Overflow = "format",
     seed: int = 0,
     step: int = 0,
     tensor: int = 0,
@@ -207,26 +222,32 @@ def quantize(
     ([0.3125, -2.0, 480.0, 480.0], 2)
 
     Args:
-        x: float32 or bfloat16 of any shape; one that is not C-contiguous is copied first.
+        x: of any shape; float32, bfloat16, float16, float8_e4m3fn or float8_e5m2. One that is not
+            C-contiguous is copied first.
         format: a row of `formats()`.
         bias: 0 to 63; or "amax": by `bias_from_amax` of the largest finite magnitude of `x`, less
             `margin`; or a `BiasWindow`, which also notes this amax. For formats without bias leave
             it as it is.
         rounding: "nearest" with ties to the even code, "stochastic", or "nearest_away" with ties
             away from zero (a plain loop, for comparing with other implementations).
+        denormals: what exponent code 0 is worth, where the format leaves it open: see `Quantized`.
+        overflow: what Inf and what is too large become: "saturates", the largest magnitude; or
+            "special", Inf or else NaN, where the format has them. "format": as IEEE formats and
+            UHP have it, "special"; as formats with a bias have it, "saturates".
         seed, step, tensor: of "stochastic". The random bits of an element are a pure function of
             these (64, 32 and 32 bits) and of its index in C order.
         out: where the codes go: a C-contiguous array of the shape of `x` and the type of codes.
 
     Returns:
-        Codes of the shape of `x` in the same framework. Too large, Inf and NaN become the largest
-        magnitude of a CFloat8 with their sign; `stats` counts them.
+        Codes of the shape of `x` in the same framework. In a format without Inf and NaN these
+        become the largest magnitude with their sign; `stats` counts them.
 
     Errors (opendojo.Error): an array that is not of the CPU, dense and of these types; a bias,
     margin, seed, step or tensor out of its range; an `out` that does not fit.
 
-    Source: Tesla, "A Guide to Tesla's Configurable Floating Point Formats & Arithmetic", 2021, and
-    docs/numerics.md for what it leaves open.
+    Source: Tesla, "A Guide to Tesla's Configurable Floating Point Formats & Arithmetic", 2021 (cf8,
+    shp, uhp); OCP 8-bit Floating Point Specification, 2023 (e4m3, e5m2); docs/numerics.md for what
+    they leave open.
     """
     chosen = as_format(format)
     values = _values_of(x)
@@ -236,7 +257,7 @@ def quantize(
         *_core.numerics.encode(
             workers(),
             exported(values),
-            storage_format(chosen, exponent_bias, denormals),
+            storage_format(chosen, exponent_bias, denormals, overflow),
             choice(_ROUNDINGS, rounding, "rounding"),
             _random_stream(seed, tensor, step),
             exported(codes),
@@ -282,15 +303,39 @@ def dequantize(
     return values
 
 
+def operand(x: Any, name: str) -> tuple[Any, "_core.numerics.StorageFormat"]:
+    """The codes of `x` and their format, without a copy: plain arrays are codes too."""
+    if isinstance(x, Quantized):
+        return x.codes, x.storage_format
+    check_array(x, name)
+    dtype = dtype_name(x)
+    if dtype in _PLAIN:
+        codes = x if dtype == "float32" else view_as(x, f"uint{8 * x.dtype.itemsize}")
+        return codes, _plain_format(_PLAIN[dtype])
+    remedy = (
+        f"codes need their format, give Quantized({name}, format, bias)"
+        if dtype in ("uint8", "uint16")
+        else "convert it first"
+    )
+    raise Error(f"{name} is {dtype}: expected Quantized or one of {', '.join(_PLAIN)}; {remedy}")
+
+
+@cache
+def _plain_format(name: str) -> "_core.numerics.StorageFormat":
+    format = as_format(name)
+    return storage_format(format, format.bias if format.has_bias else 0)
+
+
 def _values_of(x: ArrayT) -> ArrayT:
     """`x` as C-contiguous float32."""
     check_array(x, "x")
-    name = dtype_name(x)
-    if name == "float32":
-        return contiguous(x)
-    if name not in _SOURCE_FORMATS:
-        raise Error(f"x is {name}: expected float32 or bfloat16, convert it first")
-    return dequantize(view_as(x, "uint16"), _SOURCE_FORMATS[name])
+    codes, storage = operand(x, "x")
+    codes = contiguous(codes)
+    if dtype_name(x) == "float32":
+        return codes
+    values = empty_like(codes, codes.shape)
+    _core.numerics.decode(workers(), exported(codes), storage, exported(values))
+    return values
 
 
 def _bias_for(values: ArrayT, format: Format, bias: Any, margin: int) -> int:

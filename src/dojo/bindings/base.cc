@@ -12,7 +12,15 @@ void bind_base(nb::module_& module) {
       .def_ro("bytes", &FormatInfo::bytes, "per element")
       .def_ro("exponent_bits", &FormatInfo::exponent_bits)
       .def_ro("mantissa_bits", &FormatInfo::mantissa_bits, "stored bits, without the hidden one")
+      .def_ro("sign_bits", &FormatInfo::sign_bits)
+      .def_ro("bias", &FormatInfo::bias,
+              "of a format without its own per tensor; else the usual one")
       .def_ro("what", &FormatInfo::what)
+      .def_prop_ro("is_float", [](const FormatInfo& format) { return is_float(format.format); })
+      .def_prop_ro("has_inf",
+                   [](const FormatInfo& format) { return format.top_codes == TopCodes::InfNan; })
+      .def_prop_ro("has_nan",
+                   [](const FormatInfo& format) { return format.top_codes != TopCodes::Numbers; })
       .def_prop_ro("has_bias", [](const FormatInfo& format) { return has_bias(format.format); })
       .def("__repr__", [](const FormatInfo& format) { return format.name; });
   module.def(

@@ -6,11 +6,11 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string_view.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -39,7 +39,6 @@ using Codes = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using CodesOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
 using ValuesOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Pair = std::array<std::int64_t, 2>;
 
 void require(bool holds, const char* what) {
   if (!holds) {
@@ -153,49 +152,48 @@ void matmul(Workers& workers, const Operand& a, const StorageFormat& a_type, con
 }
 
 struct ConvolutionGeometry {
-  Pair stride{};
-  Pair padding{};
-  Pair dilation{};
+  numerics::Axes stride{};
+  numerics::Axes padding{};
+  numerics::Axes dilation{};
   std::int64_t groups = 1;
 };
 
 numerics::ImageOperand image_of(const Operand& array, const StorageFormat& type) {
-  return {.storage = storage_of(array, type),
-          .stride = {array.stride(0), array.stride(1), 0, array.stride(2), array.stride(3)}};
+  numerics::ImageOperand image{.storage = storage_of(array, type)};
+  for (std::size_t i = 0; i < image.stride.size(); ++i) {
+    image.stride[i] = array.stride(i);
+  }
+  return image;
+}
+
+// The last three dimensions of five.
+template <class Array>
+numerics::Axes axes_of(const Array& array) {
+  return {extent_of(array, 2), extent_of(array, 3), extent_of(array, 4)};
 }
 
 // Of the shapes of images, weights and outputs, each an operand or the result.
 template <class Images, class Weights, class Outputs>
 numerics::ConvolutionShape shape_of(const Images& images, const Weights& weights,
                                     const Outputs& outputs, const ConvolutionGeometry& geometry) {
-  require(images.ndim() == 4 && weights.ndim() == 4 && outputs.ndim() == 4,
-          "convolution: expected four dimensions");
-  const numerics::ConvolutionShape shape{
-      .batch = extent_of(images, 0),
-      .channels_in = extent_of(images, 1),
-      .channels_out = extent_of(weights, 0),
-      .size = {1, extent_of(images, 2), extent_of(images, 3)},
-      .kernel = {1, extent_of(weights, 2), extent_of(weights, 3)},
-      .stride = {1, geometry.stride[0], geometry.stride[1]},
-      .padding = {0, geometry.padding[0], geometry.padding[1]},
-      .dilation = {1, geometry.dilation[0], geometry.dilation[1]},
-      .groups = geometry.groups};
-  require(shape.groups >= 1 && geometry.stride[0] >= 1 && geometry.stride[1] >= 1,
+  require(images.ndim() == 5 && weights.ndim() == 5 && outputs.ndim() == 5,
+          "convolution: expected five dimensions");
+  require(geometry.groups >= 1 && std::ranges::min(geometry.stride) >= 1,
           "convolution: groups and strides are at least 1");
+  const numerics::ConvolutionShape shape{.batch = extent_of(images, 0),
+                                         .channels_in = extent_of(images, 1),
+                                         .channels_out = extent_of(weights, 0),
+                                         .size = axes_of(images),
+                                         .kernel = axes_of(weights),
+                                         .stride = geometry.stride,
+                                         .padding = geometry.padding,
+                                         .dilation = geometry.dilation,
+                                         .groups = geometry.groups};
   require(extent_of(weights, 1) * shape.groups == shape.channels_in &&
               extent_of(outputs, 0) == shape.batch && extent_of(outputs, 1) == shape.channels_out &&
-              extent_of(outputs, 2) == shape.out_size()[1] &&
-              extent_of(outputs, 3) == shape.out_size()[2],
+              axes_of(outputs) == shape.out_size(),
           "convolution: the shapes do not fit together");
   return shape;
-}
-
-// Cuts of three loops, with one for the loop over z that images of two axes have too.
-ReduceCuts image_cuts(ReduceCuts cuts) {
-  if (!cuts.block.empty()) {
-    cuts.block.insert(cuts.block.begin() + 1, 1);
-  }
-  return cuts;
 }
 
 void convolution(Workers& workers, const Operand& input, const StorageFormat& input_type,
@@ -209,8 +207,7 @@ void convolution(Workers& workers, const Operand& input, const StorageFormat& in
   const numerics::ImageOperand weights = image_of(weight, weight_type);
   const float* added = bias.has_value() ? bias->data() : nullptr;
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution(pool, shape, images, weights, image_cuts(cuts), added, activation,
-                          out.data());
+    numerics::convolution(pool, shape, images, weights, cuts, added, activation, out.data());
   });
 }
 
@@ -223,8 +220,7 @@ void convolution_input_gradient(Workers& workers, const Operand& gradient,
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
   const numerics::ImageOperand weights = image_of(weight, weight_type);
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution_input_gradient(pool, shape, gradients, weights, image_cuts(cuts),
-                                         out.data());
+    numerics::convolution_input_gradient(pool, shape, gradients, weights, cuts, out.data());
   });
 }
 
@@ -237,8 +233,7 @@ void convolution_weight_gradient(Workers& workers, const Operand& gradient,
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
   const numerics::ImageOperand images = image_of(input, input_type);
   workers.run([&](ThreadPool& pool) {
-    numerics::convolution_weight_gradient(pool, shape, gradients, images, image_cuts(cuts),
-                                          out.data());
+    numerics::convolution_weight_gradient(pool, shape, gradients, images, cuts, out.data());
   });
 }
 
@@ -256,6 +251,10 @@ void bind_types(nb::module_& module) {
   nb::enum_<numerics::DenormalScale>(module, "DenormalScale")
       .value("Paper", numerics::DenormalScale::Paper)
       .value("Gradual", numerics::DenormalScale::Gradual);
+  nb::enum_<numerics::Overflow>(module, "Overflow")
+      .value("OfFormat", numerics::Overflow::OfFormat)
+      .value("Saturates", numerics::Overflow::Saturates)
+      .value("BecomesSpecial", numerics::Overflow::BecomesSpecial);
   nb::enum_<Activation>(module, "Activation")
       .value("None_", Activation::None)
       .value("Relu", Activation::Relu);
@@ -263,12 +262,14 @@ void bind_types(nb::module_& module) {
       .def(
           "__init__",
           [](StorageFormat* self, std::string_view format, int bias,
-             numerics::DenormalScale denormals) {
+             numerics::DenormalScale denormals, numerics::Overflow overflow) {
             require(bias >= 0 && bias <= kMaxBias, "a bias is 0 to 63");
-            new (self) StorageFormat{format_of(format), bias, denormals};
+            new (self) StorageFormat{format_of(format), bias, denormals, overflow};
           },
-          nb::arg("format"), nb::arg("bias") = 0,
-          nb::arg("denormals") = numerics::DenormalScale::Paper);
+          nb::arg("format"), nb::arg("bias"), nb::arg("denormals"), nb::arg("overflow"));
+  module.def("max_code", [](std::string_view format) {
+    return numerics::cfloat_spec(format_of(format), 0).max_magnitude();
+  });
   nb::class_<RandomStream>(module, "RandomStream", "The random bits of one tensor in one step.")
       .def(
           "__init__",
@@ -286,16 +287,12 @@ void bind_types(nb::module_& module) {
           },
           nb::arg("block"), nb::arg("order"));
   module.attr("sum_orders") = nb::cast(numerics::kSumOrderNames);
-  nb::class_<ConvolutionGeometry>(module, "ConvolutionGeometry")
+  nb::class_<ConvolutionGeometry>(module, "ConvolutionGeometry", "Axes are z, y, x.")
       .def(
           "__init__",
-          [](ConvolutionGeometry* self, std::tuple<std::int64_t, std::int64_t> stride,
-             std::tuple<std::int64_t, std::int64_t> padding,
-             std::tuple<std::int64_t, std::int64_t> dilation, std::int64_t groups) {
-            const auto pair = [](const auto& both) {
-              return Pair{std::get<0>(both), std::get<1>(both)};
-            };
-            new (self) ConvolutionGeometry{pair(stride), pair(padding), pair(dilation), groups};
+          [](ConvolutionGeometry* self, numerics::Axes stride, numerics::Axes padding,
+             numerics::Axes dilation, std::int64_t groups) {
+            new (self) ConvolutionGeometry{stride, padding, dilation, groups};
           },
           nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"));
   nb::class_<Workers>(module, "Workers", "Threads for the functions below, one call at a time.")
