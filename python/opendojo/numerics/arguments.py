@@ -11,6 +11,8 @@ Value = TypeVar("Value")
 
 def integer(value: Any, name: str, low: int, high: int) -> int:
     """`value` as int; opendojo.Error unless it is an integer from `low` to `high`."""
+    if type(value) is int and low <= value <= high:
+        return value
     try:
         if not isinstance(value, bool) and low <= operator.index(value) <= high:
             return operator.index(value)
@@ -21,6 +23,8 @@ def integer(value: Any, name: str, low: int, high: int) -> int:
 
 def integers(value: Any, name: str, count: int, low: int, high: int) -> list[int]:
     """`count` integers from `low` to `high`: a sequence of them, or one that stands for all."""
+    if type(value) is int:
+        return [integer(value, name, low, high)] * count
     values = list(value) if isinstance(value, Iterable) else [value] * count
     if len(values) != count:
         raise Error(f"{name} {value!r}: expected {count} integers, or one for all")

@@ -1,7 +1,6 @@
 """Convolutions over one to three axes in one stated order of summation, and their gradients."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from opendojo import _core
 from opendojo.errors import Error
@@ -18,7 +17,7 @@ from opendojo.numerics.sums import (
 )
 from opendojo.numerics.workers import workers
 
-_KERNEL_AXES = 3  # z, y, x: what has fewer gets axes of extent 1 in front
+_KERNEL_AXES = 3  # z, y, x: kernels give what has fewer axes of extent 1 in front
 
 
 def convolution(
@@ -67,15 +66,15 @@ def convolution(
     added = bias_vector(bias, weights.shape[0])
     _core.numerics.convolution(
         workers(),
-        geometry.exported(images),
+        exported(images),
         image_type,
-        geometry.exported(weights),
+        exported(weights),
         weight_type,
         geometry.core,
         geometry.cuts(cuts, order),
         None if added is None else exported(added),
         activation_named(activation),
-        geometry.exported(out),
+        exported(out),
     )
     return out
 
@@ -120,13 +119,13 @@ def convolution_input_gradient(
     out = empty_like(gradients, (gradients.shape[0], channels, *image))
     _core.numerics.convolution_input_gradient(
         workers(),
-        geometry.exported(gradients),
+        exported(gradients),
         gradient_type,
-        geometry.exported(weights),
+        exported(weights),
         weight_type,
         geometry.core,
         geometry.cuts(cuts, order),
-        geometry.exported(out),
+        exported(out),
     )
     return out
 
@@ -171,13 +170,13 @@ def convolution_weight_gradient(
     out = empty_like(gradients, shape)
     _core.numerics.convolution_weight_gradient(
         workers(),
-        geometry.exported(gradients),
+        exported(gradients),
         gradient_type,
-        geometry.exported(images),
+        exported(images),
         image_type,
         geometry.core,
         geometry.cuts(cuts, order),
-        geometry.exported(out),
+        exported(out),
     )
     return out
 
@@ -201,20 +200,14 @@ class _Geometry:
         self.padding = self.per_axis(padding, "padding", at_least=0)
         self.dilation = self.per_axis(dilation, "dilation", at_least=1)
         self.groups = integer(groups, "groups", 1, 2**31 - 1)
-        added = _KERNEL_AXES - self.axes
+        ones = [1] * (_KERNEL_AXES - self.axes)
+        zeros = [0] * (_KERNEL_AXES - self.axes)
         self.core = _core.numerics.ConvolutionGeometry(
-            [1] * added + self.stride,
-            [0] * added + self.padding,
-            [1] * added + self.dilation,
-            self.groups,
+            ones + self.stride, zeros + self.padding, ones + self.dilation, self.groups
         )
 
     def per_axis(self, value: Size, name: str, at_least: int) -> list[int]:
         return integers(value, name, self.axes, at_least, 2**31 - 1)
-
-    def exported(self, x: Array) -> Any:
-        """`x` as the kernels take it, with all their axes."""
-        return exported(x[(slice(None), slice(None), *[None] * (_KERNEL_AXES - self.axes))])
 
     def cuts(self, cuts: Sequence[int] | None, order: str) -> "_core.numerics.ReduceCuts":
         if cuts is not None:

@@ -73,15 +73,15 @@ class Format:
     def _value(self, code: int, bias: int | None, denormals: Denormals) -> float:
         if bias is None:
             bias = self.bias if self.has_bias else 0
-        codes = np.array([code], dtype=f"uint{self.bits}").view(self.numpy_dtype)
+        codes = np.array([code], dtype=f"uint{self.bits}").view(self.code_dtype)
         value = np.empty(1, dtype=np.float32)
         _core.numerics.decode(workers(), codes, storage_format(self, bias, denormals), value)
         return float(value[0])
 
     @property
-    def numpy_dtype(self) -> np.dtype:
-        """Of codes in NumPy; PyTorch's has the same name."""
-        return np.dtype(np.float32 if self.bits == 32 else f"uint{self.bits}")
+    def code_dtype(self) -> str:
+        """The type of codes, in NumPy as in PyTorch."""
+        return "float32" if self.bits == 32 else f"uint{self.bits}"
 
     def __str__(self) -> str:
         return self.name

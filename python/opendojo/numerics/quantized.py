@@ -93,7 +93,7 @@ class Quantized(Generic[ArrayT]):
         object.__setattr__(self, "bias", integer(self.bias, "bias", 0, MAX_BIAS))
         _ = self.storage_format  # checks the rest
         check_array(self.codes, "codes")
-        expected = self.format.numpy_dtype.name
+        expected = self.format.code_dtype
         if dtype_name(self.codes) != expected:
             raise Error(
                 f"codes are {dtype_name(self.codes)}: those of {self.format.name} are {expected}"
@@ -251,7 +251,7 @@ def quantize(
     """
     chosen = as_format(format)
     values = _values_of(x)
-    codes = _checked_out(out, x, chosen.numpy_dtype.name)
+    codes = _checked_out(out, x, chosen.code_dtype)
     exponent_bias = _bias_for(values, chosen, bias, margin)
     stats = Stats(
         *_core.numerics.encode(

@@ -158,26 +158,36 @@ struct ConvolutionGeometry {
   std::int64_t groups = 1;
 };
 
-numerics::ImageOperand image_of(const Operand& array, const StorageFormat& type) {
-  numerics::ImageOperand image{.storage = storage_of(array, type)};
-  for (std::size_t i = 0; i < image.stride.size(); ++i) {
-    image.stride[i] = array.stride(i);
-  }
-  return image;
+// Arrays have one to three axes after two other dimensions; those of kernels are z, y, x, and what
+// has fewer gets axes of extent 1 in front.
+template <class Array>
+std::size_t first_axis(const Array& array) {
+  require(array.ndim() >= 3 && array.ndim() <= 5, "convolution: expected three to five dimensions");
+  return 5 - array.ndim();
 }
 
-// The last three dimensions of five.
 template <class Array>
 numerics::Axes axes_of(const Array& array) {
-  return {extent_of(array, 2), extent_of(array, 3), extent_of(array, 4)};
+  numerics::Axes axes{1, 1, 1};
+  for (std::size_t a = first_axis(array), dimension = 2; a < axes.size(); ++a, ++dimension) {
+    axes[a] = extent_of(array, dimension);
+  }
+  return axes;
+}
+
+numerics::ImageOperand image_of(const Operand& array, const StorageFormat& type) {
+  numerics::ImageOperand image{.storage = storage_of(array, type),
+                               .stride = {array.stride(0), array.stride(1)}};
+  for (std::size_t a = first_axis(array), dimension = 2; a < 3; ++a, ++dimension) {
+    image.stride[2 + a] = array.stride(dimension);
+  }
+  return image;
 }
 
 // Of the shapes of images, weights and outputs, each an operand or the result.
 template <class Images, class Weights, class Outputs>
 numerics::ConvolutionShape shape_of(const Images& images, const Weights& weights,
                                     const Outputs& outputs, const ConvolutionGeometry& geometry) {
-  require(images.ndim() == 5 && weights.ndim() == 5 && outputs.ndim() == 5,
-          "convolution: expected five dimensions");
   require(geometry.groups >= 1 && std::ranges::min(geometry.stride) >= 1,
           "convolution: groups and strides are at least 1");
   const numerics::ConvolutionShape shape{.batch = extent_of(images, 0),
