@@ -1,10 +1,13 @@
 #include "dojo/numerics/reduce.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <utility>
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/reduce_kernels.h"
+#include "dojo/numerics/internal/reduce_order.h"
 
 namespace dojo::numerics {
 namespace {
@@ -15,15 +18,6 @@ std::int64_t points(std::span<const StridedLoop> loops) {
     count *= loop.extent;
   }
   return count;
-}
-
-std::int64_t offset_of(std::span<const StridedLoop> loops, std::int64_t index) {
-  std::int64_t offset = 0;
-  for (std::size_t i = loops.size(); i-- > 0;) {
-    offset += index % loops[i].extent * loops[i].stride;
-    index /= loops[i].extent;
-  }
-  return offset;
 }
 
 float larger(float acc, float x) {
@@ -47,7 +41,7 @@ float fold_point(Reduction reduction, float acc, float x, float center) {
 }
 
 void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
-                  const ReduceSpace& space, const ReduceCuts& cuts, float* out,
+                  const ReduceSpace& space, const ReduceCuts& cuts, std::int64_t count, float* out,
                   const float* center) {
   const ElementReader read(input);
   std::vector<std::int64_t> extent;
@@ -59,9 +53,9 @@ void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
   const auto combine = [is_max](float total, float part) {
     return is_max ? larger(total, part) : total + part;
   };
-  pool.parallel_for(points(space.parallel), 64, [&](std::int64_t begin, std::int64_t end) {
+  const auto some = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
-      const std::int64_t base = offset_of(space.parallel, index);
+      const std::int64_t base = internal::offset_of(space.parallel, index);
       const float middle = center != nullptr ? center[index] : 0.0F;
       const auto add_point = [&](float acc, std::span<const std::int64_t> point) {
         std::int64_t at = base;
@@ -76,21 +70,44 @@ void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
       }
       out[index] = value;
     }
-  });
+  };
+  pool.parallel_for(count, 64, std::ref(some));
 }
 
 }  // namespace
 
+PreparedReduction::PreparedReduction(ReduceSpace space, ReduceCuts cuts)
+    : space_(std::move(space)),
+      cuts_(std::move(cuts)),
+      order_(std::make_shared<internal::ReduceOrder>(space_, cuts_)) {
+  DOJO_CHECK(cuts_.block.empty() || cuts_.block.size() == space_.reduce.size());
+}
+
+void PreparedReduction::run(ThreadPool& pool, Reduction reduction, const Storage& input, float* out,
+                            const float* center, Isa isa) const {
+  DOJO_CHECK((reduction == Reduction::SumOfSquaredDeviations) == (center != nullptr));
+  if (isa != Isa::Plain) {
+    const auto vectors = isa == Isa::Avx512 ? avx512::reduce : avx2::reduce;
+    return vectors(pool, reduction, input, *order_, out, center);
+  }
+  reduce_plain(pool, reduction, input, space_, cuts_, order_->outputs, out, center);
+}
+
+void PreparedReduction::run_rows(Reduction reduction, const Storage& input, std::int64_t count,
+                                 float* out, const float* center, Isa isa) const {
+  DOJO_CHECK((reduction == Reduction::SumOfSquaredDeviations) == (center != nullptr));
+  DOJO_CHECK(space_.parallel.size() == 1 && count <= space_.parallel.front().extent);
+  if (isa != Isa::Plain) {
+    const auto vectors = isa == Isa::Avx512 ? avx512::reduce_rows : avx2::reduce_rows;
+    return vectors(reduction, input, *order_, count, out, center);
+  }
+  ThreadPool alone(1);
+  reduce_plain(alone, reduction, input, space_, cuts_, count, out, center);
+}
+
 void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const ReduceSpace& space,
             const ReduceCuts& cuts, float* out, const float* center, Isa isa) {
-  DOJO_CHECK((reduction == Reduction::SumOfSquaredDeviations) == (center != nullptr));
-  DOJO_CHECK(cuts.block.empty() || cuts.block.size() == space.reduce.size());
-  if (isa != Isa::Plain) {
-    (isa == Isa::Avx512 ? avx512::reduce : avx2::reduce)(pool, reduction, input, space, cuts, out,
-                                                         center);
-    return;
-  }
-  reduce_plain(pool, reduction, input, space, cuts, out, center);
+  PreparedReduction(space, cuts).run(pool, reduction, input, out, center, isa);
 }
 
 }  // namespace dojo::numerics

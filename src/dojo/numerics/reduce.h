@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,10 @@
 #include "dojo/numerics/storage.h"
 
 namespace dojo::numerics {
+
+namespace internal {
+struct ReduceOrder;
+}
 
 enum class Reduction : std::uint8_t {
   Sum,                     // acc + x
@@ -30,6 +35,27 @@ struct StridedLoop {
 struct ReduceSpace {
   std::vector<StridedLoop> parallel{};
   std::vector<StridedLoop> reduce{};
+};
+
+// The order of a reduction, worked out once for tensors of one arrangement. Where loops are cut
+// into small parts, that takes as long as a sum.
+class PreparedReduction {
+ public:
+  PreparedReduction(ReduceSpace space, ReduceCuts cuts);
+
+  const ReduceSpace& space() const { return space_; }
+
+  // As reduce() below.
+  void run(ThreadPool& pool, Reduction reduction, const Storage& input, float* out,
+           const float* center = nullptr, Isa isa = best_isa()) const;
+  // Only the first `count` outputs, of one parallel loop; on the calling thread.
+  void run_rows(Reduction reduction, const Storage& input, std::int64_t count, float* out,
+                const float* center = nullptr, Isa isa = best_isa()) const;
+
+ private:
+  ReduceSpace space_;
+  ReduceCuts cuts_;
+  std::shared_ptr<const internal::ReduceOrder> order_;
 };
 
 // out: contiguous, in the order of the parallel loops. `center`: like out, for

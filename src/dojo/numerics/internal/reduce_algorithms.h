@@ -8,8 +8,7 @@
 namespace {
 
 constexpr std::int64_t kMaxLanes = 4 * kLanes;
-// PERF: a packed block of 64 lanes is 32 KiB, two thirds of a 48 KiB L1.
-constexpr std::int64_t kBlockPoints = 128;
+constexpr std::int64_t kBlockFloats = kMaxLanes * internal::kReduceBlockPoints;
 
 struct FoldSum {
   static constexpr float kStart = 0;
@@ -34,62 +33,19 @@ struct FoldMax {
   static Floats combine(Floats total, Floats x) { return larger_or_first_nan(total, x); }
 };
 
-// Points along the innermost reduce loop, and what their end closes.
-struct Run {
-  std::int64_t offset = 0;  // in elements, of its first point
-  internal::Segment segment;
-};
-
-// Loops with the same points in the same order, fewer where neighbours adjoin.
-std::vector<StridedLoop> joined(const std::vector<StridedLoop>& loops) {
-  std::vector<StridedLoop> out;
-  for (const StridedLoop& loop : loops) {
-    if (loop.extent == 1) {
-      continue;
-    }
-    if (!out.empty() && out.back().stride == loop.stride * loop.extent) {
-      out.back() = {out.back().extent * loop.extent, loop.stride};
-    } else {
-      out.push_back(loop);
-    }
-  }
-  return out;
-}
-
-std::int64_t offset_of(std::span<const StridedLoop> loops, std::int64_t index) {
-  std::int64_t offset = 0;
-  for (std::size_t i = loops.size(); i-- > 0;) {
-    offset += index % loops[i].extent * loops[i].stride;
-    index /= loops[i].extent;
-  }
-  return offset;
-}
-
 class Reducer {
  public:
-  Reducer(Reduction reduction, const Storage& input, const ReduceSpace& space,
-          const ReduceCuts& cuts, float* out, const float* center)
+  Reducer(Reduction reduction, const Storage& input, const internal::ReduceOrder& order, float* out,
+          const float* center)
       : reduction_(reduction),
+        order_(order),
         data_(static_cast<const std::byte*>(input.data) +
               input.offset * bytes_of(input.type.format)),
         load_(load_of(input.type)),
         out_(out),
-        center_(center),
-        parallel_(joined(space.parallel)) {
-    for (const StridedLoop& loop : space.parallel) {
-      outputs_ *= loop.extent;
-    }
-    if (parallel_.empty()) {
-      parallel_.push_back({1, 0});
-    }
-    lanes_ = parallel_.back();
-    parallel_.pop_back();
-    make_runs(space, cuts);
-  }
+        center_(center) {}
 
-  std::int64_t outputs() const { return outputs_; }
-  std::int64_t lane_loop() const { return lanes_.extent; }
-  std::int64_t scratch_size() const { return kMaxLanes * (kBlockPoints + levels_ + 1); }
+  std::int64_t scratch_size() const { return kBlockFloats + kMaxLanes * (order_.levels + 1); }
 
   // Outputs first .. first + lanes of the `row`-th pass of the innermost parallel loop.
   void run(std::int64_t row, std::int64_t first, std::int64_t lanes, float* scratch) const {
@@ -109,54 +65,6 @@ class Reducer {
   }
 
  private:
-  void make_runs(const ReduceSpace& space, const ReduceCuts& cuts) {
-    std::vector<StridedLoop> loops = space.reduce;
-    std::vector<std::int64_t> extent;
-    for (const StridedLoop& loop : loops) {
-      extent.push_back(loop.extent);
-      points_ *= loop.extent;
-    }
-    levels_ = internal::cut_levels(extent, cuts);
-    if (levels_ == 0) {
-      loops = joined(loops);
-      extent.clear();
-      for (const StridedLoop& loop : loops) {
-        extent.push_back(loop.extent);
-      }
-    }
-    if (loops.empty()) {
-      loops.push_back({1, 0});
-      extent.push_back(1);
-    }
-    point_stride_ = loops.back().stride;
-    internal::for_each_part(extent, levels_ == 0 ? ReduceCuts{} : cuts,
-                            [&](const internal::Part& part) { add_part(loops, part); });
-  }
-
-  void add_part(const std::vector<StridedLoop>& loops, const internal::Part& part) {
-    const std::size_t inner = loops.size() - 1;
-    std::vector<std::int64_t> at(part.begin.begin(), part.begin.end());
-    internal::Segment none;
-    none.points = static_cast<std::int32_t>(part.end[inner] - part.begin[inner]);
-    while (true) {
-      std::int64_t offset = 0;
-      for (std::size_t i = 0; i < loops.size(); ++i) {
-        offset += at[i] * loops[i].stride;
-      }
-      runs_.push_back({offset, none});
-      std::size_t i = inner;
-      while (i > 0 && ++at[i - 1] >= part.end[i - 1]) {
-        at[i - 1] = part.begin[i - 1];
-        --i;
-      }
-      if (i == 0) {
-        break;
-      }
-    }
-    runs_.back().segment.closes = part.segment.closes;
-    runs_.back().segment.first = part.segment.first;
-  }
-
   template <class Fold, class Load>
   void run_with(const Load& load, std::int64_t row, std::int64_t first, std::int64_t lanes,
                 float* scratch) const {
@@ -176,8 +84,8 @@ class Reducer {
   void fold_lanes(const Load& load, std::int64_t row, std::int64_t first, std::int64_t lanes,
                   float* scratch) const {
     float* const totals = scratch;  // one row per level
-    float* const packed = scratch + kMaxLanes * (levels_ + 1);
-    const std::int64_t index = row * lanes_.extent + first;
+    float* const packed = scratch + kMaxLanes * (order_.levels + 1);
+    const std::int64_t index = row * order_.lanes.extent + first;
     const std::int64_t last = lanes - (vectors - 1) * kLanes;  // in the last vector
     Floats center[vectors];
     Floats acc[vectors];
@@ -187,48 +95,62 @@ class Reducer {
       acc[v] = all(Fold::kStart);
     }
     const std::byte* base =
-        data_ + (offset_of(parallel_, row) + first * lanes_.stride) * Load::kBytes;
-    for (const Run& run : runs_) {
-      const std::byte* at = base + run.offset * Load::kBytes;
-      if (lanes_.stride == 1) {  // lanes adjoin in memory
+        data_ +
+        (internal::offset_of(order_.parallel, row) + first * order_.lanes.stride) * Load::kBytes;
+    if (order_.lanes.stride == 1) {  // lanes adjoin in memory
+      for (const internal::ReduceRun& run : order_.runs) {
+        const std::byte* at = base + run.offset * Load::kBytes;
         for (std::int64_t k = 0; k < run.segment.points; ++k) {
           for (int v = 0; v < vectors; ++v) {
             const std::byte* from = at + v * kLanes * Load::kBytes;
             const Floats x = v + 1 == vectors ? load_first(load, from, last) : load(from);
             acc[v] = Fold::fold(acc[v], x, center[v]);
           }
-          at += point_stride_ * Load::kBytes;
+          at += order_.point_stride * Load::kBytes;
         }
-      } else {
-        for (std::int64_t k = 0; k < run.segment.points; k += kBlockPoints) {
-          const std::int64_t points = std::min(kBlockPoints, run.segment.points - k);
-          const Panel panel{at + k * point_stride_ * Load::kBytes, lanes_.stride, point_stride_,
-                            lanes, points};
-          pack(load, panel, packed, vectors * kLanes);
-          for (std::int64_t p = 0; p < points; ++p) {
-            for (int v = 0; v < vectors; ++v) {
-              const Floats x = load_floats(packed + (p * vectors + v) * kLanes);
-              acc[v] = Fold::fold(acc[v], x, center[v]);
-            }
-          }
-        }
-      }
-      if (run.segment.closes > 0) {
         close<Fold, vectors>(run.segment, acc, totals);
       }
     }
+    for (const internal::ReduceBlock& block : order_.blocks) {
+      pack_block<vectors>(load, block, base, lanes, packed);
+      for (std::size_t i = block.first_run; i < block.end_run; ++i) {
+        const float* from = packed + order_.runs[i].in_block * vectors * kLanes;
+        for (std::int64_t p = 0; p < order_.runs[i].segment.points; ++p, from += vectors * kLanes) {
+          for (int v = 0; v < vectors; ++v) {
+            acc[v] = Fold::fold(acc[v], load_floats(from + v * kLanes), center[v]);
+          }
+        }
+        close<Fold, vectors>(order_.runs[i].segment, acc, totals);
+      }
+    }
     for (int v = 0; v < vectors; ++v) {
-      Floats value =
-          levels_ == 0 ? acc[v] : load_floats(totals + (levels_ - 1) * kMaxLanes + v * kLanes);
+      Floats value = order_.levels == 0
+                         ? acc[v]
+                         : load_floats(totals + (order_.levels - 1) * kMaxLanes + v * kLanes);
       if (reduction_ == Reduction::Mean) {
-        value = divide(value, all(static_cast<float>(points_)));
+        value = divide(value, all(static_cast<float>(order_.points)));
       }
       store_floats(out_ + index + v * kLanes, value, v + 1 == vectors ? last : kLanes);
     }
   }
 
+  template <int vectors, class Load>
+  void pack_block(const Load& load, const internal::ReduceBlock& block, const std::byte* base,
+                  std::int64_t lanes, float* to) const {
+    for (std::size_t i = block.first_stretch; i < block.end_stretch; ++i) {
+      const internal::ReduceStretch& stretch = order_.stretches[i];
+      const Panel panel{base + stretch.begin * Load::kBytes, order_.lanes.stride,
+                        order_.point_stride, lanes, stretch.points};
+      pack(load, panel, to, vectors * kLanes);
+      to += stretch.points * vectors * kLanes;
+    }
+  }
+
   template <class Fold, int vectors>
   static void close(const internal::Segment& segment, Floats (&acc)[vectors], float* totals) {
+    if (segment.closes == 0) {
+      return;
+    }
     for (int v = 0; v < vectors; ++v) {
       Floats value = acc[v];
       for (std::int32_t level = 0; level < segment.closes; ++level) {
@@ -242,30 +164,23 @@ class Reducer {
   }
 
   Reduction reduction_;
+  const internal::ReduceOrder& order_;
   const std::byte* data_;
   AnyLoad load_;
   float* out_;
   const float* center_;
-  std::vector<StridedLoop> parallel_;  // without the innermost
-  StridedLoop lanes_;
-  std::int64_t outputs_ = 1;
-  std::int64_t points_ = 1;
-  std::int64_t point_stride_ = 0;
-  int levels_ = 0;
-  std::vector<Run> runs_;
 };
 
-void reduce_lanes(ThreadPool& pool, Reduction reduction, const Storage& input,
-                  const ReduceSpace& space, const ReduceCuts& cuts, float* out,
-                  const float* center) {
-  const Reducer reducer(reduction, input, space, cuts, out, center);
-  if (reducer.outputs() == 0) {
+void reduce_all(ThreadPool& pool, Reduction reduction, const Storage& input,
+                const internal::ReduceOrder& order, float* out, const float* center) {
+  if (order.outputs == 0) {
     return;
   }
+  const Reducer reducer(reduction, input, order, out, center);
   // All lanes if that leaves work for all threads.
-  const std::int64_t extent = reducer.lane_loop();
-  const std::int64_t rows = reducer.outputs() / extent;
-  const bool is_wide = reducer.outputs() >= kMaxLanes * 2 * pool.threads();
+  const std::int64_t extent = order.lanes.extent;
+  const std::int64_t rows = order.outputs / extent;
+  const bool is_wide = order.outputs >= kMaxLanes * 2 * pool.threads();
   const std::int64_t lanes = is_wide || pool.threads() == 1 ? kMaxLanes : kLanes;
   const std::int64_t groups = (extent + lanes - 1) / lanes;
   internal::BufferPool scratch(reducer.scratch_size());
@@ -278,6 +193,16 @@ void reduce_lanes(ThreadPool& pool, Reduction reduction, const Storage& input,
                                     lease.data());
                       }
                     });
+}
+
+void reduce_some(Reduction reduction, const Storage& input, const internal::ReduceOrder& order,
+                 std::int64_t count, float* out, const float* center) {
+  const Reducer reducer(reduction, input, order, out, center);
+  internal::BufferPool scratch(reducer.scratch_size());
+  internal::BufferPool::Lease lease(scratch);
+  for (std::int64_t first = 0; first < count; first += kMaxLanes) {
+    reducer.run(0, first, std::min(kMaxLanes, count - first), lease.data());
+  }
 }
 
 }  // namespace

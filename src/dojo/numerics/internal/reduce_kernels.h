@@ -1,4 +1,6 @@
-// The vector paths of reduce.h: one function in two namespaces. Callers have made sure that the CPU
+// The vector paths of reduce.h: the same functions in two namespaces;
+// reduce_rows makes the first `count` outputs along the innermost parallel loop, on the calling
+// thread. Callers have made sure that the CPU
 // has the instructions.
 #pragma once
 
@@ -7,13 +9,17 @@
 namespace dojo::numerics {
 
 namespace avx512 {
-void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const ReduceSpace& space,
-            const ReduceCuts& cuts, float* out, const float* center);
+void reduce(ThreadPool& pool, Reduction reduction, const Storage& input,
+            const internal::ReduceOrder& order, float* out, const float* center);
+void reduce_rows(Reduction reduction, const Storage& input, const internal::ReduceOrder& order,
+                 std::int64_t count, float* out, const float* center);
 }  // namespace avx512
 
 namespace avx2 {
-void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const ReduceSpace& space,
-            const ReduceCuts& cuts, float* out, const float* center);
+void reduce(ThreadPool& pool, Reduction reduction, const Storage& input,
+            const internal::ReduceOrder& order, float* out, const float* center);
+void reduce_rows(Reduction reduction, const Storage& input, const internal::ReduceOrder& order,
+                 std::int64_t count, float* out, const float* center);
 }  // namespace avx2
 
 }  // namespace dojo::numerics

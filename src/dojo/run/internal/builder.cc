@@ -225,7 +225,7 @@ View Builder::reduce(numerics::Reduction reduction, const View& x,
     space.reduce.push_back({source.shape[d], source.strides[d]});
     extents.push_back(source.shape[d]);
   }
-  const numerics::ReduceCuts cuts_of_loops = cuts(stage(stage_name), extents);
+  const numerics::PreparedReduction prepared(space, cuts(stage(stage_name), extents));
   const View result = temporary(shape);
   std::vector<View> inputs{source};
   std::optional<View> middle;
@@ -236,9 +236,8 @@ View Builder::reduce(numerics::Reduction reduction, const View& x,
     inputs.push_back(*center);
   }
   whole(inputs, {result}, [=](const StepContext& context) -> Result<void> {
-    numerics::reduce(*context.pool, reduction, context.storage(source), space, cuts_of_loops,
-                     context.at<float>(result), middle ? context.at<const float>(*middle) : nullptr,
-                     context.isa);
+    prepared.run(*context.pool, reduction, context.storage(source), context.at<float>(result),
+                 middle ? context.at<const float>(*middle) : nullptr, context.isa);
     return {};
   });
   return result;
