@@ -43,9 +43,7 @@ class Training:
     def compiled(self, recipe: str) -> opendojo.TrainingStep:
         """The step of OpenDojo; it has weights of its own from here on."""
         example = ((self.inputs,), (self.targets,))
-        return opendojo.compile_step(
-            self.model, self.loss, self.optimizer, example, recipe=recipe, machine="exapod"
-        )
+        return opendojo.compile_step(self.model, self.loss, self.optimizer, example, recipe=recipe)
 
     def forward_loss(self) -> Tensor:
         return self.loss(self.model(self.inputs), self.targets)
@@ -221,7 +219,7 @@ def saved_activation_memory() -> Entries:
         training = make()
         example = ((training.inputs,), (training.targets,))
         captured = capture(training.model, training.loss, training.optimizer, example)
-        lowered = _core.lower(_core.Graph.parse(captured.text), "cfloat8", [], "exapod")
+        lowered = _core.lower(_core.Graph.parse(captured.text), "cfloat8", [], "training-tile")
         entries[f"saved_activation_memory_{suffix}"] = _memory(
             _saved_by_graph(lowered), _saved_by_pytorch(training), network
         )
@@ -236,4 +234,9 @@ def _memory(ours: int, theirs: int, network: str) -> dict[str, Any]:
     }
 
 
+NETWORKS: dict[str, Callable[[], Training]] = {
+    "steering": _steering,
+    "resnet18": _resnet18,
+    "gpt_small": _gpt_small,
+}
 BENCHMARKS = [train_steering, train_resnet18, train_gpt_small, saved_activation_memory]

@@ -96,6 +96,16 @@ class _Executed:
         leaves = [*captured.weights, *captured.buffers]
         return [leaf.label for leaf in leaves] + [state.label for state in captured.states]
 
+    def profile(self) -> list[dict[str, Any]]:
+        """Where the time of the last step went: its tasks in the order they run. A task is one
+        pass over memory: an op, a part of one, or several that need not store in between.
+
+        Returns:
+            For each task `ops` ("aten.convolution+aten.relu"), `module`, `phase` ("fwd", "bwd",
+            "upd"), `seconds`, and `kernel_seconds`: of these, outside element-wise work.
+        """
+        return self.executor.profile()
+
     def load_from_model(self) -> None:
         """Takes parameters and buffers from the model."""
         tensors = self._leaf_tensors() | self.captured.constants

@@ -45,6 +45,19 @@ def compiled(
     )
 
 
+def test_the_profile_names_ops_modules_and_phases() -> None:
+    model = network()
+    step = compiled(model, adamw(model))
+    step(*batch(0))
+    tasks = step.profile()
+    assert all(0 <= task["kernel_seconds"] <= task["seconds"] for task in tasks)
+    assert {task["phase"] for task in tasks} == {"fwd", "bwd", "upd"}
+    joined = [task for task in tasks if "aten.convolution" in task["ops"].split("+")]
+    assert [task["phase"] for task in joined] == ["fwd", "fwd"]
+    assert joined[0]["ops"] == "aten.convolution+aten.relu"
+    assert joined[0]["module"] == "1"  # of the last op
+
+
 @pytest.mark.parametrize(
     "make",
     [

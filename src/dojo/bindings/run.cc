@@ -240,6 +240,20 @@ nb::list tensor_log(const Executor& self) {
   return list;
 }
 
+nb::list profile(const Executor& self) {
+  nb::list list;
+  for (const run::TaskTime& time : self.profile()) {
+    nb::dict dict;
+    dict["ops"] = time.ops;
+    dict["module"] = time.module;
+    dict["phase"] = std::string(graph::name_of(time.phase));
+    dict["seconds"] = time.seconds;
+    dict["kernel_seconds"] = time.kernel_seconds;
+    list.append(dict);
+  }
+  return list;
+}
+
 }  // namespace
 
 void bind_run(nb::module_& module) {
@@ -292,6 +306,9 @@ void bind_run(nb::module_& module) {
       .def("restore", &restore, nb::arg("snapshot"), "Puts back what snapshot() gave.")
       .def("tensor_log", &tensor_log,
            "How each rounded tensor fared: bias, amax, saturated, zeroed, bias changes.")
+      .def("profile", &profile,
+           "The tasks of the step in the order they run: ops, module, phase, seconds in the last "
+           "step, and how many of these outside element-wise work.")
       .def_prop_ro("completed_steps", &Executor::completed_steps)
       .def_prop_ro("seed", &Executor::seed)
       .def_prop_ro("threads", &Executor::threads)

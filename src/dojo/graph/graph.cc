@@ -8,6 +8,7 @@
 
 #include "dojo/base/text.h"
 #include "dojo/graph/internal/saturating.h"
+#include "dojo/graph/internal/words.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/graph/text.h"
 
@@ -46,6 +47,8 @@ const std::vector<RoleInfo>& roles() {
   };
   return rows;
 }
+
+std::string_view name_of(Phase phase) { return kPhaseWords[static_cast<std::size_t>(phase)]; }
 
 std::string_view name_of(Role role) { return roles()[static_cast<std::size_t>(role)].name; }
 

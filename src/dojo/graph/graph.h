@@ -30,6 +30,7 @@ using Shape = std::vector<std::int64_t>;
 std::int64_t element_count(const Shape& shape);
 
 enum class Phase : std::uint8_t { Forward, Backward, Update };
+std::string_view name_of(Phase phase);  // "fwd", "bwd", "upd"
 
 // Where a value comes from. Leaves are given from outside; Weight, Buffer and State live from step
 // to step and may be the target of an update.

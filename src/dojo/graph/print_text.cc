@@ -109,7 +109,7 @@ std::string print_op(const Graph& graph, const Op& op) {
                                 print_targets(graph, op.inputs, "none"));
   out += print_attributes(op);
   out += fmt::format(" : {} @{} {}", fmt::join(types, ", "), quoted(op.module),
-                     kPhaseWords[static_cast<std::size_t>(op.phase)]);
+                     name_of(op.phase));
   if (!op.k_parts.empty()) {
     std::vector<std::string> cuts;
     for (const ReduceCut& cut : op.k_parts) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -15,6 +16,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/base/text.h"
+#include "dojo/graph/op_table.h"
 #include "dojo/graph/verify.h"
 #include "dojo/run/internal/memory.h"
 #include "dojo/run/internal/plan.h"
@@ -44,6 +46,26 @@ namespace {
 
 constexpr int kMaxThreads = 256;
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// The ops of a task, each once.
+std::string op_names(const Graph& graph, const Task& task) {
+  std::vector<OpId> ops = task.joined;
+  ops.push_back(task.op);
+  std::string names;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    if (std::find(ops.begin(), ops.begin() + static_cast<std::ptrdiff_t>(i), ops[i]) ==
+        ops.begin() + static_cast<std::ptrdiff_t>(i)) {
+      names += fmt::format("{}{}", names.empty() ? "" : "+", graph.ops[ops[i].index].info->name);
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 class Executor::Impl {
@@ -62,6 +84,8 @@ class Executor::Impl {
     lay_out_leaves();
     point_at_memory();
     prepare_scratch();
+    times_.resize(plan_.tasks.size());
+    pieces_.reserve(3);
   }
 
   const Graph& graph() const { return graph_; }
@@ -195,7 +219,22 @@ class Executor::Impl {
 
   std::vector<TensorLogRow> tensor_log() const { return rounded_.log(graph_, bias_); }
 
+  std::vector<TaskTime> profile() const {
+    std::vector<TaskTime> times;
+    for (std::size_t i = 0; i < plan_.tasks.size(); ++i) {
+      const Task& task = plan_.tasks[i];
+      const graph::Op& op = graph_.ops[task.op.index];
+      times.push_back({op_names(graph_, task), op.module, op.phase, times_[i].seconds,
+                       times_[i].kernel_seconds});
+    }
+    return times;
+  }
+
  private:
+  struct Times {
+    double seconds = 0;
+    double kernel_seconds = 0;
+  };
   enum class Ran : std::uint8_t { Nothing, Forward, All };  // of the last step, without an error
 
   numerics::DenormalScale denormal_scale() const {
@@ -296,6 +335,9 @@ class Executor::Impl {
     std::size_t registers = 0;
     std::size_t stats = 0;
     for (const Task& task : plan_.tasks) {
+      if (task.feeder != nullptr && task.feeder->program != nullptr) {
+        registers = std::max(registers, task.feeder->program->registers());
+      }
       if (task.program != nullptr) {
         registers = std::max(registers, task.program->registers());
         stats = std::max(stats, task.program->encoded().size());
@@ -337,7 +379,11 @@ class Executor::Impl {
   Result<void> run_tasks(std::size_t begin, std::size_t end, std::int64_t step) {
     const StepContext context = make_context(step);
     for (std::size_t i = begin; i < end; ++i) {
+      const Clock::time_point start = Clock::now();
+      kernel_seconds_ = 0;
       DOJO_TRY_VOID(run(context, plan_.tasks[i]));
+      const double seconds = seconds_since(start);
+      times_[i] = {seconds, plan_.tasks[i].is_map() ? kernel_seconds_ : seconds};
     }
     return {};
   }
@@ -462,15 +508,16 @@ class Executor::Impl {
       std::fill(scratch.stats.begin(), scratch.stats.end(), numerics::EncodeStats{});
     }
     if (!task.producer.has_value()) {
-      run_range(context, task, 0, task.program->elements(), mode, nullptr);
+      pieces_.clear();
+      run_range(context, task, 0, task.program->elements(), mode);
     } else {
-      const internal::RowProducer& producer = *task.producer;
-      auto* memory = reinterpret_cast<float*>(data_[task.piece_buffer.index]);
-      for (std::int64_t row = 0; row < producer.rows; row += task.piece_rows) {
-        const std::int64_t end = std::min(producer.rows, row + task.piece_rows);
-        producer.produce(context, row, end, memory);
-        const internal::Piece piece{task.piece_of, memory, row * producer.row_elements};
-        run_range(context, task, piece.first, end * producer.row_elements, mode, &piece);
+      const std::int64_t elements = task.program->elements();
+      const std::int64_t step = task.piece_rows * task.producer->row_elements;
+      for (std::int64_t first = 0; first < elements; first += step) {
+        const std::int64_t last = std::min(elements, first + step);
+        pieces_.clear();
+        make_piece(context, task, first, last);
+        run_range(context, task, first, last, mode);
       }
     }
     totals_.assign(task.program->encoded().size(), {});
@@ -481,15 +528,41 @@ class Executor::Impl {
     }
   }
 
+  // Elements [first, last) of what the task's map reads from its producer, made by that and by what
+  // feeds it; adds to pieces_.
+  void make_piece(const StepContext& context, const Task& task, std::int64_t first,
+                  std::int64_t last) {
+    const auto add = [&](BufferId of, BufferId memory) {
+      pieces_.push_back({of, reinterpret_cast<float*>(data_[memory.index]), first});
+    };
+    if (task.feeder != nullptr) {
+      if (task.feeder->producer.has_value()) {
+        make_piece(context, *task.feeder, first, last);
+      }
+      if (task.feeder->is_map()) {
+        add(task.producer->source->buffer, task.feeder_buffer);
+        run_range(context, *task.feeder, first, last, MapMode::Store);
+      }
+    }
+    const Clock::time_point start = Clock::now();
+    StepContext with_pieces = context;
+    with_pieces.pieces = pieces_;
+    const std::int64_t row = task.producer->row_elements;
+    task.producer->produce(with_pieces, first / row, last / row,
+                           reinterpret_cast<float*>(data_[task.piece_buffer.index]));
+    kernel_seconds_ += seconds_since(start);
+    add(task.piece_of, task.piece_buffer);
+  }
+
   void run_range(const StepContext& context, const Task& task, std::int64_t first,
-                 std::int64_t last, MapMode mode, const internal::Piece* piece) {
+                 std::int64_t last, MapMode mode) {
     // PERF: at least four ranges per thread to balance, and at least four blocks per range.
     const std::int64_t blocks = (last - first + internal::kBlock - 1) / internal::kBlock;
     const std::int64_t grain =
         std::max<std::int64_t>(4, blocks / (4 * pool_.threads())) * internal::kBlock;
     const auto body = [&](std::int64_t begin, std::int64_t end) {
       const std::size_t slot = take_scratch();
-      task.program->run(context, first + begin, first + end, mode, piece, scratch_[slot]);
+      task.program->run(context, first + begin, first + end, mode, pieces_, scratch_[slot]);
       scratch_is_taken_[slot].store(false, std::memory_order_release);
     };
     pool_.parallel_for(last - first, grain, std::ref(body));
@@ -523,6 +596,9 @@ class Executor::Impl {
   std::unique_ptr<std::atomic<bool>[]> scratch_is_taken_;
   std::optional<AlignedBytes> scratch_memory_;
   std::vector<numerics::EncodeStats> totals_;  // of the last pass
+  std::vector<internal::Piece> pieces_;        // of the pass that runs
+  double kernel_seconds_ = 0;                  // of the task that runs
+  std::vector<Times> times_;                   // by task
   std::int64_t completed_steps_ = 0;
   Ran ran_ = Ran::Nothing;
 };
@@ -571,5 +647,6 @@ Result<void> Executor::restore(const State& state) { return impl_->restore(state
 Bytes Executor::arena_bytes() const { return impl_->arena_bytes(); }
 Bytes Executor::saved_bytes() const { return impl_->saved_bytes(); }
 std::vector<TensorLogRow> Executor::tensor_log() const { return impl_->tensor_log(); }
+std::vector<TaskTime> Executor::profile() const { return impl_->profile(); }
 
 }  // namespace dojo::run

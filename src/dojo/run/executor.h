@@ -81,6 +81,16 @@ struct TensorLogRow {
   std::int64_t bias_changes = 0;  // since the executor was made
 };
 
+// How long a task of the last step took. A task is one pass over memory: one op, part of one (a sum
+// of a norm), or several whose results need not be stored in between.
+struct TaskTime {
+  std::string ops;     // "aten.convolution+aten.relu"
+  std::string module;  // of the last of them
+  graph::Phase phase = graph::Phase::Forward;
+  double seconds = 0;
+  double kernel_seconds = 0;  // of these, outside element-wise work: products, sums, pools, copies
+};
+
 class Executor {
  public:
   // Errors: the Graph is not lowered or not right; an op without a kernel; options out of range.
@@ -127,6 +137,9 @@ class Executor {
   Bytes arena_bytes() const;
   Bytes saved_bytes() const;
   std::vector<TensorLogRow> tensor_log() const;
+  // The tasks of the step in the order they run, with their times in the last step (zeros before
+  // the first).
+  std::vector<TaskTime> profile() const;
 
  private:
   class Impl;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -346,6 +347,31 @@ TEST(ExecutorMemory, SavesCodesAndReusesTheArena) {
   EXPECT_LT(cfloat8.saved_bytes() / fp32.saved_bytes(), 0.6);  // half of it BF16 before norms
   EXPECT_LT(cfloat8.arena_bytes(), fp32.arena_bytes());
   EXPECT_GE(cfloat8.arena_bytes(), cfloat8.saved_bytes());
+}
+
+TEST(ExecutorProfile, SaysWhereTheTimeOfTheLastStepWent) {
+  Executor executor = executor_of(small_step("cfloat8"), {.threads = 2, .seed = 1});
+  for (const TaskTime& task : executor.profile()) {
+    EXPECT_EQ(task.seconds, 0) << task.ops;
+  }
+  step(executor, 0);
+  const auto begin = std::chrono::steady_clock::now();
+  step(executor, 1);
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
+  double sum = 0;
+  std::string ops;
+  for (const TaskTime& task : executor.profile()) {
+    EXPECT_GT(task.seconds, 0) << task.ops;
+    EXPECT_LE(task.kernel_seconds, task.seconds) << task.ops;
+    EXPECT_GE(task.kernel_seconds, 0) << task.ops;
+    sum += task.seconds;
+    ops += fmt::format("{} {}\n", graph::name_of(task.phase), task.ops);
+  }
+  EXPECT_LE(sum, wall.count());
+  // What is joined stands in the order of the Graph.
+  EXPECT_NE(ops.find("fwd aten._native_batch_norm_legit_functional+aten.relu\n"), std::string::npos)
+      << ops;
+  EXPECT_NE(ops.find("upd dojo.sgd\n"), std::string::npos) << ops;
 }
 
 TEST(ExecutorLog, TellsOfEveryRoundedTensor) {

@@ -193,31 +193,41 @@ struct GradientOperands {
 
 Result<void> backward(Builder& b, const NormView& norm, const GradientOperands& at) {
   const View dy = arranged(b, b.in(at.gradient), norm);
+  const View x = b.has_out(0) || b.has_out(1) ? arranged(b, b.in(at.input), norm) : View{};
+  const View mean = statistic(b, b.in(at.mean), norm);
   const View rstd = statistic(b, b.in(at.rstd), norm);
-  const View h = b.temporary(norm.shape);
-  if (b.has_out(0) || b.has_out(1)) {
-    b.map(kernels::normalise,
-          {arranged(b, b.in(at.input), norm), statistic(b, b.in(at.mean), norm), rstd}, {h});
-  }
-  if (b.has_out(0)) {
-    View g = dy;
-    if (b.has_in(at.weight)) {
-      g = b.temporary(norm.shape);
-      b.map(kernels::mul, {dy, parameter(b, at.weight, 1, norm)}, {g});
+  // Both are made anew for each reader, within its pass, rather than stored.
+  const auto normalised = [&] {
+    const View h = b.temporary(norm.shape);
+    b.map(kernels::normalise, {x, mean, rstd}, {h});
+    return h;
+  };
+  const auto weighted = [&] {
+    if (!b.has_in(at.weight)) {
+      return dy;
     }
-    const View gh = b.temporary(norm.shape);
-    b.map(kernels::mul, {g, h}, {gh});
-    const View s1 = b.reduce(Reduction::Sum, g, norm.columns, "sums");
-    const View s2 = b.reduce(Reduction::Sum, gh, norm.columns, "sums");
+    const View g = b.temporary(norm.shape);
+    b.map(kernels::mul, {dy, parameter(b, at.weight, 1, norm)}, {g});
+    return g;
+  };
+  const auto product = [&](const View& left, const View& right) {
+    const View made = b.temporary(norm.shape);
+    b.map(kernels::mul, {left, right}, {made});
+    return made;
+  };
+  if (b.has_out(0)) {
+    const View s1 = b.reduce(Reduction::Sum, weighted(), norm.columns, "sums");
+    const View s2 =
+        b.reduce(Reduction::Sum, product(weighted(), normalised()), norm.columns, "sums");
     Params params;
     params.f[0] = static_cast<float>(norm.count);
+    const View g = weighted();
+    const View h = normalised();
     b.map(kernels::normalise_backward, {g, h, statistic(b, s1, norm), statistic(b, s2, norm), rstd},
           {*reshaped(b.out(0), norm.shape)}, params);
   }
   if (b.has_out(1)) {
-    const View products = b.temporary(norm.shape);
-    b.map(kernels::mul, {dy, h}, {products});
-    store(b, 1, b.reduce(Reduction::Sum, products, norm.samples, "weight"));
+    store(b, 1, b.reduce(Reduction::Sum, product(dy, normalised()), norm.samples, "weight"));
   }
   if (b.has_out(2)) {
     store(b, 2, b.reduce(Reduction::Sum, dy, norm.samples, "bias"));

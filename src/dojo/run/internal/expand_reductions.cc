@@ -1,4 +1,4 @@
-// Reductions, running sums, softmax and its gradient. Sums are numerics::reduce in the order of the
+// Reductions and running sums. Sums are numerics::reduce in the order of the
 // nest; maxima and index results have one value in any order.
 #include <algorithm>
 #include <cmath>
@@ -212,52 +212,6 @@ Result<void> running_sum(Builder& b) {
   return {};
 }
 
-// --- softmax ---
-std::vector<std::int64_t> softmax_dims(const Builder& b) {
-  const std::size_t rank = b.in_shape(0).size();
-  return rank == 0 ? std::vector<std::int64_t>{}
-                   : std::vector<std::int64_t>{dim_of(graph::int_attr(b.op(), "dim"), rank)};
-}
-
-// m = max, e = exp(x - m), z = sum of e, then e / z; of the logarithm (x - m) - log z.
-template <bool is_safe, bool is_log>
-Result<void> softmax(Builder& b) {
-  const std::vector<std::int64_t> dims = softmax_dims(b);
-  const View x = b.in(0);
-  const View greatest = keep_dims(b.reduce(Reduction::Max, x, dims, "max"), dims);
-  const View e = b.temporary(x.shape);
-  Params params;
-  params.i[0] = is_safe ? 1 : 0;
-  b.map(kernels::exp_of_difference, {x, greatest}, {e}, params);
-  const View total = b.reduce(Reduction::Sum, e, dims, "sum");
-  if (is_log) {
-    const View logarithm = b.temporary(total.shape);
-    b.map(kernels::log, {total}, {logarithm});
-    b.map(kernels::log_softmax, {x, greatest, keep_dims(logarithm, dims)}, {b.out(0)});
-  } else {
-    b.map(is_safe ? kernels::ratio_or_zero : kernels::div, {e, keep_dims(total, dims)}, {b.out(0)});
-  }
-  return {};
-}
-
-// t = sum of dY Y, dX = Y (dY - t)
-Result<void> softmax_backward(Builder& b) {
-  const std::vector<std::int64_t> dims = softmax_dims(b);
-  const View products = b.temporary(b.in_shape(0));
-  b.map(kernels::mul, {b.in(0), b.in(1)}, {products});
-  const View total = b.reduce(Reduction::Sum, products, dims, "sum");
-  b.map(kernels::softmax_backward, {b.in(0), b.in(1), keep_dims(total, dims)}, {b.out(0)});
-  return {};
-}
-
-// s = sum of dY, dX = dY - exp(Y) s
-Result<void> log_softmax_backward(Builder& b) {
-  const std::vector<std::int64_t> dims = softmax_dims(b);
-  const View total = b.reduce(Reduction::Sum, b.in(0), dims, "sum");
-  b.map(kernels::log_softmax_backward, {b.in(0), b.in(1), keep_dims(total, dims)}, {b.out(0)});
-  return {};
-}
-
 }  // namespace
 
 void add_reduction_expansions(std::vector<ExpansionRow>& rows) {
@@ -271,17 +225,6 @@ void add_reduction_expansions(std::vector<ExpansionRow>& rows) {
       {"aten.argmax", argmax},
       {"aten.var", variance},
       {"aten.cumsum", running_sum},
-  };
-  rows.insert(rows.end(), made.begin(), made.end());
-}
-
-void add_softmax_expansions(std::vector<ExpansionRow>& rows) {
-  const std::vector<ExpansionRow> made{
-      {"aten._softmax", softmax<false, false>},
-      {"aten._safe_softmax", softmax<true, false>},
-      {"aten._log_softmax", softmax<false, true>},
-      {"aten._softmax_backward_data", internal::softmax_backward},
-      {"aten._log_softmax_backward_data", internal::log_softmax_backward},
   };
   rows.insert(rows.end(), made.begin(), made.end());
 }

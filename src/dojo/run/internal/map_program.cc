@@ -371,19 +371,19 @@ MapProgram::MapProgram(std::span<const MapStep> steps, std::span<const Buffer> b
 }
 
 void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_t end, MapMode mode,
-                     const Piece* piece, MapScratch& scratch) const {
+                     Pieces pieces, MapScratch& scratch) const {
   for (const Instruction& instruction : constant_) {
-    load(context, instruction, begin, std::min(kBlock, end - begin), piece, scratch);
+    load(context, instruction, begin, std::min(kBlock, end - begin), scratch);
   }
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const std::int64_t count = std::min(kBlock, end - first);
     for (const Instruction& instruction : instructions_) {
       switch (instruction.kind) {
         case Kind::Load:
-          load(context, instruction, first, count, piece, scratch);
+          load(context, instruction, first, count, scratch);
           break;
         case Kind::Compute:
-          compute(context, instruction, first, count, piece, scratch);
+          compute(context, instruction, first, count, pieces, scratch);
           break;
         case Kind::Store:
           store(context, instruction, first, count, mode, scratch);
@@ -394,13 +394,10 @@ void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_
 }
 
 void MapProgram::load(const StepContext& context, const Instruction& instruction,
-                      std::int64_t first, std::int64_t count, const Piece* piece,
-                      MapScratch& scratch) const {
+                      std::int64_t first, std::int64_t count, MapScratch& scratch) const {
   const Format format = context.buffers[instruction.buffer.index].format;
   const std::int64_t width = bytes_of(format);
   void* const target = scratch.registers[static_cast<std::size_t>(instruction.reg)];
-  DOJO_DCHECK(piece == nullptr || piece->buffer != instruction.buffer);
-  static_cast<void>(piece);
   const std::byte* base = context.data[instruction.buffer.index];
   const void* raw = base + (instruction.offset + first) * width;
   if (!instruction.is_contiguous) {
@@ -423,7 +420,7 @@ void MapProgram::load(const StepContext& context, const Instruction& instruction
 }
 
 void MapProgram::compute(const StepContext& context, const Instruction& instruction,
-                         std::int64_t first, std::int64_t count, const Piece* piece,
+                         std::int64_t first, std::int64_t count, Pieces pieces,
                          MapScratch& scratch) const {
   constexpr std::size_t kOperands = 16;
   std::array<const void*, kOperands> in{};
@@ -432,17 +429,17 @@ void MapProgram::compute(const StepContext& context, const Instruction& instruct
     if (!place.is_direct) {
       return scratch.registers[static_cast<std::size_t>(place.reg)];
     }
+    for (const Piece& piece : pieces) {
+      if (piece.buffer == place.buffer) {
+        return reinterpret_cast<std::byte*>(piece.data + (place.offset + first - piece.first));
+      }
+    }
     const Format format = context.buffers[place.buffer.index].format;
     return context.data[place.buffer.index] + (place.offset + first) * bytes_of(format);
   };
   DOJO_DCHECK(instruction.in.size() <= kOperands && instruction.out.size() <= kOperands);
   for (std::size_t i = 0; i < instruction.in.size(); ++i) {
-    const Place& place = instruction.in[i];
-    if (piece != nullptr && place.is_direct && place.buffer == piece->buffer) {
-      in[i] = piece->data + (place.offset + first - piece->first);
-    } else {
-      in[i] = address(place);
-    }
+    in[i] = address(instruction.in[i]);
   }
   for (std::size_t i = 0; i < instruction.out.size(); ++i) {
     out[i] = address(instruction.out[i]);
@@ -456,8 +453,7 @@ void MapProgram::compute(const StepContext& context, const Instruction& instruct
   call.seed = context.seed;
   call.step = context.step;
   call.isa = context.isa;
-  (context.isa == numerics::Isa::Avx512 ? instruction.kernel->avx512
-                                        : instruction.kernel->plain)(call);
+  instruction.kernel->function(context.isa)(call);
 }
 
 void MapProgram::store(const StepContext& context, const Instruction& instruction,

@@ -60,6 +60,9 @@ struct BlockKernel {
   BlockFunction plain = nullptr;
   BlockFunction avx512 = nullptr;
 
+  BlockFunction function(numerics::Isa isa) const {
+    return isa == numerics::Isa::Avx512 ? avx512 : plain;
+  }
   static constexpr Lane lane(char letter) { return letter == 'f' ? Lane::Float : Lane::Int; }
 };
 
@@ -69,6 +72,15 @@ struct MapStep {
   std::vector<View> in;   // of the outputs' shape
   std::vector<View> out;  // contiguous
 };
+
+// A piece of a buffer that is not stored whole: elements from `first` on lie at `data`.
+struct Piece {
+  BufferId buffer;
+  float* data = nullptr;
+  std::int64_t first = 0;
+};
+// Those of one pass: at most a kernel's result, its operand, and what that was made of.
+using Pieces = std::span<const Piece>;
 
 // What a step needs to know of the running executor.
 struct StepContext {
@@ -81,6 +93,7 @@ struct StepContext {
   std::byte* const* data = nullptr;       // by BufferId
   int* bias = nullptr;                    // by BufferId, of configurable floats
   const std::uint32_t* stream = nullptr;  // by BufferId: the tensor id that random bits hang on
+  Pieces pieces;
 
   // The address of the view's element 0.
   template <class T>
@@ -93,6 +106,16 @@ struct StepContext {
   numerics::Storage storage(const View& view) const {
     return {data[view.buffer.index], type(view.buffer), view.offset};
   }
+  // Element `first` of a contiguous view and those after it, also where the buffer is there in
+  // pieces.
+  numerics::Storage elements(const View& view, std::int64_t first) const {
+    for (const Piece& piece : pieces) {
+      if (piece.buffer == view.buffer) {
+        return {piece.data, type(view.buffer), view.offset + first - piece.first};
+      }
+    }
+    return {data[view.buffer.index], type(view.buffer), view.offset + first};
+  }
 };
 
 // Scratch memory and counters of one thread inside a pass.
@@ -100,13 +123,6 @@ struct MapScratch {
   std::vector<std::byte*> registers;  // kBlock * 8 bytes each
   std::byte* raw = nullptr;           // kBlock * 8 bytes
   std::vector<numerics::EncodeStats> stats;
-};
-
-// A piece of a buffer that is not stored whole: elements [first, first + count) lie at `data`.
-struct Piece {
-  BufferId buffer;
-  const float* data = nullptr;
-  std::int64_t first = 0;
 };
 
 enum class MapMode : std::uint8_t {
@@ -127,7 +143,7 @@ class MapProgram {
 
   // Elements [begin, end). Adds to scratch.stats.
   void run(const StepContext& context, std::int64_t begin, std::int64_t end, MapMode mode,
-           const Piece* piece, MapScratch& scratch) const;
+           Pieces pieces, MapScratch& scratch) const;
 
  private:
   enum class Kind : std::uint8_t { Load, Compute, Store };
@@ -157,9 +173,9 @@ class MapProgram {
   class Compiler;
 
   void load(const StepContext& context, const Instruction& instruction, std::int64_t first,
-            std::int64_t count, const Piece* piece, MapScratch& scratch) const;
+            std::int64_t count, MapScratch& scratch) const;
   void compute(const StepContext& context, const Instruction& instruction, std::int64_t first,
-               std::int64_t count, const Piece* piece, MapScratch& scratch) const;
+               std::int64_t count, Pieces pieces, MapScratch& scratch) const;
   void store(const StepContext& context, const Instruction& instruction, std::int64_t first,
              std::int64_t count, MapMode mode, MapScratch& scratch) const;
 

@@ -103,6 +103,8 @@ class MapJoiner {
     for (std::size_t t = 0; t < plan_.tasks.size(); ++t) {
       if (!is_gone_[t] && plan_.tasks[t].is_map() && !measures_each_step(t)) {
         take_rows_into(t);
+        while (take_feeder_into(t)) {
+        }
       }
     }
     std::vector<Task> kept;
@@ -160,6 +162,7 @@ class MapJoiner {
       to.steps.insert(to.steps.begin(), std::make_move_iterator(from.steps.begin()),
                       std::make_move_iterator(from.steps.end()));
       from.steps.clear();
+      take_ops(from, to);
       is_gone_[*writer] = true;
       plan_.buffers[id.index].place = Place::Register;
       for (const BufferId read : touched_by(to).reads) {
@@ -176,6 +179,12 @@ class MapJoiner {
       return true;
     }
     return false;
+  }
+
+  static void take_ops(const Task& from, Task& to) {
+    std::vector<OpId> ops = from.joined;
+    ops.push_back(from.op);
+    to.joined.insert(to.joined.begin(), ops.begin(), ops.end());
   }
 
   // With a bias that follows the current amax, a pass runs twice; its kernel must not.
@@ -206,20 +215,99 @@ class MapJoiner {
     Task& to = plan_.tasks[t];
     to.producer = std::move(from.rows);
     to.reads = from.reads;
+    take_ops(from, to);
     to.piece_of = piece_of;
-    to.piece_rows = std::clamp<std::int64_t>(
-        kPieceElements / std::max<std::int64_t>(to.producer->row_elements, 1), 1,
-        std::max<std::int64_t>(to.producer->rows, 1));
+    to.piece_rows = rows_of_a_piece(*to.producer, 1);
     plan_.buffers[piece_of.index].place = Place::Piece;
+    to.piece_buffer = piece_memory(to);
+    to.writes.push_back(to.piece_buffer);
+    is_gone_[*latest] = true;
+    for (const BufferId read : to.reads) {
+      std::vector<std::size_t>& readers = accesses_[read.index].readers;
+      std::replace(readers.begin(), readers.end(), *latest, t);
+    }
+  }
+
+  // As many rows as a piece has room for, a multiple of `unit`.
+  static std::int64_t rows_of_a_piece(const RowProducer& producer, std::int64_t unit) {
+    const std::int64_t elements = std::max<std::int64_t>(producer.row_elements * unit, 1);
+    const std::int64_t units = std::clamp<std::int64_t>(
+        kPieceElements / elements, 1, std::max<std::int64_t>(producer.rows / unit, 1));
+    return units * unit;
+  }
+
+  // Memory for a piece of the task.
+  BufferId piece_memory(const Task& task) {
     plan_.buffers.push_back({Format::F32,
-                             to.piece_rows * to.producer->row_elements,
+                             task.piece_rows * task.producer->row_elements,
                              Place::Arena,
                              std::nullopt,
                              false,
                              {}});
-    to.piece_buffer = BufferId{static_cast<std::uint32_t>(plan_.buffers.size() - 1)};
+    return BufferId{static_cast<std::uint32_t>(plan_.buffers.size() - 1)};
+  }
+
+  // The task that makes what the producer of task t reads by rows, for it alone: then that need not
+  // be stored whole, either.
+  bool take_feeder_into(std::size_t t) {
+    if (!plan_.tasks[t].producer.has_value() || !plan_.tasks[t].producer->source.has_value() ||
+        plan_.tasks[t].feeder != nullptr) {
+      return false;
+    }
+    const BufferId source = plan_.tasks[t].producer->source->buffer;
+    const std::optional<std::size_t> writer = sole_writer(source, t);
+    if (!writer.has_value() || !feeds(plan_.tasks[*writer], source, *plan_.tasks[t].producer)) {
+      return false;
+    }
+    Task& to = plan_.tasks[t];
+    Task from = std::move(plan_.tasks[*writer]);
+    is_gone_[*writer] = true;
+    take_ops(from, to);
+    std::erase(to.reads, source);
+    for (const BufferId read : touched_by(from).reads) {
+      add_once(to.reads, read);
+    }
+    if (from.rows.has_value()) {
+      from.producer = std::move(from.rows);
+      from.rows.reset();
+      from.piece_of = source;
+    }
+    if (from.producer.has_value()) {
+      to.piece_rows =
+          rows_of_a_piece(*to.producer, from.producer->row_elements / to.producer->row_elements);
+      from.piece_rows = to.piece_rows * to.producer->row_elements / from.producer->row_elements;
+      from.piece_buffer = piece_memory(from);
+      to.writes.push_back(from.piece_buffer);
+    }
+    plan_.buffers[source.index].place = Place::Piece;
+    std::erase(to.writes, to.piece_buffer);
+    to.piece_buffer = piece_memory(to);
+    to.feeder_buffer = piece_memory(to);
     to.writes.push_back(to.piece_buffer);
-    is_gone_[*latest] = true;
+    if (from.is_map()) {
+      to.writes.push_back(to.feeder_buffer);
+    }
+    to.feeder = std::make_shared<const Task>(std::move(from));
+    return true;
+  }
+
+  // Whether a task makes `source` and nothing else, in whole rows of the producer that reads it.
+  bool feeds(const Task& task, BufferId source, const RowProducer& reader) const {
+    if ((!task.is_map() && !task.rows.has_value()) || task.feeder != nullptr) {
+      return false;
+    }
+    for (const BufferId written : touched_by(task).writes) {
+      const Place place = plan_.buffers[written.index].place;
+      if (written != source && written != task.piece_buffer && place != Place::Register &&
+          place != Place::Nowhere) {
+        return false;
+      }
+    }
+    const std::int64_t elements = reader.rows * reader.row_elements;
+    const std::optional<RowProducer>& made_by = task.is_map() ? task.producer : task.rows;
+    return plan_.buffers[source.index].elements == elements &&
+           (!made_by.has_value() || (made_by->rows * made_by->row_elements == elements &&
+                                     made_by->row_elements % reader.row_elements == 0));
   }
 
   Plan& plan_;
@@ -393,6 +481,11 @@ void compile_maps(Plan& plan) {
   for (Task& task : plan.tasks) {
     if (task.is_map()) {
       task.program = std::make_shared<const MapProgram>(task.steps, plan.buffers);
+    }
+    if (task.feeder != nullptr && task.feeder->is_map()) {
+      Task feeder = *task.feeder;
+      feeder.program = std::make_shared<const MapProgram>(feeder.steps, plan.buffers);
+      task.feeder = std::make_shared<const Task>(std::move(feeder));
     }
   }
 }

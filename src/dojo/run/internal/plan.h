@@ -24,10 +24,14 @@
 namespace dojo::run::internal {
 
 // A kernel whose FP32 result is made in rows that do not depend on each other (images of a
-// convolution, rows of a matrix product), so that its only reader can take it piece by piece.
+// convolution, rows of a matrix product or a softmax), so that its only reader can take it piece by
+// piece.
 struct RowProducer {
   std::int64_t rows = 0;
   std::int64_t row_elements = 0;
+  // An operand of the same rows, contiguous, which `produce` reads with StepContext::elements and
+  // so can take piece by piece, too.
+  std::optional<View> source;
   // Rows [begin, end) to `out`.
   std::function<void(const StepContext&, std::int64_t begin, std::int64_t end, float* out)> produce;
 };
@@ -42,11 +46,14 @@ struct Task {
   bool can_fail = false;
 
   // Filled by the passes.
+  std::vector<OpId> joined;  // ops whose tasks this one took in, in order, before its own
   std::shared_ptr<const MapProgram> program;  // of steps
   std::optional<RowProducer> producer;        // makes `piece_of` for steps, piece by piece
   BufferId piece_of;
   BufferId piece_buffer;  // where the pieces lie
   std::int64_t piece_rows = 0;
+  std::shared_ptr<const Task> feeder;  // makes pieces of producer->source in feeder_buffer
+  BufferId feeder_buffer;
 
   bool is_map() const { return !steps.empty(); }
 };
