@@ -2,7 +2,10 @@
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/batch.h"
-#include "dojo/numerics/internal/gemm_avx512.h"
+#include "dojo/numerics/internal/gemm_blocked.h"
+#include "dojo/numerics/internal/gemm_exact_avx512.h"
+#include "dojo/numerics/internal/gemm_kernels.h"
+#include "dojo/numerics/internal/value_range.h"
 
 namespace dojo::numerics {
 namespace {
@@ -42,15 +45,53 @@ void gemm_plain(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a
       });
 }
 
+using internal::Specials;
+using internal::value_range;
+
+bool takes_dot(ThreadPool& pool, const GemmShape& s, const MatrixOperand& a, const MatrixOperand& b,
+               SumOrder order, ProductUnit unit) {
+  if (unit != ProductUnit::Bf16Dot || !product_unit().can_use_dot ||
+      order != SumOrder::Sequential || !internal::is_exact_in_bf16(a.storage.type.format) ||
+      !internal::is_exact_in_bf16(b.storage.type.format)) {
+    return false;
+  }
+  return internal::fits_bf16_dot(value_range(pool, a, s.m, s.k, s.batch, Specials::Ignore),
+                                 value_range(pool, b, s.k, s.n, s.batch, Specials::Ignore), s.k);
+}
+
+// Of the orders that fold point by point; nullptr: the scalar twin.
+const internal::GemmKernels* kernels_of(ThreadPool& pool, const GemmShape& shape,
+                                        const MatrixOperand& a, const MatrixOperand& b,
+                                        SumOrder order, Isa isa, ProductUnit unit) {
+  if (isa == Isa::Plain || order == SumOrder::Exact) {
+    return nullptr;
+  }
+  if (isa == Isa::Avx2) {
+    return &avx512::gemm_kernels_avx2();
+  }
+  return takes_dot(pool, shape, a, b, order, unit) ? &avx512::gemm_kernels_of_pairs()
+                                                   : &avx512::gemm_kernels();
+}
+
 }  // namespace
 
 void gemm(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a, const MatrixOperand& b,
-          const ReduceCuts& cuts, const Epilogue& epilogue, const MatrixOutput& out, Isa isa) {
+          const ReduceCuts& cuts, const Epilogue& epilogue, const MatrixOutput& out, Isa isa,
+          ProductUnit unit) {
   DOJO_CHECK(shape.m >= 0 && shape.n >= 0 && shape.k >= 0);
   DOJO_CHECK(cuts.block.size() <= 1);
-  if (isa == Isa::Avx512 && cuts.order == SumOrder::Sequential) {
-    avx512::gemm(pool, shape, a, b, cuts, epilogue, out);
+  if (const internal::GemmKernels* kernels = kernels_of(pool, shape, a, b, cuts.order, isa, unit)) {
+    internal::gemm_blocked(*kernels, pool, shape, a, b, cuts, epilogue, out);
     return;
+  }
+  if (cuts.order == SumOrder::Exact && isa == Isa::Avx512) {
+    const std::optional<avx512::ExactPlan> plan = avx512::exact_plan(
+        value_range(pool, a, shape.m, shape.k, shape.batch, Specials::LookFor),
+        value_range(pool, b, shape.k, shape.n, shape.batch, Specials::LookFor), shape.k);
+    if (plan.has_value()) {
+      avx512::gemm_exact(*plan, pool, shape, a, b, epilogue, out);
+      return;
+    }
   }
   gemm_plain(pool, shape, a, b, cuts, epilogue, out);
 }

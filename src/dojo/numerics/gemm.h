@@ -10,6 +10,7 @@
 #include "dojo/base/thread_pool.h"
 #include "dojo/numerics/association.h"
 #include "dojo/numerics/isa.h"
+#include "dojo/numerics/product_unit.h"
 #include "dojo/numerics/storage.h"
 
 namespace dojo::numerics {
@@ -48,9 +49,10 @@ struct Epilogue {
   Activation activation = Activation::None;
 };
 
-// `cuts` is empty or has one entry. The output must not overlap an operand.
+// `cuts` is empty or has one entry. The output must not overlap an operand. `unit` is what to use
+// where it changes no bit; it is given to test and to time the other one.
 void gemm(ThreadPool& pool, const GemmShape& shape, const MatrixOperand& a, const MatrixOperand& b,
           const ReduceCuts& cuts, const Epilogue& epilogue, const MatrixOutput& out,
-          Isa isa = best_isa());
+          Isa isa = best_isa(), ProductUnit unit = product_unit().unit);
 
 }  // namespace dojo::numerics

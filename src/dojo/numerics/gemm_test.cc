@@ -1,8 +1,11 @@
 #include "dojo/numerics/gemm.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cmath>
+#include <random>
+#include <string>
 #include <vector>
 
 #include "dojo/numerics/sum_order_oracle.h"
@@ -124,14 +127,16 @@ void make(Random& random, std::int64_t limit_k, Case& c) {
 }
 
 // Contiguous [batch..., m, n].
-std::vector<float> product(const Case& c, int threads, Isa isa) {
+std::vector<float> product(const Case& c, int threads, Isa isa,
+                           ProductUnit unit = product_unit().unit) {
   const GemmShape& s = c.shape;
   const std::int64_t matrix = s.m * s.n;
   const std::int64_t matrices = s.batch[0] * s.batch[1] * s.batch[2];
   std::vector<float> out(static_cast<std::size_t>(matrix * matrices), -7.0F);
   ThreadPool pool(threads);
   gemm(pool, s, c.left, c.right, c.cuts, c.epilogue,
-       {out.data(), s.n, {matrix * s.batch[1] * s.batch[2], matrix * s.batch[2], matrix}}, isa);
+       {out.data(), s.n, {matrix * s.batch[1] * s.batch[2], matrix * s.batch[2], matrix}}, isa,
+       unit);
   return out;
 }
 
@@ -191,18 +196,120 @@ TEST(Gemm, EqualsTheLongHandSum) {
   }
 }
 
-TEST(Gemm, PathsAndThreadsAgreeOnHardOperands) {
+// Each vector path and unit, with 1 and 2 threads, in every order, against the scalar twin.
+void expect_all_paths_agree(Case& c, const std::string& what) {
+  for (const SumOrder order : testing::kSumOrders) {
+    c.cuts.order = order;
+    const std::vector<float> wanted = product(c, 1, Isa::Plain);
+    for (const Isa isa : isas()) {
+      for (const ProductUnit unit : {ProductUnit::Fma, ProductUnit::Bf16Dot}) {
+        for (const int threads : {1, 2}) {
+          ASSERT_TRUE(are_same(product(c, threads, isa, unit), wanted))
+              << what << ": " << name_of(isa) << ", " << name_of(unit) << ", " << name_of(order)
+              << ", " << threads << " threads, " << c.shape.m << " x " << c.shape.n << " x "
+              << c.shape.k << ", formats " << info(c.a.type.format).name << " "
+              << info(c.b.type.format).name;
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemm, PathsUnitsAndThreadsAgreeOnHardOperands) {
   if (best_isa() != Isa::Avx512) {
     GTEST_SKIP() << kNoAvx512;
   }
   Random random(42);
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 60; ++i) {
     Case c;
-    make(random, i % 10 == 0 ? 900 : 60, c);
-    const std::vector<float> wanted = product(c, 1, Isa::Plain);
-    EXPECT_TRUE(are_same(product(c, 1, Isa::Avx512), wanted)) << "case " << i;
-    EXPECT_TRUE(are_same(product(c, 2, Isa::Avx512), wanted)) << "case " << i;
+    make(random, i % 12 == 0 ? 900 : 60, c);
+    if (i % 12 == 0) {
+      c.shape.batch = {1, 1, 1};
+      c.shape.n = std::min<std::int64_t>(c.shape.n, 40);
+    }
+    expect_all_paths_agree(c, "case " + std::to_string(i));
   }
+}
+
+enum class Kind : std::uint8_t { Cancelling, Saturated, Denormal, ZeroHeavy, Gaussian };
+
+// Values that training meets, and the worst it might, encoded.
+Elements elements_of(Random& random, Kind kind, const StorageFormat& type, std::int64_t count) {
+  std::mt19937 engine(random.bits());
+  std::normal_distribution<float> gaussian;
+  std::vector<float> values(static_cast<std::size_t>(count));
+  float last = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    float& x = values[i];
+    switch (kind) {
+      case Kind::Cancelling:  // every second one undoes the one before, nearly
+        x = i % 2 == 0 ? std::ldexp(gaussian(engine), 6) : -last + 0x1p-6F * gaussian(engine);
+        break;
+      case Kind::Saturated:
+        x = random.one_in(2) ? 3e38F : -3e38F;
+        break;
+      case Kind::Denormal:  // of CFloat8: below 2^-bias
+        x = std::ldexp(gaussian(engine), -type.bias - 1);
+        break;
+      case Kind::ZeroHeavy:
+        x = random.one_in(8) ? gaussian(engine) : (random.one_in(2) ? 0.0F : -0.0F);
+        break;
+      case Kind::Gaussian:
+        x = 0.05F * gaussian(engine);
+        break;
+    }
+    last = x;
+  }
+  Elements out{type,
+               std::vector<std::byte>(static_cast<std::size_t>(count * bytes_of(type.format)))};
+  encode(values, type, {}, out.bytes, Isa::Plain);
+  return out;
+}
+
+TEST(Gemm, PathsUnitsAndThreadsAgreeOnTensorsAsTrainingHasThem) {
+  Random random(44);
+  for (const Kind kind :
+       {Kind::Cancelling, Kind::Saturated, Kind::Denormal, Kind::ZeroHeavy, Kind::Gaussian}) {
+    for (const Format format : {Format::Cf8_1_4_3, Format::Cf8_1_5_2, Format::Bf16, Format::E4m3,
+                                Format::Shp, Format::F32}) {
+      Case c;
+      c.shape = {33, 37, random.between(280, 300)};
+      // Biases of 60 and 61 are beyond what the dot unit may take, 11 is well within.
+      const int bias = format == Format::E4m3 ? 7 : (random.one_in(2) ? 11 : 60);
+      c.a = elements_of(random, kind, {format, bias}, c.shape.m * c.shape.k);
+      c.b = elements_of(random, kind, {format, std::min(bias + 1, 61)}, c.shape.k * c.shape.n);
+      c.left = {c.a.storage(), c.shape.k, 1, {}};
+      c.right = {c.b.storage(), c.shape.n, 1, {}};
+      c.cuts.block = random.one_in(2) ? std::vector<std::int64_t>{}
+                                      : std::vector<std::int64_t>{random.between(1, 150)};
+      expect_all_paths_agree(c, "kind " + std::to_string(static_cast<int>(kind)));
+    }
+  }
+}
+
+TEST(Gemm, TheDotUnitIsLeftWhereItWouldFlush) {
+  // 2^-64 2^-64 + ... : FP32 denormals, which the instruction flushes; large biases, no tie to
+  // hide.
+  for (const Isa isa : isas()) {
+    Case c;
+    c.shape = {1, 1, 2};
+    c.a.type = {Format::Cf8_1_4_3, 63};
+    c.a.bytes = {std::byte{0x01}, std::byte{0x09}};
+    c.b = c.a;
+    c.left = {c.a.storage(), 0, 1, {}};
+    c.right = {c.b.storage(), 1, 0, {}};
+    EXPECT_EQ(product(c, 1, isa, ProductUnit::Bf16Dot)[0], 0x1p-132F + 0x1.44p-124F);
+  }
+}
+
+TEST(ProductUnit, SaysWhatItChoseAndWhy) {
+  const ProductUnitChoice& choice = product_unit();
+  EXPECT_EQ(choice.why.substr(0, choice.why.find(':')), name_of(choice.unit));
+  EXPECT_TRUE(choice.unit == ProductUnit::Fma || choice.can_use_dot);
+  if (!choice.can_use_dot) {
+    GTEST_SKIP() << "THE BF16 DOT UNIT STAYS UNTESTED HERE: " << choice.why;
+  }
+  EXPECT_GT(choice.dot_speed, 0);
 }
 
 TEST(Gemm, BlocksLargerThanOneTaskAgreeToo) {
@@ -210,7 +317,9 @@ TEST(Gemm, BlocksLargerThanOneTaskAgreeToo) {
     GTEST_SKIP() << kNoAvx512;
   }
   Random random(43);
-  for (const ReduceCuts& cuts : {ReduceCuts{}, ReduceCuts{{100}}, ReduceCuts{{7}}}) {
+  for (const ReduceCuts& cuts :
+       {ReduceCuts{}, ReduceCuts{{100}}, ReduceCuts{{7}}, ReduceCuts{{301}, SumOrder::Tile4},
+        ReduceCuts{{}, SumOrder::W21}, ReduceCuts{{}, SumOrder::Exact}}) {
     Case c;
     c.shape = {470, 1100, 530};
     c.left = {{}, c.shape.k, 1, {}};
@@ -222,7 +331,8 @@ TEST(Gemm, BlocksLargerThanOneTaskAgreeToo) {
     c.cuts = cuts;
     const std::vector<float> one = product(c, 1, Isa::Avx512);
     EXPECT_TRUE(are_same(product(c, 2, Isa::Avx512), one));
-    EXPECT_TRUE(are_same(product(c, 5, Isa::Avx512), one));
+    EXPECT_TRUE(are_same(product(c, 5, Isa::Avx512, ProductUnit::Bf16Dot), one));
+    EXPECT_TRUE(are_same(product(c, 3, Isa::Avx2), one));
     // A sample of rows and columns against the plain path.
     Case part = c;
     part.shape.m = 3;
@@ -248,6 +358,39 @@ TEST(Gemm, WithoutPointsIsTheBias) {
          {.row_bias = bias.data()}, {out.data(), 3, {}}, isa);
     EXPECT_TRUE(are_same(out, std::vector<float>{1, 1, 1, -2, -2, -2}));
   }
+}
+
+Elements hard_elements_of_type(const StorageFormat& type, std::int64_t count) {
+  Elements out{type, std::vector<std::byte>(static_cast<std::size_t>(count))};
+  for (std::size_t i = 0; i < out.bytes.size(); ++i) {
+    out.bytes[i] = static_cast<std::byte>(29 * i + 3);
+  }
+  return out;
+}
+
+TEST(Gemm, ReachesElementsBeyond2To31) {
+  // Rows of A are 2^31 + 5 codes apart, in memory that is reserved but hardly touched.
+  constexpr std::int64_t kStride = (std::int64_t{1} << 31) + 5;
+  constexpr std::size_t kBytes = static_cast<std::size_t>(2 * kStride + 4096);
+  void* const memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    GTEST_SKIP() << "NO 4 GiB OF ADDRESSES: strides beyond 2^31 stay untested here";
+  }
+  auto* const codes = static_cast<std::uint8_t*>(memory);
+  Case c;
+  c.shape = {3, 20, 40};
+  c.a.type = {Format::Cf8_1_4_3, 7};
+  c.b = hard_elements_of_type(c.a.type, c.shape.k * c.shape.n);
+  for (std::int64_t row = 0; row < 3; ++row) {
+    for (std::int64_t k = 0; k < c.shape.k; ++k) {
+      codes[row * kStride + k] = static_cast<std::uint8_t>(37 * row + 11 * k + 1);
+    }
+  }
+  c.left = {{memory, c.a.type}, kStride, 1, {}};
+  c.right = {c.b.storage(), c.shape.n, 1, {}};
+  expect_all_paths_agree(c, "rows far apart");
+  munmap(memory, kBytes);
 }
 
 TEST(Relu, KeepsNotANumberAndLosesTheSignOfZero) {

@@ -103,11 +103,27 @@ struct Panel {
   std::int64_t points = 0;
 };
 
-// to[point * pitch + lane] = element(lane, point); lanes up to the next multiple of 16 are set to 0
-// as far as they are within the pitch.
-template <class Load>
+// One unit of 32 bits: FP32 of one point, or two points that bfloat16 holds exactly, the first in
+// the upper half.
+template <int step>
+__m512 join(const __m512* points) {
+  if constexpr (step == 1) {
+    return points[0];
+  } else {
+    const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(points[1]), 16);
+    const __m512i high = _mm512_castps_si512(points[0]);
+    return _mm512_castsi512_ps(
+        _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi32(-0x10000))));
+  }
+}
+
+// to[unit * pitch + lane] = the `step` points of the unit of that lane; a point that is missing at
+// the end is 0. Lanes up to the next multiple of 16 are set to 0 as far as they are within the
+// pitch.
+template <int step = 1, class Load>
 void pack(const Load& load, const Panel& from, float* to, std::int64_t pitch) {
   constexpr std::int64_t kBytes = Load::kBytes;
+  const std::int64_t point_stride = from.point_stride * kBytes;
   for (std::int64_t lane = 0; lane < from.lanes; lane += 16) {
     const std::byte* data = from.data + lane * from.lane_stride * kBytes;
     const std::int64_t count = std::min<std::int64_t>(16, from.lanes - lane);
@@ -115,9 +131,13 @@ void pack(const Load& load, const Panel& from, float* to, std::int64_t pitch) {
     const __mmask16 write = first_lanes(pitch - lane);
     float* out = to + lane;
     if (from.lane_stride == 1) {
-      for (std::int64_t k = 0; k < from.points; ++k) {
-        _mm512_mask_storeu_ps(out + k * pitch, write,
-                              load(data + k * from.point_stride * kBytes, read));
+      for (std::int64_t k = 0; k < from.points; k += step, out += pitch) {
+        __m512 points[step];
+        for (std::int64_t p = 0; p < step; ++p) {
+          points[p] =
+              k + p < from.points ? load(data + (k + p) * point_stride, read) : _mm512_setzero_ps();
+        }
+        _mm512_mask_storeu_ps(out, write, join<step>(points));
       }
     } else if (from.point_stride == 1) {
       for (std::int64_t k = 0; k < from.points; k += 16) {
@@ -129,17 +149,21 @@ void pack(const Load& load, const Panel& from, float* to, std::int64_t pitch) {
                               : _mm512_setzero_ps();
         }
         transpose_16x16(rows);
-        for (std::int64_t p = 0; p < points; ++p) {
-          _mm512_mask_storeu_ps(out + (k + p) * pitch, write, rows[p]);
+        for (std::int64_t p = 0; p < points; p += step, out += pitch) {
+          _mm512_mask_storeu_ps(out, write, join<step>(rows + p));
         }
       }
     } else {
-      for (std::int64_t k = 0; k < from.points; ++k) {
-        _mm512_mask_storeu_ps(out + k * pitch, write, _mm512_setzero_ps());
-        for (std::int64_t r = 0; r < count; ++r) {
-          out[k * pitch + r] =
-              element(load, data + (r * from.lane_stride + k * from.point_stride) * kBytes);
+      for (std::int64_t k = 0; k < from.points; k += step, out += pitch) {
+        __m512 points[step];
+        for (std::int64_t p = 0; p < step; ++p) {
+          alignas(64) float lanes[16] = {};
+          for (std::int64_t r = 0; r < count && k + p < from.points; ++r) {
+            lanes[r] = element(load, data + r * from.lane_stride * kBytes + (k + p) * point_stride);
+          }
+          points[p] = _mm512_load_ps(lanes);
         }
+        _mm512_mask_storeu_ps(out, write, join<step>(points));
       }
     }
   }

@@ -84,7 +84,9 @@ void for_each_part(std::span<const std::int64_t> extent, const ReduceCuts& cuts,
   } while (advance(loops));
 }
 
-Chunked into_chunks(std::span<const Segment> segments, std::int64_t chunk_points) {
+Chunked into_chunks(std::span<const Segment> segments, std::int64_t chunk_points,
+                    std::int64_t group) {
+  DOJO_CHECK(group <= chunk_points);
   Chunked out;
   Chunk chunk;
   bool inside_part = false;
@@ -103,7 +105,12 @@ Chunked into_chunks(std::span<const Segment> segments, std::int64_t chunk_points
       finish();
     }
     while (chunk.points + rest.points > chunk_points) {
-      const std::int32_t taken = static_cast<std::int32_t>(chunk_points - chunk.points);
+      const std::int64_t room = chunk_points - chunk.points;
+      const std::int32_t taken = static_cast<std::int32_t>(room - room % group);
+      if (taken == 0) {
+        finish();
+        continue;
+      }
       out.segments.push_back({taken, 0, 0});
       ++chunk.segments;
       chunk.points += taken;

@@ -42,11 +42,13 @@ struct Chunk {
   bool resumes = false;  // begins inside a part
 };
 
-// Segments cut further, so that they group into chunks of at most `chunk_points` points.
+// Segments cut further, so that they group into chunks of at most `chunk_points` points. A part is
+// cut at multiples of `group` <= chunk_points of its points only.
 struct Chunked {
   std::vector<Segment> segments;
   std::vector<Chunk> chunks;
 };
-Chunked into_chunks(std::span<const Segment> segments, std::int64_t chunk_points);
+Chunked into_chunks(std::span<const Segment> segments, std::int64_t chunk_points,
+                    std::int64_t group = 1);
 
 }  // namespace dojo::numerics::internal

@@ -1,0 +1,116 @@
+// How far GEMM is from this CPU's own instruction peaks: prints one JSON object per line. The peaks
+// are loops of independent instructions without memory; a product counts 2 m n k operations, its
+// time includes packing and decoding. Answers are the tests' business.
+//   dojo_numerics_bench [threads]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <ctime>
+#include <random>
+#include <string_view>
+#include <vector>
+
+#include "dojo/base/thread_pool.h"
+#include "dojo/numerics/gemm.h"
+#include "dojo/numerics/internal/product_rounds_avx512.h"
+
+namespace {
+
+constexpr std::int64_t kPeakRounds = 200'000;
+
+using dojo::ThreadPool;
+namespace numerics = dojo::numerics;
+namespace avx512 = dojo::numerics::avx512;
+
+// One thread is timed by its own CPU time, so that a busy machine does not matter as much.
+double now(int threads) {
+  timespec time{};
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+template <class Body>
+double least_seconds(const ThreadPool& pool, int runs, const Body& body) {
+  double least = 1e9;
+  for (int i = 0; i < runs; ++i) {
+    const double begin = now(pool.threads());
+    body();
+    least = std::min(least, now(pool.threads()) - begin);
+  }
+  return least;
+}
+
+volatile float sink = 0;
+
+// GFLOP/s of all threads.
+double peak(ThreadPool& pool, float (*rounds)(std::int64_t), std::int64_t products_per_round) {
+  const double time = least_seconds(pool, 5, [&] {
+    pool.parallel_for(pool.threads(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        sink = rounds(kPeakRounds);
+      }
+    });
+  });
+  return 2e-9 * static_cast<double>(products_per_round * kPeakRounds * pool.threads()) / time;
+}
+
+struct Shape {
+  std::string_view what;
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+};
+
+constexpr std::array kShapes{
+    Shape{"square", 512, 512, 512},         Shape{"square", 1024, 1024, 1024},
+    Shape{"square", 2048, 2048, 2048},      Shape{"square", 4096, 4096, 4096},
+    Shape{"gpt qkv", 1024, 768, 256},       Shape{"gpt up", 1024, 1024, 256},
+    Shape{"gpt down", 1024, 256, 1024},     Shape{"gpt weight gradient", 256, 1024, 1024},
+    Shape{"gpt head", 1024, 65, 256},       Shape{"resnet head", 32, 1000, 512},
+    Shape{"steering dense", 64, 100, 1152}, Shape{"steering weight gradient", 100, 1152, 64},
+    Shape{"tall", 16384, 64, 64},           Shape{"flat", 64, 16384, 64},
+    Shape{"one row", 1, 4096, 4096},
+};
+
+void time_product(ThreadPool& pool, const Shape& shape, double peak_rate) {
+  std::mt19937 random(1);
+  std::vector<std::uint8_t> a(static_cast<std::size_t>(shape.m * shape.k));
+  std::vector<std::uint8_t> b(static_cast<std::size_t>(shape.k * shape.n));
+  for (std::uint8_t& code : a) {
+    code = static_cast<std::uint8_t>(random());
+  }
+  for (std::uint8_t& code : b) {
+    code = static_cast<std::uint8_t>(random());
+  }
+  std::vector<float> out(static_cast<std::size_t>(shape.m * shape.n));
+  const numerics::StorageFormat type{dojo::Format::Cf8_1_4_3, 11};
+  const auto run = [&] {
+    numerics::gemm(pool, {shape.m, shape.n, shape.k}, {{a.data(), type}, shape.k, 1, {}},
+                   {{b.data(), type}, shape.n, 1, {}}, {}, {}, {out.data(), shape.n, {}});
+  };
+  const double operations = 2.0 * static_cast<double>(shape.m * shape.n * shape.k);
+  run();
+  const int runs = static_cast<int>(std::clamp(2e10 / operations, 2.0, 200.0));
+  const double rate = operations / least_seconds(pool, runs, run) * 1e-9;
+  fmt::print(R"({{"what": "{}", "m": {}, "n": {}, "k": {}, "gflops": {:.1f}, "of_peak": {:.3f}}})"
+             "\n",
+             shape.what, shape.m, shape.n, shape.k, rate, rate / peak_rate);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
+  ThreadPool pool(threads);
+  const double fma = peak(pool, avx512::fma_rounds, avx512::kProductsPerFmaRound);
+  fmt::print(R"({{"threads": {}, "fma_peak_gflops": {:.1f}, "dot_peak_gflops": {:.1f}}})"
+             "\n",
+             threads, fma, peak(pool, avx512::dot_rounds, avx512::kProductsPerDotRound));
+  for (const Shape& shape : kShapes) {
+    time_product(pool, shape, fma);
+  }
+  return 0;
+}
