@@ -3,9 +3,12 @@
 #include <optional>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/convolution_kernels_avx2.h"
 #include "dojo/numerics/internal/convolution_kernels_avx512.h"
 #include "dojo/numerics/internal/sliding_convolution.h"
+#include "dojo/numerics/internal/value_range.h"
 #include "dojo/numerics/internal/weight_gradient.h"
+#include "dojo/numerics/internal/weight_gradient_plan.h"
 
 namespace dojo::numerics {
 namespace {
@@ -161,21 +164,58 @@ bool is_empty(const ConvolutionShape& s) {
   return s.batch == 0 || s.channels_in == 0 || s.channels_out == 0 || volume(s.size) == 0;
 }
 
-// Of the vector path, or nullptr for the plain one.
-const internal::ConvolutionKernels* kernels_of(const ConvolutionShape& shape,
-                                               const ReduceCuts& cuts, Isa isa) {
-  const bool has_path = isa == Isa::Avx512 && cuts.order == SumOrder::Sequential;
-  return has_path && !is_empty(shape) ? &avx512::convolution_kernels() : nullptr;
+// Extents of an operand and where it lies.
+struct Image {
+  const ImageOperand& operand;
+  std::int64_t outer = 0;
+  std::int64_t channels = 0;
+  Axes size{};
+};
+
+internal::ValueRange range_of(ThreadPool& pool, const Image& image) {
+  const ImageStrides& s = image.operand.stride;
+  const MatrixOperand rows{image.operand.storage, s[3], s[4], {s[0], s[1], s[2]}};
+  return internal::value_range(pool, rows, image.size[1], image.size[2],
+                               {image.outer, image.channels, image.size[0]},
+                               internal::Specials::Ignore);
+}
+
+bool takes_dot(ThreadPool& pool, const Image& a, const Image& b, std::int64_t points,
+               SumOrder order, ProductUnit unit) {
+  if (unit != ProductUnit::Bf16Dot || !product_unit().can_use_dot ||
+      order != SumOrder::Sequential || !internal::is_exact_in_bf16(a.operand.storage.type.format) ||
+      !internal::is_exact_in_bf16(b.operand.storage.type.format)) {
+    return false;
+  }
+  return internal::fits_bf16_dot(range_of(pool, a), range_of(pool, b), points);
+}
+
+// The products of a vector path, or none for the plain one.
+std::optional<internal::Products> products_of(ThreadPool& pool, const ConvolutionShape& shape,
+                                              const Image& a, const Image& b, std::int64_t points,
+                                              SumOrder order, Isa isa, ProductUnit unit) {
+  if (isa == Isa::Plain || order == SumOrder::Exact || is_empty(shape)) {
+    return std::nullopt;
+  }
+  if (isa == Isa::Avx2) {
+    return internal::Products{&avx2::convolution_kernels(), internal::fold_of(order, false)};
+  }
+  const bool has_pairs = takes_dot(pool, a, b, points, order, unit);
+  return internal::Products{&avx512::convolution_kernels(), internal::fold_of(order, has_pairs)};
 }
 
 }  // namespace
 
 void convolution(ThreadPool& pool, const ConvolutionShape& shape, const ImageOperand& input,
                  const ImageOperand& weight, const ReduceCuts& cuts, const float* bias,
-                 Activation activation, float* out, Isa isa) {
+                 Activation activation, float* out, Isa isa, ProductUnit unit) {
   check_shape(shape);
-  if (const internal::ConvolutionKernels* kernels = kernels_of(shape, cuts, isa)) {
-    internal::run_sliding(pool, internal::forward_plan(shape, input, weight, cuts), *kernels, bias,
+  const std::optional<internal::Products> products =
+      products_of(pool, shape, {input, shape.batch, shape.channels_in, shape.size},
+                  {weight, shape.channels_out, shape.group_in(), shape.kernel},
+                  shape.group_in() * volume(shape.kernel), cuts.order, isa, unit);
+  if (products.has_value()) {
+    internal::run_sliding(pool, internal::forward_plan(shape, input, weight, cuts, *products), bias,
                           activation, out);
     return;
   }
@@ -184,11 +224,16 @@ void convolution(ThreadPool& pool, const ConvolutionShape& shape, const ImageOpe
 
 void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                 const ImageOperand& output_gradient, const ImageOperand& weight,
-                                const ReduceCuts& cuts, float* out, Isa isa) {
+                                const ReduceCuts& cuts, float* out, Isa isa, ProductUnit unit) {
   check_shape(shape);
-  if (const internal::ConvolutionKernels* kernels = kernels_of(shape, cuts, isa)) {
-    internal::run_sliding(pool, internal::input_gradient_plan(shape, output_gradient, weight, cuts),
-                          *kernels, nullptr, Activation::None, out);
+  const std::optional<internal::Products> products =
+      products_of(pool, shape, {output_gradient, shape.batch, shape.channels_out, shape.out_size()},
+                  {weight, shape.channels_out, shape.group_in(), shape.kernel},
+                  shape.group_out() * volume(shape.kernel), cuts.order, isa, unit);
+  if (products.has_value()) {
+    internal::run_sliding(
+        pool, internal::input_gradient_plan(shape, output_gradient, weight, cuts, *products),
+        nullptr, Activation::None, out);
     return;
   }
   input_gradient_plain(pool, shape, output_gradient, weight, cuts, out);
@@ -196,10 +241,16 @@ void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& shape,
 
 void convolution_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                  const ImageOperand& output_gradient, const ImageOperand& input,
-                                 const ReduceCuts& cuts, float* out, Isa isa) {
+                                 const ReduceCuts& cuts, float* out, Isa isa, ProductUnit unit) {
   check_shape(shape);
-  if (const internal::ConvolutionKernels* kernels = kernels_of(shape, cuts, isa)) {
-    internal::run_weight_gradient(pool, shape, output_gradient, input, cuts, *kernels, out);
+  // Pairs follow the order of storage.
+  const ProductUnit usable = internal::has_plane_cuts(shape, cuts) ? ProductUnit::Fma : unit;
+  const std::optional<internal::Products> products =
+      products_of(pool, shape, {output_gradient, shape.batch, shape.channels_out, shape.out_size()},
+                  {input, shape.batch, shape.channels_in, shape.size},
+                  shape.batch * volume(shape.out_size()), cuts.order, isa, usable);
+  if (products.has_value()) {
+    internal::run_weight_gradient(pool, shape, output_gradient, input, cuts, *products, out);
     return;
   }
   weight_gradient_plain(pool, shape, output_gradient, input, cuts, out);

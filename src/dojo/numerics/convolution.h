@@ -18,6 +18,7 @@
 #include "dojo/numerics/association.h"
 #include "dojo/numerics/gemm.h"
 #include "dojo/numerics/isa.h"
+#include "dojo/numerics/product_unit.h"
 #include "dojo/numerics/storage.h"
 
 namespace dojo::numerics {
@@ -60,20 +61,26 @@ constexpr ImageStrides contiguous_strides(std::int64_t channels, const Axes& siz
   return {channels * volume(size), volume(size), size[1] * size[2], size[2], 1};
 }
 
+// Below, `isa` and `unit` are what to use where it changes no bit; they are given to test and to
+// time the others.
+
 // out: contiguous [batch, channels_out, out_size]. `bias`: one value per output
 // channel or nullptr, added to the sum with one rounding.
 void convolution(ThreadPool& pool, const ConvolutionShape& shape, const ImageOperand& input,
                  const ImageOperand& weight, const ReduceCuts& cuts, const float* bias,
-                 Activation activation, float* out, Isa isa = best_isa());
+                 Activation activation, float* out, Isa isa = best_isa(),
+                 ProductUnit unit = product_unit().unit);
 
 // out: contiguous [batch, channels_in, size].
 void convolution_input_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                 const ImageOperand& output_gradient, const ImageOperand& weight,
-                                const ReduceCuts& cuts, float* out, Isa isa = best_isa());
+                                const ReduceCuts& cuts, float* out, Isa isa = best_isa(),
+                                ProductUnit unit = product_unit().unit);
 
 // out: contiguous [channels_out, channels_in / groups, kernel].
 void convolution_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                                  const ImageOperand& output_gradient, const ImageOperand& input,
-                                 const ReduceCuts& cuts, float* out, Isa isa = best_isa());
+                                 const ReduceCuts& cuts, float* out, Isa isa = best_isa(),
+                                 ProductUnit unit = product_unit().unit);
 
 }  // namespace dojo::numerics

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "dojo/numerics/sum_order_oracle.h"
@@ -17,7 +18,6 @@ using testing::are_same;
 using testing::Elements;
 using testing::Factors;
 using testing::isas;
-using testing::kNoAvx512;
 using testing::Random;
 
 // Images n, c, z, y, x or weights o, c, kz, ky, kx.
@@ -142,27 +142,55 @@ std::vector<float> sized(const Extents& extent) {
   return std::vector<float>(static_cast<std::size_t>(elements_of(extent)), -7.0F);
 }
 
-std::vector<float> forward(const Case& c, int threads, Isa isa) {
-  ThreadPool pool(threads);
+// How to compute: the scalar twin, or a vector path.
+struct Path {
+  Isa isa = Isa::Plain;
+  int threads = 1;
+  ProductUnit unit = ProductUnit::Fma;
+};
+
+std::string show(const Path& path) {
+  return std::string(name_of(path.isa)) + " " + name_of(path.unit) + ", threads " +
+         std::to_string(path.threads);
+}
+
+// All that this CPU can run but the plain one.
+std::vector<Path> vector_paths() {
+  std::vector<Path> paths;
+  for (const Isa isa : isas()) {
+    for (const int threads : {1, 2}) {
+      if (isa != Isa::Plain) {
+        paths.push_back({isa, threads, ProductUnit::Fma});
+      }
+      if (isa == Isa::Avx512 && product_unit().can_use_dot) {
+        paths.push_back({isa, threads, ProductUnit::Bf16Dot});
+      }
+    }
+  }
+  return paths;
+}
+
+std::vector<float> forward(const Case& c, const Path& path) {
+  ThreadPool pool(path.threads);
   std::vector<float> out = sized(c.gradient.extent);
   convolution(pool, c.shape, c.input.operand, c.weight.operand, c.forward_cuts,
-              c.has_bias ? c.bias.data() : nullptr, c.activation, out.data(), isa);
+              c.has_bias ? c.bias.data() : nullptr, c.activation, out.data(), path.isa, path.unit);
   return out;
 }
 
-std::vector<float> input_gradient(const Case& c, int threads, Isa isa) {
-  ThreadPool pool(threads);
+std::vector<float> input_gradient(const Case& c, const Path& path) {
+  ThreadPool pool(path.threads);
   std::vector<float> out = sized(c.input.extent);
   convolution_input_gradient(pool, c.shape, c.gradient.operand, c.weight.operand, c.input_cuts,
-                             out.data(), isa);
+                             out.data(), path.isa, path.unit);
   return out;
 }
 
-std::vector<float> weight_gradient(const Case& c, int threads, Isa isa) {
-  ThreadPool pool(threads);
+std::vector<float> weight_gradient(const Case& c, const Path& path) {
+  ThreadPool pool(path.threads);
   std::vector<float> out = sized(c.weight.extent);
   convolution_weight_gradient(pool, c.shape, c.gradient.operand, c.input.operand, c.weight_cuts,
-                              out.data(), isa);
+                              out.data(), path.isa, path.unit);
   return out;
 }
 
@@ -271,27 +299,28 @@ TEST(Convolution, EqualsTheLongHandSums) {
     const std::vector<float> dx = input_gradient_long_hand(c);
     const std::vector<float> dw = weight_gradient_long_hand(c);
     for (const Isa isa : isas()) {
-      EXPECT_TRUE(are_same(forward(c, 1, isa), y)) << "case " << i << " " << name_of(isa);
-      EXPECT_TRUE(are_same(input_gradient(c, 1, isa), dx)) << "case " << i << " " << name_of(isa);
-      EXPECT_TRUE(are_same(weight_gradient(c, 1, isa), dw)) << "case " << i << " " << name_of(isa);
+      const Path path{.isa = isa};
+      EXPECT_TRUE(are_same(forward(c, path), y)) << "case " << i << " " << show(path);
+      EXPECT_TRUE(are_same(input_gradient(c, path), dx)) << "case " << i << " " << show(path);
+      EXPECT_TRUE(are_same(weight_gradient(c, path), dw)) << "case " << i << " " << show(path);
     }
   }
 }
 
 void expect_paths_agree(const Case& c, int number) {
-  const std::vector<float> y = forward(c, 1, Isa::Plain);
-  const std::vector<float> dx = input_gradient(c, 1, Isa::Plain);
-  const std::vector<float> dw = weight_gradient(c, 1, Isa::Plain);
-  for (const int threads : {1, 2}) {
-    EXPECT_TRUE(are_same(forward(c, threads, Isa::Avx512), y)) << "case " << number;
-    EXPECT_TRUE(are_same(input_gradient(c, threads, Isa::Avx512), dx)) << "case " << number;
-    EXPECT_TRUE(are_same(weight_gradient(c, threads, Isa::Avx512), dw)) << "case " << number;
+  const std::vector<float> y = forward(c, {});
+  const std::vector<float> dx = input_gradient(c, {});
+  const std::vector<float> dw = weight_gradient(c, {});
+  for (const Path& path : vector_paths()) {
+    EXPECT_TRUE(are_same(forward(c, path), y)) << "case " << number << ", " << show(path);
+    EXPECT_TRUE(are_same(input_gradient(c, path), dx)) << "case " << number << ", " << show(path);
+    EXPECT_TRUE(are_same(weight_gradient(c, path), dw)) << "case " << number << ", " << show(path);
   }
 }
 
 TEST(Convolution, PathsAndThreadsAgreeOnHardOperands) {
-  if (best_isa() != Isa::Avx512) {
-    GTEST_SKIP() << kNoAvx512;
+  if (best_isa() == Isa::Plain) {
+    GTEST_SKIP() << "THIS CPU HAS NEITHER AVX2 NOR AVX-512: the vector paths stay untested here";
   }
   Random random(52);
   for (int i = 0; i < 150; ++i) {
@@ -304,8 +333,8 @@ TEST(Convolution, PathsAndThreadsAgreeOnHardOperands) {
 // Shapes that take the ways which small ones do not: reductions of several chunks, images that
 // share a task, images decoded in bands, few and many channels, rows that are cut within a tile.
 TEST(Convolution, PathsAgreeOnLargerShapes) {
-  if (best_isa() != Isa::Avx512) {
-    GTEST_SKIP() << kNoAvx512;
+  if (best_isa() == Isa::Plain) {
+    GTEST_SKIP() << "THIS CPU HAS NEITHER AVX2 NOR AVX-512: the vector paths stay untested here";
   }
   const ConvolutionShape square{.size = {1, 9, 12}, .kernel = {1, 3, 3}, .padding = {0, 1, 1}};
   std::vector<ConvolutionShape> shapes(8, square);
@@ -343,8 +372,8 @@ TEST(Convolution, PathsAgreeOnLargerShapes) {
 }
 
 TEST(Convolution, PathsAgreeWhereTheImagesAreStagedInSteps) {
-  if (best_isa() != Isa::Avx512) {
-    GTEST_SKIP() << kNoAvx512;
+  if (best_isa() == Isa::Plain) {
+    GTEST_SKIP() << "THIS CPU HAS NEITHER AVX2 NOR AVX-512: the vector paths stay untested here";
   }
   Random random(54);
   struct Steps {
@@ -370,9 +399,14 @@ TEST(Convolution, PathsAgreeWhereTheImagesAreStagedInSteps) {
     make(random, output_extent(s), Format::Cf8_1_5_2, c.gradient);
     c.weight.extent = weight_extent(s);
     c.weight_cuts = one.cuts;
-    const std::vector<float> wanted = weight_gradient(c, 1, Isa::Plain);
-    EXPECT_TRUE(are_same(weight_gradient(c, 1, Isa::Avx512), wanted)) << one.height;
-    EXPECT_TRUE(are_same(weight_gradient(c, 2, Isa::Avx512), wanted)) << one.height;
+    for (const SumOrder order : {SumOrder::Sequential, SumOrder::Tile4}) {
+      c.weight_cuts.order = order;
+      const std::vector<float> wanted = weight_gradient(c, {});
+      for (const Path& path : vector_paths()) {
+        EXPECT_TRUE(are_same(weight_gradient(c, path), wanted))
+            << one.height << ", " << name_of(order) << ", " << show(path);
+      }
+    }
   }
 }
 

@@ -82,6 +82,14 @@ struct ConvolutionKernels {
   std::int64_t tile_rows = 0;
   std::int64_t tile_columns = 0;  // two vectors
 
+  // Floats of the state of a tile (tile_avx512.h), and where its finished sums are.
+  std::int64_t state_floats(std::int64_t rows, std::int64_t vectors, int levels) const {
+    return (levels + 1) * rows * vectors * lanes;
+  }
+  std::int64_t sums_offset(std::int64_t rows, std::int64_t vectors, int levels) const {
+    return levels * rows * vectors * lanes;
+  }
+
   std::unique_ptr<OperandReader> (*reader_of)(const Storage& storage) = nullptr;
   // to[row * to_pitch + i] = from[row * from_pitch + i * step].
   void (*pick)(const PickedRows& rows) = nullptr;
@@ -89,10 +97,22 @@ struct ConvolutionKernels {
   // that no piece has become 0. Pieces are in the order of their lanes.
   void (*gather)(const float* from, const std::int32_t* offset, std::int64_t points,
                  std::span<const Piece> pieces, float* panel) = nullptr;
+  // The same with the elements at first[k] and second[k] as one unit (product_units.h); a second
+  // offset of -1 is none. nullptr: this instruction set has no pairs.
+  void (*gather_pairs)(const float* from, const std::int32_t* first, const std::int32_t* second,
+                       std::int64_t units, std::span<const Piece> pieces, float* panel) = nullptr;
   void (*run_tile)(std::int64_t rows, std::int64_t vectors, const avx512::TileCall& call) = nullptr;
   void (*store)(const TileStore& tile, std::span<const Piece> pieces) = nullptr;
   // to[column * rows + row] = from[row][column]: a few rows, each at a place of its own.
   void (*transpose)(std::span<const float* const> from, std::int64_t columns, float* to) = nullptr;
+};
+
+// The kernels of one call, and how they take its points.
+struct Products {
+  const ConvolutionKernels* kernels = nullptr;
+  avx512::TileFold fold = avx512::TileFold::Fma;
+
+  bool has_pairs() const { return fold == avx512::TileFold::Bf16Pair; }
 };
 
 }  // namespace dojo::numerics::internal

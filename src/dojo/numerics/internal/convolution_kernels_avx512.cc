@@ -57,12 +57,16 @@ class Reader final : public internal::OperandReader {
         data_(static_cast<const std::byte*>(storage.data) + storage.offset * Load::kBytes) {}
 
   void read_rows(const internal::RowsOf& rows, float* to, std::int64_t pitch) const override {
+    const std::int64_t whole = rows.count / 16 * 16;
+    const __mmask16 rest = first_lanes(rows.count - whole);
     for (std::int64_t row = 0; row < rows.rows; ++row, to += pitch) {
       const std::byte* from = data_ + (rows.first + row * rows.row_stride) * Load::kBytes;
       if (rows.stride == 1) {
-        for (std::int64_t i = 0; i < rows.count; i += 16, from += 16 * Load::kBytes) {
-          const __mmask16 lanes = first_lanes(rows.count - i);
-          _mm512_mask_storeu_ps(to + i, lanes, load_(from, lanes));
+        for (std::int64_t i = 0; i < whole; i += 16, from += 16 * Load::kBytes) {
+          _mm512_storeu_ps(to + i, load_(from));
+        }
+        if (rest != 0) {
+          _mm512_mask_storeu_ps(to + whole, rest, load_(from, rest));
         }
         continue;
       }
@@ -105,27 +109,33 @@ std::unique_ptr<internal::OperandReader> reader_of(const Storage& storage) {
   return reader;
 }
 
-void pick_every_second(const float* row, std::int64_t count, float* to) {
+// Vector by vector of all rows, for rows are mostly short.
+void pick_every_second(const internal::PickedRows& rows) {
   const __m512i index =
       _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  for (std::int64_t x = 0; x < count; x += 16) {
-    const std::int64_t left = count - x;
-    const __m512 low = _mm512_maskz_loadu_ps(first_lanes(2 * left - 1), row + 2 * x);
-    const __m512 high = left > 8
-                            ? _mm512_maskz_loadu_ps(first_lanes(2 * left - 17), row + 2 * x + 16)
-                            : _mm512_setzero_ps();
-    _mm512_mask_storeu_ps(to + x, first_lanes(left), _mm512_permutex2var_ps(low, index, high));
+  for (std::int64_t x = 0; x < rows.count; x += 16) {
+    const std::int64_t left = rows.count - x;
+    const __mmask16 low_lanes = first_lanes(2 * left - 1);
+    const __mmask16 high_lanes = left > 8 ? first_lanes(2 * left - 17) : __mmask16{0};
+    const __mmask16 lanes = first_lanes(left);
+    const float* from = rows.from + 2 * x;
+    float* to = rows.to + x;
+    for (std::int64_t r = 0; r < rows.rows; ++r, from += rows.from_pitch, to += rows.to_pitch) {
+      const __m512 low = _mm512_maskz_loadu_ps(low_lanes, from);
+      const __m512 high = _mm512_maskz_loadu_ps(high_lanes, from + 16);
+      _mm512_mask_storeu_ps(to, lanes, _mm512_permutex2var_ps(low, index, high));
+    }
   }
 }
 
 void pick(const internal::PickedRows& rows) {
+  if (rows.step == 2) {
+    pick_every_second(rows);
+    return;
+  }
   for (std::int64_t r = 0; r < rows.rows; ++r) {
     const float* from = rows.from + r * rows.from_pitch;
     float* to = rows.to + r * rows.to_pitch;
-    if (rows.step == 2) {
-      pick_every_second(from, rows.count, to);
-      continue;
-    }
     for (std::int64_t x = 0; x < rows.count; ++x) {
       to[x] = from[x * rows.step];
     }
@@ -143,27 +153,40 @@ struct MergedLoads {
     ++count;
   }
 
+  // known: `count`, if the compiler is to know it, or 0.
+  template <std::size_t known>
+  [[gnu::always_inline]] __m512 at(const float* base) const {
+    __m512 x = _mm512_maskz_loadu_ps(lanes[0], base + from[0]);
+#pragma GCC unroll 8
+    for (std::size_t i = 1; i < (known > 0 ? known : count); ++i) {
+      x = _mm512_mask_loadu_ps(x, lanes[i], base + from[i]);
+    }
+    return x;
+  }
+
   std::size_t count = 0;
-  std::int64_t from[kMost];  // of lane 0
-  __mmask16 lanes[kMost];
+  std::int64_t from[kMost] = {};  // of lane 0
+  __mmask16 lanes[kMost] = {};
 };
 
 template <std::size_t count>
 void gather_vector(const MergedLoads& loads, const float* from, const std::int32_t* offset,
                    std::int64_t points, float* to) {
   for (std::int64_t k = 0; k < points; ++k) {
-    const float* base = from + offset[k];
-    __m512 x = _mm512_maskz_loadu_ps(loads.lanes[0], base + loads.from[0]);
-#pragma GCC unroll 8
-    for (std::size_t i = 1; i < count; ++i) {
-      x = _mm512_mask_loadu_ps(x, loads.lanes[i], base + loads.from[i]);
+    _mm512_storeu_ps(to + k * kTileColumns, loads.at<count>(from + offset[k]));
+  }
+}
+
+// Takes the pieces that share a vector together: body(loads, vector).
+template <class Body>
+void for_each_vector(std::span<const Piece> pieces, const Body& body) {
+  for (std::size_t i = 0; i < pieces.size();) {
+    const std::int64_t vector = pieces[i].lane / 16;
+    MergedLoads loads;
+    for (; i < pieces.size() && pieces[i].lane / 16 == vector; ++i) {
+      loads.add(pieces[i]);
     }
-    if constexpr (count == 0) {
-      for (std::size_t i = 1; i < loads.count; ++i) {
-        x = _mm512_mask_loadu_ps(x, loads.lanes[i], base + loads.from[i]);
-      }
-    }
-    _mm512_storeu_ps(to + k * kTileColumns, x);
+    body(loads, vector);
   }
 }
 
@@ -174,15 +197,23 @@ void gather(const float* from, const std::int32_t* offset, std::int64_t points,
   static constexpr Gather kGathers[]{gather_vector<0>, gather_vector<1>, gather_vector<2>,
                                      gather_vector<3>, gather_vector<4>, gather_vector<5>,
                                      gather_vector<6>};
-  for (std::size_t i = 0; i < pieces.size();) {
-    const std::int64_t vector = pieces[i].lane / 16;
-    MergedLoads loads;
-    for (; i < pieces.size() && pieces[i].lane / 16 == vector; ++i) {
-      loads.add(pieces[i]);
-    }
+  for_each_vector(pieces, [&](const MergedLoads& loads, std::int64_t vector) {
     const bool is_counted = loads.count < std::size(kGathers);
     kGathers[is_counted ? loads.count : 0](loads, from, offset, points, panel + vector * 16);
-  }
+  });
+}
+
+void gather_pairs(const float* from, const std::int32_t* first, const std::int32_t* second,
+                  std::int64_t units, std::span<const Piece> pieces, float* panel) {
+  for_each_vector(pieces, [&](const MergedLoads& loads, std::int64_t vector) {
+    float* to = panel + vector * 16;
+    for (std::int64_t k = 0; k < units; ++k, to += kTileColumns) {
+      const __m512i high = _mm512_castps_si512(loads.at<0>(from + first[k]));
+      const __m512i low = second[k] < 0 ? _mm512_setzero_si512()
+                                        : _mm512_castps_si512(loads.at<0>(from + second[k]));
+      _mm512_storeu_si512(to, _mm512_or_si512(high, _mm512_srli_epi32(low, 16)));
+    }
+  });
 }
 
 // to[2 i] = x[i] for the first `count`; what lies between them stays.
@@ -253,6 +284,7 @@ const internal::ConvolutionKernels& convolution_kernels() {
                                                     .reader_of = reader_of,
                                                     .pick = pick,
                                                     .gather = gather,
+                                                    .gather_pairs = gather_pairs,
                                                     .run_tile = run_tile,
                                                     .store = store,
                                                     .transpose = transpose};

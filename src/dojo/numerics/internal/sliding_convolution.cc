@@ -10,22 +10,19 @@
 namespace dojo::numerics::internal {
 namespace {
 
-using avx512::result_offset;
 using avx512::row_tiles;
 using avx512::RowTile;
-using avx512::state_size;
 using avx512::TileCall;
 
 constexpr std::int64_t kSlack = 64;  // floats readable behind the last position
 
 std::int64_t round_up(std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; }
 
-// The weights of all passes as FP32, each as [group][tile of rows][tap][row].
+// The weights of all passes, each as [group][tile of rows][unit][row] with room for every tap.
 class PackedWeights {
  public:
-  PackedWeights(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
-                std::span<const RowTile> tiles)
-      : plan_(plan), tiles_(tiles), reader_(kernels.reader_of(plan.weight)) {
+  PackedWeights(ThreadPool& pool, const SlidePlan& plan, std::span<const RowTile> tiles)
+      : plan_(plan), tiles_(tiles), reader_(plan.products.kernels->reader_of(plan.weight)) {
     find_runs();
     for (const SlidePass& pass : plan.passes) {
       const std::int64_t taps = static_cast<std::int64_t>(pass.taps.size());
@@ -33,7 +30,7 @@ class PackedWeights {
     }
     const std::int64_t count = static_cast<std::int64_t>(tiles.size());
     pool.parallel_for(plan.groups * count, 1, [&](std::int64_t begin, std::int64_t end) {
-      Buffer scratch(longest_ * kernels.tile_rows);
+      Buffer scratch(longest_ * plan.products.kernels->tile_rows);
       for (std::int64_t i = begin; i < end; ++i) {
         pack(i / count, tiles_[static_cast<std::size_t>(i % count)], scratch.data());
       }
@@ -115,6 +112,22 @@ class PackedWeights {
                     destination(places_[run.first + static_cast<std::size_t>(k)], group, tile));
       }
     }
+    if (plan_.products.has_pairs()) {
+      join_pairs(group, tile);
+    }
+  }
+
+  // Taps of pairs move up: no unit lies behind its first tap.
+  void join_pairs(std::int64_t group, const RowTile& tile) {
+    for (std::size_t p = 0; p < plan_.passes.size(); ++p) {
+      const Units& units = plan_.passes[p].units;
+      float* taps = destination({.pass = p}, group, tile);
+      for (std::size_t k = 0; k < units.first.size(); ++k) {
+        const float* second = units.second[k] < 0 ? nullptr : taps + units.second[k] * tile.rows;
+        join(taps + units.first[k] * tile.rows, second, tile.rows,
+             taps + static_cast<std::int64_t>(k) * tile.rows);
+      }
+    }
   }
 
   const SlidePlan& plan_;
@@ -128,16 +141,16 @@ class PackedWeights {
 
 class SlidingConvolution {
  public:
-  SlidingConvolution(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
-                     const float* bias, Activation activation, float* out)
+  SlidingConvolution(ThreadPool& pool, const SlidePlan& plan, const float* bias,
+                     Activation activation, float* out)
       : plan_(plan),
-        kernels_(kernels),
+        kernels_(*plan.products.kernels),
         bias_(bias),
         activation_(activation),
         out_(out),
         tiles_(row_tiles(plan.rows)),
-        weights_(pool, plan, kernels, tiles_),
-        reader_(kernels.reader_of(plan.source.storage)),
+        weights_(pool, plan, tiles_),
+        reader_(kernels_.reader_of(plan.source.storage)),
         division_(divide(plan, pool.threads())) {
     division_.row_blocks = std::min(division_.row_blocks, static_cast<std::int64_t>(tiles_.size()));
     size_scratch();
@@ -168,7 +181,9 @@ class SlidingConvolution {
     const StageLayout layout = layout_of(plan_, box);
     stage_size_ = round_up(plan_.channels * plan_.planes() * layout.slot_size(box) + kSlack, 16);
     DOJO_CHECK(stage_size_ < (std::int64_t{1} << 31));
-    row_size_ = plan_.axis[2].step > 1 ? round_up(layout.rows * plan_.axis[2].source + 32, 16) : 0;
+    row_size_ = plan_.axis[2].step > 1
+                    ? round_up(layout.rows * plan_.axis[1].step * plan_.axis[2].source + 32, 16)
+                    : 0;
     std::int64_t chunks = 1;
     std::int64_t longest = 0;
     for (const SlidePass& pass : plan_.passes) {
@@ -186,7 +201,7 @@ class SlidingConvolution {
             ? box.images * box.count[0] * (box.count[1] * layout.pitch + kernels_.tile_columns)
             : kernels_.tile_columns;
     const std::int64_t rows = chunks > 1 ? plan_.rows : kernels_.tile_rows;
-    state_size_ = state_size(rows, 1, plan_.levels) / 16 * round_up(columns, 16);
+    state_size_ = (plan_.levels + 1) * rows * round_up(columns, 16);
   }
 
   void run_task(std::int64_t task, float* scratch) const {
@@ -203,22 +218,36 @@ class SlidingConvolution {
         static_cast<std::size_t>(first), static_cast<std::size_t>(end - first));
     fill_stage(box, group, at);
     ColumnTiles columns;
-    std::vector<std::int32_t> offset;
+    Offsets offsets;
+    const std::int64_t rows = tiles.back().first + tiles.back().rows - tiles.front().first;
     for (std::size_t p = 0; p < plan_.passes.size(); ++p) {
-      tile_columns(plan_, plan_.passes[p], box,
-                   tiles.back().first + tiles.back().rows - tiles.front().first, kernels_, columns);
-      place_taps(plan_.passes[p], box, offset);
-      run_pass(p, box, group, tiles, columns, offset, at);
+      tile_columns(plan_, plan_.passes[p], box, rows, columns);
+      place_units(plan_.passes[p], box, offsets);
+      run_pass(p, box, group, tiles, columns, offsets, at);
     }
   }
 
-  void place_taps(const SlidePass& pass, const Box& box, std::vector<std::int32_t>& offset) const {
+  // Where in the stage the points of each unit lie.
+  struct Offsets {
+    std::vector<std::int32_t> first;
+    std::vector<std::int32_t> second;  // of pairs; -1: none
+  };
+
+  void place_units(const SlidePass& pass, const Box& box, Offsets& offsets) const {
     const StageLayout layout = layout_of(plan_, box);
-    offset.clear();
-    for (const Tap& tap : pass.taps) {
-      offset.push_back(static_cast<std::int32_t>(
+    const auto offset_of = [&](std::int32_t index) {
+      const Tap& tap = pass.taps[static_cast<std::size_t>(index)];
+      return static_cast<std::int32_t>(
           (tap.channel * plan_.planes() + tap.slot) * layout.slot_size(box) +
-          (tap.shift[0] * layout.rows + tap.shift[1]) * layout.pitch + tap.shift[2]));
+          (tap.shift[0] * layout.rows + tap.shift[1]) * layout.pitch + tap.shift[2]);
+    };
+    offsets.first.clear();
+    offsets.second.clear();
+    for (const std::int32_t index : pass.units.first) {
+      offsets.first.push_back(offset_of(index));
+    }
+    for (const std::int32_t index : pass.units.second) {
+      offsets.second.push_back(index < 0 ? -1 : offset_of(index));
     }
   }
 
@@ -286,15 +315,30 @@ class SlidingConvolution {
       }
       return;
     }
+    // Rows that adjoin in storage are read as one if all of them are needed.
+    const bool is_joined = row_stride == x.source * stride && axis_y.stored_phases() == axis_y.step;
+    const std::int64_t top = axis_y.first + axis_y.step * box.first[1];
+    const std::int64_t low = std::clamp<std::int64_t>(top, 0, axis_y.source);
+    const std::int64_t high =
+        std::clamp<std::int64_t>(top + axis_y.step * layout.rows, low, axis_y.source);
+    if (is_joined) {
+      const std::int64_t count = (high - low) * x.source;
+      reader_->read_rows({from + low * row_stride, 0, stride, 1, count}, scratch, count);
+    }
     for (std::int64_t i = 0; i < axis_y.stored_phases(); ++i) {
       const Range y = range_of(1, i, box.first[1], layout.rows);
-      reader_->read_rows(
-          {from + y.source * row_stride, row_stride * axis_y.step, stride, y.count(), x.source},
-          scratch, x.source);
+      const float* rows = scratch;
+      if (is_joined) {
+        rows += (y.source - low) * x.source;
+      } else {
+        reader_->read_rows(
+            {from + y.source * row_stride, row_stride * axis_y.step, stride, y.count(), x.source},
+            scratch, x.source);
+      }
       for (std::int64_t k = 0; k < x.stored_phases(); ++k, to += layout.slot_size(box)) {
         const Range range = range_of(2, k, 0, layout.pitch);
-        kernels_.pick({.from = scratch + range.source,
-                       .from_pitch = x.source,
+        kernels_.pick({.from = rows + range.source,
+                       .from_pitch = x.source * (is_joined ? axis_y.step : 1),
                        .step = x.step,
                        .rows = y.count(),
                        .count = range.count(),
@@ -306,20 +350,19 @@ class SlidingConvolution {
 
   // --- the products ---
   void run_pass(std::size_t p, const Box& box, std::int64_t group, std::span<const RowTile> tiles,
-                const ColumnTiles& columns, std::span<const std::int32_t> offset,
-                const Scratch& at) const {
+                const ColumnTiles& columns, const Offsets& offsets, const Scratch& at) const {
     const SlidePass& pass = plan_.passes[p];
     const bool keeps_state = pass.chunked.chunks.size() > 1;
     for (const Chunk& chunk : pass.chunked.chunks) {
       const bool is_last = &chunk == &pass.chunked.chunks.back();
-      const std::int32_t* taps = offset.data() + chunk.first_point;
       float* state = at.state;
       TileCall call;
+      call.fold = plan_.products.fold;
       call.segments = pass.chunked.segments.data() + chunk.first_segment;
       call.segment_count = chunk.segments;
       call.resumes = chunk.resumes;
       for (const ColumnTile& tile : columns.tiles) {
-        read_columns(columns, tile, taps, chunk.points, at, call);
+        read_columns(columns, tile, offsets, chunk, at, call);
         for (const RowTile& rows : tiles) {
           call.a = weights_.of(p, group, rows) + chunk.first_point * rows.rows;
           call.state = state;
@@ -327,21 +370,28 @@ class SlidingConvolution {
           if (is_last) {
             store(box, group, rows, columns, tile, state);
           }
-          state += keeps_state ? state_size(rows.rows, tile.vectors, plan_.levels) : 0;
+          state += keeps_state ? kernels_.state_floats(rows.rows, tile.vectors, plan_.levels) : 0;
         }
       }
     }
   }
 
   // Where the tile reads its columns: in the stage, or in a panel made for all rows.
-  void read_columns(const ColumnTiles& columns, const ColumnTile& tile, const std::int32_t* taps,
-                    std::int64_t points, const Scratch& at, TileCall& call) const {
+  void read_columns(const ColumnTiles& columns, const ColumnTile& tile, const Offsets& offsets,
+                    const Chunk& chunk, const Scratch& at, TileCall& call) const {
+    const std::int32_t* first = offsets.first.data() + chunk.first_point;
     if (tile.is_in_place) {
       call.b = at.stage + tile.from;
-      call.b_offset = taps;
+      call.b_offset = first;
       return;
     }
-    kernels_.gather(at.stage, taps, points, columns.pieces_of(tile), at.panel);
+    const std::span<const Piece> pieces = columns.pieces_of(tile);
+    if (plan_.products.has_pairs()) {
+      kernels_.gather_pairs(at.stage, first, offsets.second.data() + chunk.first_point,
+                            chunk.points, pieces, at.panel);
+    } else {
+      kernels_.gather(at.stage, first, chunk.points, pieces, at.panel);
+    }
     call.b = at.panel;
     call.b_offset = panel_offset_.data();
   }
@@ -350,7 +400,7 @@ class SlidingConvolution {
              const ColumnTile& tile, const float* state) const {
     const std::int64_t first_row = group * plan_.rows + rows.first;
     TileStore to;
-    to.sums = state + result_offset(rows.rows, tile.vectors, plan_.levels);
+    to.sums = state + kernels_.sums_offset(rows.rows, tile.vectors, plan_.levels);
     to.pitch = tile.vectors * kernels_.lanes;
     to.rows = rows.rows;
     to.bias = bias_ != nullptr ? bias_ + first_row : nullptr;
@@ -379,9 +429,9 @@ class SlidingConvolution {
 
 }  // namespace
 
-void run_sliding(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
-                 const float* bias, Activation activation, float* out) {
-  SlidingConvolution(pool, plan, kernels, bias, activation, out).run(pool);
+void run_sliding(ThreadPool& pool, const SlidePlan& plan, const float* bias, Activation activation,
+                 float* out) {
+  SlidingConvolution(pool, plan, bias, activation, out).run(pool);
 }
 
 }  // namespace dojo::numerics::internal

@@ -4,13 +4,12 @@
 #pragma once
 
 #include "dojo/base/thread_pool.h"
-#include "dojo/numerics/internal/convolution_kernels.h"
 #include "dojo/numerics/internal/sliding_plan.h"
 
 namespace dojo::numerics::internal {
 
 // out: contiguous [batch, groups x rows, out volume].
-void run_sliding(ThreadPool& pool, const SlidePlan& plan, const ConvolutionKernels& kernels,
-                 const float* bias, Activation activation, float* out);
+void run_sliding(ThreadPool& pool, const SlidePlan& plan, const float* bias, Activation activation,
+                 float* out);
 
 }  // namespace dojo::numerics::internal

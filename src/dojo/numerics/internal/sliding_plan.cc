@@ -7,7 +7,7 @@
 namespace dojo::numerics::internal {
 namespace {
 
-constexpr std::int64_t kChunkPoints = 256;
+constexpr std::int64_t kChunkUnits = 256;
 // PERF: a stage of 1 MiB leaves half of a 2 MiB L2 to the weights.
 constexpr std::int64_t kStageFloats = std::int64_t{1} << 18;
 constexpr std::int64_t kStateFloats = std::int64_t{1} << 18;
@@ -33,7 +33,7 @@ std::int64_t index_of(const std::vector<std::int64_t>& values, std::int64_t valu
 // segments.
 template <class Meets>
 SlidePass pass_of(std::int64_t channels, const Axes& kernel, const ReduceCuts& cuts,
-                  const Meets& meets) {
+                  avx512::TileFold fold, const Meets& meets) {
   SlidePass pass;
   std::vector<Segment> segments;
   const std::array<std::int64_t, 4> extent{channels, kernel[0], kernel[1], kernel[2]};
@@ -55,8 +55,11 @@ SlidePass pass_of(std::int64_t channels, const Axes& kernel, const ReduceCuts& c
     segments.push_back(segment);
   });
   const std::int64_t taps = static_cast<std::int64_t>(pass.taps.size());
-  const bool is_short = taps <= kChunkPoints + kChunkPoints / 2;
-  pass.chunked = into_chunks(segments, is_short ? std::max<std::int64_t>(taps, 1) : kChunkPoints);
+  const std::int64_t group = group_of(fold);
+  const std::int64_t limit = fold == avx512::TileFold::Bf16Pair ? 2 * kChunkUnits : kChunkUnits;
+  const bool is_short = taps <= limit + limit / 2;
+  pass.chunked = into_chunks(segments, is_short ? std::max(taps, group) : limit, group);
+  pass.units = into_units(pass.chunked, fold);
   return pass;
 }
 
@@ -68,8 +71,10 @@ int levels_of(std::int64_t channels, const Axes& kernel, const ReduceCuts& cuts)
 }  // namespace
 
 SlidePlan forward_plan(const ConvolutionShape& s, const ImageOperand& input,
-                       const ImageOperand& weight, const ReduceCuts& cuts) {
+                       const ImageOperand& weight, const ReduceCuts& cuts,
+                       const Products& products) {
   SlidePlan plan;
+  plan.products = products;
   plan.source = input;
   plan.batch = s.batch;
   plan.groups = s.groups;
@@ -91,7 +96,8 @@ SlidePlan forward_plan(const ConvolutionShape& s, const ImageOperand& input,
     axis.reach = (s.kernel[a] - 1) * s.dilation[a] / s.stride[a];
     axis.out = axis.positions;
   }
-  SlidePass pass = pass_of(s.group_in(), s.kernel, cuts, [](const Axes&) { return true; });
+  SlidePass pass =
+      pass_of(s.group_in(), s.kernel, cuts, products.fold, [](const Axes&) { return true; });
   for (Tap& tap : pass.taps) {
     for (std::size_t a = 0; a < 3; ++a) {
       const std::int64_t distance = tap.kernel[a] * s.dilation[a];
@@ -108,8 +114,10 @@ SlidePlan forward_plan(const ConvolutionShape& s, const ImageOperand& input,
 // i + padding = stride j + phase that is j - (k dilation - phase) / stride: position j less a shift
 // of the tap, for the taps of that phase.
 SlidePlan input_gradient_plan(const ConvolutionShape& s, const ImageOperand& output_gradient,
-                              const ImageOperand& weight, const ReduceCuts& cuts) {
+                              const ImageOperand& weight, const ReduceCuts& cuts,
+                              const Products& products) {
   SlidePlan plan;
+  plan.products = products;
   plan.source = output_gradient;
   plan.batch = s.batch;
   plan.groups = s.groups;
@@ -135,7 +143,7 @@ SlidePlan input_gradient_plan(const ConvolutionShape& s, const ImageOperand& out
   for (std::int64_t i = 0; i < volume(s.stride); ++i) {
     const Axes phase{i / (s.stride[1] * s.stride[2]), i / s.stride[2] % s.stride[1],
                      i % s.stride[2]};
-    SlidePass pass = pass_of(s.group_out(), s.kernel, cuts, [&](const Axes& kernel) {
+    SlidePass pass = pass_of(s.group_out(), s.kernel, cuts, products.fold, [&](const Axes& kernel) {
       bool meets = true;
       for (std::size_t a = 0; a < 3; ++a) {
         meets = meets && kernel[a] * s.dilation[a] % s.stride[a] == phase[a];
@@ -309,8 +317,11 @@ void for_each_run(const SlidePlan& plan, const SlidePass& pass, const Box& box, 
 // Appends lanes to the last tile, and tiles as they are needed.
 class TileWriter {
  public:
-  TileWriter(const ConvolutionKernels& kernels, std::int64_t out_step, ColumnTiles& out)
-      : kernels_(kernels), out_step_(out_step), out_(out) {
+  TileWriter(const Products& products, std::int64_t out_step, ColumnTiles& out)
+      : kernels_(*products.kernels),
+        has_pairs_(products.has_pairs()),
+        out_step_(out_step),
+        out_(out) {
     out_.tiles.clear();
     out_.pieces.clear();
   }
@@ -324,7 +335,7 @@ class TileWriter {
       tile.pieces = out_.pieces.size() - tile.first_piece;
       const Piece& first = out_.pieces[tile.first_piece];
       tile.from = first.from - first.lane;
-      tile.is_in_place = true;
+      tile.is_in_place = !has_pairs_;
       for (const Piece& piece : out_.pieces_of(tile)) {
         tile.is_in_place = tile.is_in_place && piece.from - piece.lane == tile.from;
       }
@@ -352,6 +363,7 @@ class TileWriter {
 
  private:
   const ConvolutionKernels& kernels_;
+  bool has_pairs_;
   std::int64_t out_step_;
   ColumnTiles& out_;
   std::int64_t lane_ = 1 << 20;  // of the open tile; beyond its end if there is none
@@ -361,7 +373,8 @@ class TileWriter {
 }  // namespace
 
 void tile_columns(const SlidePlan& plan, const SlidePass& pass, const Box& box, std::int64_t rows,
-                  const ConvolutionKernels& kernels, ColumnTiles& out) {
+                  ColumnTiles& out) {
+  const ConvolutionKernels& kernels = *plan.products.kernels;
   const StageLayout layout = layout_of(plan, box);
   const std::int64_t out_step = plan.axis[2].out_step;
   std::int64_t runs = 0;
@@ -383,8 +396,8 @@ void tile_columns(const SlidePlan& plan, const SlidePass& pass, const Box& box, 
   // In vector operations per point: products; to copy, a load per run and vector, and a store.
   const std::int64_t packed_cost = ceil_divide(columns, kernels.lanes) * (rows + 2) + runs;
   const std::int64_t along_cost = spanned * rows;
-  TileWriter writer(kernels, out_step, out);
-  if (packed_cost < along_cost) {
+  TileWriter writer(plan.products, out_step, out);
+  if (plan.products.has_pairs() || packed_cost < along_cost) {
     for_each_run(plan, pass, box, [&](const Run& run) { writer.append(run); });
   } else {
     end = -layout.pitch;

@@ -14,6 +14,7 @@
 
 #include "dojo/numerics/convolution.h"
 #include "dojo/numerics/internal/convolution_kernels.h"
+#include "dojo/numerics/internal/product_units.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 
 namespace dojo::numerics::internal {
@@ -45,7 +46,8 @@ struct Tap {
 // inside.
 struct SlidePass {
   std::vector<Tap> taps;  // in the order of the reduction
-  Chunked chunked;
+  Units units;            // of taps
+  Chunked chunked;        // counts units
   Axes first_out{};
 };
 
@@ -67,6 +69,7 @@ struct SlidePlan {
   Storage weight;
   WeightStrides weight_stride;
   int levels = 0;
+  Products products;
 
   std::int64_t out_volume() const { return axis[0].out * axis[1].out * axis[2].out; }
   std::int64_t planes() const {
@@ -75,9 +78,11 @@ struct SlidePlan {
 };
 
 SlidePlan forward_plan(const ConvolutionShape& shape, const ImageOperand& input,
-                       const ImageOperand& weight, const ReduceCuts& cuts);
+                       const ImageOperand& weight, const ReduceCuts& cuts,
+                       const Products& products);
 SlidePlan input_gradient_plan(const ConvolutionShape& shape, const ImageOperand& output_gradient,
-                              const ImageOperand& weight, const ReduceCuts& cuts);
+                              const ImageOperand& weight, const ReduceCuts& cuts,
+                              const Products& products);
 
 // Floats from one stage row to the next. The zeros after a row may be those before the next one.
 std::int64_t stage_pitch(const SlideAxis& x);
@@ -128,8 +133,8 @@ StageLayout layout_of(const SlidePlan& plan, const Box& box);
 
 // The outputs of a pass in a box, in tiles: either packed (as few tiles as possible, operands
 // copied to panels where rows end within a tile) or along the stage (operands read in place, lanes
-// wasted between rows), whichever costs less for `rows` output channels.
+// wasted between rows), whichever costs less for `rows` output channels. Pairs are always copied.
 void tile_columns(const SlidePlan& plan, const SlidePass& pass, const Box& box, std::int64_t rows,
-                  const ConvolutionKernels& kernels, ColumnTiles& out);
+                  ColumnTiles& out);
 
 }  // namespace dojo::numerics::internal

@@ -10,10 +10,8 @@
 namespace dojo::numerics::internal {
 namespace {
 
-using avx512::result_offset;
 using avx512::row_tiles;
 using avx512::RowTile;
-using avx512::state_size;
 using avx512::TileCall;
 
 constexpr std::int64_t kSlack = 64;  // floats readable behind the last column
@@ -24,24 +22,24 @@ using ParallelFor =
 class WeightGradient {
  public:
   WeightGradient(const ConvolutionShape& shape, const ImageOperand& output_gradient,
-                 const ImageOperand& input, const ReduceCuts& cuts,
-                 const ConvolutionKernels& kernels, float* out)
+                 const ImageOperand& input, const ReduceCuts& cuts, const Products& products,
+                 float* out)
       : shape_(shape),
         gradient_(output_gradient),
         input_(input),
-        kernels_(kernels),
+        kernels_(*products.kernels),
         out_(out),
         row_tiles_(row_tiles(shape.group_out())),
-        plan_(shape, cuts, kernels, row_tiles_),
-        read_gradient_(kernels.reader_of(output_gradient.storage)),
-        read_input_(kernels.reader_of(input.storage)) {
+        plan_(shape, cuts, products, row_tiles_),
+        read_gradient_(kernels_.reader_of(output_gradient.storage)),
+        read_input_(kernels_.reader_of(input.storage)) {
     for (const GradientWalk& walk : plan_.walks) {
       for (const Chunk& chunk : walk.chunked.chunks) {
         longest_ = std::max(longest_, chunk.points);
       }
     }
     for (std::int64_t k = 0; k < longest_; ++k) {
-      panel_offset_.push_back(static_cast<std::int32_t>(k * kernels.tile_columns));
+      panel_offset_.push_back(static_cast<std::int32_t>(k * kernels_.tile_columns));
     }
   }
 
@@ -72,6 +70,13 @@ class WeightGradient {
         }
       });
       std::fill_n(images + step.images * plan_.image_floats(step), kSlack, 0.0F);
+      if (plan_.products.has_pairs()) {
+        parallel_for(plan_.panels, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t panel = begin; panel < end; ++panel) {
+            join_pairs(plan_.walks[step.walk].units, gradients + panel * panel_size());
+          }
+        });
+      }
       parallel_for(static_cast<std::int64_t>(plan_.columns.size()),
                    [&](std::int64_t begin, std::int64_t end) {
                      BufferPool::Lease panel(panels);
@@ -95,7 +100,8 @@ class WeightGradient {
     return plan_.largest.images * volume(plan_.points_of(plan_.largest)) * plan_.panel_pitch + 16;
   }
   std::int64_t state_tile_size() const {
-    return state_size(kernels_.tile_rows, kernels_.tile_columns / kernels_.lanes, plan_.levels);
+    return kernels_.state_floats(kernels_.tile_rows, kernels_.tile_columns / kernels_.lanes,
+                                 plan_.levels);
   }
   float* state_of(float* state, std::size_t column, std::size_t row) const {
     return state + static_cast<std::int64_t>(column * row_tiles_.size() + row) * state_tile_size();
@@ -159,6 +165,16 @@ class WeightGradient {
     }
   }
 
+  // The gradients of a pair lie where those of its first point were.
+  void join_pairs(const Units& units, float* panel) const {
+    for (std::size_t k = 0; k < units.first.size(); ++k) {
+      float* first = panel + units.first[k] * plan_.panel_pitch;
+      const float* second =
+          units.second[k] < 0 ? nullptr : panel + units.second[k] * plan_.panel_pitch;
+      join(first, second, plan_.panel_pitch, first);
+    }
+  }
+
   void run_columns(const GradientStep& step, std::int64_t column, const float* images,
                    const float* gradients, float* panel, float* state) const {
     const GradientWalk& walk = plan_.walks[step.walk];
@@ -167,6 +183,7 @@ class WeightGradient {
     for (const Chunk& chunk : walk.chunked.chunks) {
       const std::int32_t* points = walk.image_offset.data() + chunk.first_point;
       TileCall call;
+      call.fold = plan_.products.fold;
       call.a_offset = walk.gradient_offset.data() + chunk.first_point;
       call.segments = walk.chunked.segments.data() + chunk.first_segment;
       call.segment_count = chunk.segments;
@@ -175,9 +192,14 @@ class WeightGradient {
         call.b = images + tile.pieces.front().from;
         call.b_offset = points;
       } else {
-        kernels_.gather(images, points, chunk.points, tile.pieces, panel);
         call.b = panel;
         call.b_offset = panel_offset_.data();
+        if (plan_.products.has_pairs()) {
+          kernels_.gather_pairs(images, points, walk.image_second.data() + chunk.first_point,
+                                chunk.points, tile.pieces, panel);
+        } else {
+          kernels_.gather(images, points, chunk.points, tile.pieces, panel);
+        }
       }
       for (std::size_t r = 0; r < row_tiles_.size(); ++r) {
         const std::int64_t in_panel = static_cast<std::int64_t>(r) / plan_.kPanelTiles;
@@ -207,8 +229,8 @@ class WeightGradient {
   const float* sums_of(const RowTile& rows, std::int64_t row, std::size_t column,
                        std::size_t row_tile, float* state) const {
     const std::int64_t vectors = plan_.columns[column].columns > kernels_.lanes ? 2 : 1;
-    return state_of(state, column, row_tile) + result_offset(rows.rows, vectors, plan_.levels) +
-           row * vectors * kernels_.lanes;
+    return state_of(state, column, row_tile) +
+           kernels_.sums_offset(rows.rows, vectors, plan_.levels) + row * vectors * kernels_.lanes;
   }
 
   // One tile per tap becomes [channel][tap].
@@ -254,8 +276,8 @@ class WeightGradient {
 
 void run_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                          const ImageOperand& output_gradient, const ImageOperand& input,
-                         const ReduceCuts& cuts, const ConvolutionKernels& kernels, float* out) {
-  const WeightGradient product(shape, output_gradient, input, cuts, kernels, out);
+                         const ReduceCuts& cuts, const Products& products, float* out) {
+  const WeightGradient product(shape, output_gradient, input, cuts, products, out);
   BufferPool panels(product.panel_scratch_size());
   if (shape.groups == 1) {
     Buffer scratch(product.scratch_size());

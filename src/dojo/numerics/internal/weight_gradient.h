@@ -9,9 +9,9 @@
 
 namespace dojo::numerics::internal {
 
-// As convolution_weight_gradient.
+// As convolution_weight_gradient. Pairs need parts that are not cut within an image.
 void run_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                          const ImageOperand& output_gradient, const ImageOperand& input,
-                         const ReduceCuts& cuts, const ConvolutionKernels& kernels, float* out);
+                         const ReduceCuts& cuts, const Products& products, float* out);
 
 }  // namespace dojo::numerics::internal

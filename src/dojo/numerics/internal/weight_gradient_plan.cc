@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "dojo/base/check.h"
 
 namespace dojo::numerics::internal {
 namespace {
 
-// PERF: 128 points of both operands of a tile stay in a 48 KiB L1.
-constexpr std::int64_t kChunkPoints = 128;
+// PERF: 128 units of both operands of a tile stay in a 48 KiB L1.
+constexpr std::int64_t kChunkUnits = 128;
 // PERF: the gradients of a step are read once per tile of columns and stay in half of a 2 MiB L2;
 // of the images a tile of columns reads a few channels.
 constexpr std::int64_t kGradientFloats = std::int64_t{1} << 18;
@@ -25,14 +26,25 @@ bool follows(const Piece& piece, const Piece& before) {
 
 }  // namespace
 
+bool has_plane_cuts(const ConvolutionShape& shape, const ReduceCuts& cuts) {
+  const Axes out = shape.out_size();
+  bool is_cut = false;
+  for (std::size_t a = 0; a < 3; ++a) {
+    is_cut = is_cut || cuts.block_of(a + 1, out[a]) < out[a];
+  }
+  return is_cut;
+}
+
 WeightGradientPlan::WeightGradientPlan(const ConvolutionShape& shape_in, const ReduceCuts& cuts_in,
-                                       const ConvolutionKernels& kernels_in,
+                                       const Products& products_in,
                                        std::span<const avx512::RowTile> tiles)
     : shape(shape_in),
       cuts(cuts_in),
-      kernels(kernels_in),
+      products(products_in),
+      kernels(*products.kernels),
       out(shape.out_size()),
       split(out[0] > 1 || shape.kernel[0] > 1 ? 0 : 1),
+      group(products.fold == avx512::TileFold::GroupOf4 ? 4 : 1),
       row_tiles(tiles) {
   const std::array<std::int64_t, 4> extent{shape.batch, out[0], out[1], out[2]};
   levels = cut_levels(extent, cuts);
@@ -82,7 +94,7 @@ void WeightGradientPlan::make_columns() {
   const auto finish = [&](GradientColumns& tile) {
     const Piece& last = tile.pieces.back();
     tile.columns = last.lane + last.count;
-    tile.is_in_place = row_tiles.size() <= kInPlaceRowTiles;
+    tile.is_in_place = row_tiles.size() <= kInPlaceRowTiles && !products.has_pairs();
     for (const Piece& piece : tile.pieces) {
       tile.is_in_place = tile.is_in_place && piece.from - piece.lane == tile.pieces.front().from;
     }
@@ -117,35 +129,54 @@ void WeightGradientPlan::make_columns() {
   }
 }
 
+namespace {
+
+// A step must end where a group of points that are folded together ends (tile4). `images` of them
+// do, or `rows` along the split axis if images do.
+struct GroupEnds {
+  std::int64_t images = 1;
+  std::int64_t rows = 1;
+};
+
+GroupEnds group_ends(const Axes& out, std::size_t split, std::int64_t group) {
+  const std::int64_t image = volume(out);
+  return {.images = group / std::gcd(group, image),
+          .rows = group / std::gcd(group, image / out[split])};
+}
+
+}  // namespace
+
 // If only n is cut, images follow one another and a step takes as many as the stage holds, or a
 // band of one. If a part spans some positions of its images, the stage must hold all images of a
 // block of n.
 void WeightGradientPlan::make_steps() {
   const std::int64_t block = std::min(cuts.block_of(0, shape.batch), shape.batch);
-  bool is_plane_cut = false;
-  for (std::size_t a = 0; a < 3; ++a) {
-    is_plane_cut = is_plane_cut || cuts.block_of(a + 1, out[a]) < out[a];
-  }
+  const GroupEnds ends = group_ends(out, split, group);
+  const bool takes_blocks =
+      (block < shape.batch && block % ends.images != 0) || has_plane_cuts(shape, cuts);
   const std::int64_t gradient = image_points() * panel_pitch * panels;
   const std::int64_t image = image_floats({.count = out[split]});
-  std::int64_t fitting =
-      std::max<std::int64_t>(1, std::min(kGradientFloats / gradient, kImageFloats / image));
-  if (is_plane_cut) {
-    fitting = std::max(block, fitting / block * block);
-  }
-  fitting = std::min(shape.batch, fitting);
-  const bool is_split = !is_plane_cut && (gradient > kGradientFloats || image > kImageFloats);
+  const std::int64_t unit = takes_blocks ? block : ends.images;
+  std::int64_t fitting = std::min(kGradientFloats / gradient, kImageFloats / image);
+  fitting = std::min(shape.batch, std::max(unit, fitting / unit * unit));
   std::int64_t bands = 1;
-  if (is_split) {
-    const std::int64_t wanted =
-        std::max(ceil_divide(gradient, kGradientFloats), ceil_divide(image, kImageFloats));
-    bands = std::min(wanted, out[split]);
+  if (unit == 1 && !takes_blocks) {
+    bands = std::max(ceil_divide(gradient, kGradientFloats), ceil_divide(image, kImageFloats));
+    bands = std::min(bands, ceil_divide(out[split], ends.rows));
   }
   for (std::int64_t n = 0; n < shape.batch; n += fitting) {
-    for (std::int64_t i = 0; i < bands; ++i) {
-      GradientStep step{.image = n, .images = std::min(fitting, shape.batch - n)};
-      step.first = out[split] * i / bands;
-      step.count = out[split] * (i + 1) / bands - step.first;
+    std::int64_t first = 0;
+    for (std::int64_t i = 1; i <= bands; ++i) {
+      const std::int64_t end =
+          i == bands ? out[split] : out[split] * i / bands / ends.rows * ends.rows;
+      if (end == first) {
+        continue;
+      }
+      const GradientStep step{.image = n,
+                              .images = std::min(fitting, shape.batch - n),
+                              .first = first,
+                              .count = end - first};
+      first = end;
       largest.images = std::max(largest.images, step.images);
       largest.count = std::max(largest.count, step.count);
       steps.push_back(step);
@@ -196,10 +227,32 @@ std::size_t WeightGradientPlan::walk_of(const GradientStep& step, std::int64_t b
     segments.back().closes += is_batch_cut && end == block_end && ends_image ? 1 : 0;
     n = end;
   }
-  walk.chunked = into_chunks(segments, kChunkPoints);
+  walk.chunked = into_chunks(segments, products.has_pairs() ? 2 * kChunkUnits : kChunkUnits,
+                             group_of(products.fold));
   walk.chunked.chunks.front().resumes = step.image % block != 0 || step.first > 0;
+  Units units = into_units(walk.chunked, products.fold);
+  if (products.has_pairs()) {
+    take_units(std::move(units), walk);
+  }
   walks.push_back(std::move(walk));
   return walks.size() - 1;
+}
+
+// Offsets of points become offsets of pairs.
+void WeightGradientPlan::take_units(Units units, GradientWalk& walk) {
+  std::vector<std::int32_t> image;
+  std::vector<std::int32_t> gradient;
+  for (std::size_t k = 0; k < units.first.size(); ++k) {
+    const std::size_t first = static_cast<std::size_t>(units.first[k]);
+    image.push_back(walk.image_offset[first]);
+    gradient.push_back(walk.gradient_offset[first]);
+    const std::int32_t second = units.second[k];
+    walk.image_second.push_back(second < 0 ? -1
+                                           : walk.image_offset[static_cast<std::size_t>(second)]);
+  }
+  walk.image_offset = std::move(image);
+  walk.gradient_offset = std::move(gradient);
+  walk.units = std::move(units);
 }
 
 // Appends the points of a part; its image 0 is the `image`-th of the step.

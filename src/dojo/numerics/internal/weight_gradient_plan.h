@@ -11,6 +11,7 @@
 
 #include "dojo/numerics/convolution.h"
 #include "dojo/numerics/internal/convolution_kernels.h"
+#include "dojo/numerics/internal/product_units.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 
 namespace dojo::numerics::internal {
@@ -27,9 +28,11 @@ struct GradientStep {
 
 // The points of a step.
 struct GradientWalk {
-  std::vector<std::int32_t> image_offset;     // in the stage of images
+  std::vector<std::int32_t> image_offset;     // of a unit's first point, in the stage of images
+  std::vector<std::int32_t> image_second;     // of pairs; -1: none
   std::vector<std::int32_t> gradient_offset;  // in a panel of gradients
-  Chunked chunked;
+  Units units;                                // of points in the order of the panels; of pairs only
+  Chunked chunked;                            // counts units
 };
 
 struct GradientColumns {
@@ -38,9 +41,12 @@ struct GradientColumns {
   std::vector<Piece> pieces;
 };
 
+// Whether parts are cut within an image, so that their points are not in the order of storage.
+bool has_plane_cuts(const ConvolutionShape& shape, const ReduceCuts& cuts);
+
 struct WeightGradientPlan {
   WeightGradientPlan(const ConvolutionShape& shape, const ReduceCuts& cuts,
-                     const ConvolutionKernels& kernels, std::span<const avx512::RowTile> tiles);
+                     const Products& products, std::span<const avx512::RowTile> tiles);
 
   std::int64_t image_points() const { return volume(out); }
   Axes stage_of(const GradientStep& step) const;  // extents of an image in the stage
@@ -52,9 +58,11 @@ struct WeightGradientPlan {
 
   const ConvolutionShape& shape;
   const ReduceCuts& cuts;
+  Products products;
   const ConvolutionKernels& kernels;
   Axes out;
-  std::size_t split = 1;  // the axis along which an image may be split
+  std::size_t split = 1;   // the axis along which an image may be split
+  std::int64_t group = 1;  // points that are folded together (sum_order.h)
   // Gradients of some tiles of rows lie in a panel: [point][row], `panel_pitch` floats a point.
   // PERF: eight tiles of 14 rows are seven vectors, so that a panel is transposed without waste.
   static constexpr std::int64_t kPanelTiles = 8;
@@ -74,6 +82,7 @@ struct WeightGradientPlan {
  private:
   void make_columns();
   void make_steps();
+  static void take_units(Units units, GradientWalk& walk);
   std::size_t walk_of(const GradientStep& step, std::int64_t block);
   void append(const Part& part, std::int64_t image, const GradientStep& step,
               GradientWalk& walk) const;
