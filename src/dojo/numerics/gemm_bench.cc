@@ -1,7 +1,7 @@
 // How far GEMM is from this CPU's own instruction peaks: prints one JSON object per line. The peaks
 // are loops of independent instructions without memory; a product counts 2 m n k operations, its
 // time includes packing and decoding. Answers are the tests' business.
-//   dojo_numerics_bench [threads]
+//   dojo_gemm_bench [threads]
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -16,12 +16,13 @@ using avx512::RowTile;
 using avx512::TileCall;
 using avx512::TileFold;
 
-// PERF: a B panel of 256 units x 32 lanes takes two thirds of a 48 KiB L1; 256 x 224 of A and
-// 256 x 1024 of B stay within a 2 MiB L2, while the sums of a task stream by, one tile at a time.
+// PERF: a B panel of 256 units x 32 lanes takes two thirds of a 48 KiB L1; 256 x 224 of A and the
+// sums of 224 x 512 outputs take 0.7 MiB of the L2, while panels of B stream by from beyond it.
 constexpr std::int64_t kChunkUnits = 256;
 constexpr std::int64_t kPackedTiles = 16;  // row tiles of A packed at a time
+constexpr std::size_t kPackedChunks = 16;  // chunks of B packed at a time
 constexpr std::int64_t kTaskRows = 80 * kMaxTileRows;
-constexpr std::int64_t kTaskColumns = 1024;
+constexpr std::int64_t kTaskColumns = 512;
 
 std::int64_t blocks_of(std::int64_t extent, std::int64_t block) {
   return (extent + block - 1) / block;
@@ -107,10 +108,8 @@ class BlockedGemm {
   std::int64_t tasks() const { return by_.tasks(shape_); }
 
   std::int64_t scratch_size() const {
-    const std::int64_t tiles = blocks_of(by_.rows, kMaxTileRows) * (by_.columns / columns_);
-    return by_.columns * most_units_ +
-           std::min(kPackedTiles * kMaxTileRows, by_.rows) * most_units_ +
-           (keeps_state() ? tiles : 1) * slot_size();
+    const std::int64_t slots = keeps_state() ? state_tiles() * (by_.columns / columns_) : 1;
+    return by_.columns * most_packed_ + a_size() + slots * slot_size();
   }
 
   void run(std::int64_t task, float* scratch) const {
@@ -123,15 +122,18 @@ class BlockedGemm {
     block.columns = std::min(by_.columns, shape_.n - block.column);
     block.tiles = avx512::row_tiles(std::min(by_.rows, shape_.m - block.row));
     block.packed_b = scratch;
-    block.packed_a = block.packed_b + by_.columns * most_units_;
-    block.state = block.packed_a + std::min(kPackedTiles * kMaxTileRows, by_.rows) * most_units_;
-    for (std::size_t chunk = 0; chunk < chunked_.chunks.size(); ++chunk) {
-      pack_columns(block, chunk);
-      const std::int64_t tiles = static_cast<std::int64_t>(block.tiles.size());
+    block.packed_a = block.packed_b + by_.columns * most_packed_;
+    block.state = block.packed_a + a_size();
+    const std::int64_t tiles = static_cast<std::int64_t>(block.tiles.size());
+    for (std::size_t first = 0; first < chunked_.chunks.size(); first += kPackedChunks) {
+      const std::size_t last = std::min(first + kPackedChunks, chunked_.chunks.size());
+      pack_columns(block, first, last);
       for (std::int64_t tile = 0; tile < tiles; tile += kPackedTiles) {
         const std::int64_t end = std::min(tile + kPackedTiles, tiles);
-        pack_rows(block, chunk, tile, end);
-        run_tiles(block, chunk, tile, end);
+        for (std::size_t chunk = first; chunk < last; ++chunk) {
+          pack_rows(block, chunk, tile, end);
+          run_tiles(block, chunk, tile, end);
+        }
       }
     }
   }
@@ -150,6 +152,14 @@ class BlockedGemm {
 
   bool keeps_state() const { return chunked_.chunks.size() > 1; }
   std::int64_t slot_size() const { return (levels_ + 1) * kMaxTileRows * columns_; }
+  std::int64_t a_size() const {
+    return std::min(kPackedTiles * kMaxTileRows, by_.rows) * most_units_;
+  }
+  // Row tiles whose sums are kept from chunk to chunk.
+  std::int64_t state_tiles() const {
+    const std::int64_t tiles = blocks_of(by_.rows, kMaxTileRows);
+    return chunked_.chunks.size() > kPackedChunks ? tiles : std::min(tiles, kPackedTiles);
+  }
 
   // Points of the chunks into units; a segment begins with a unit of its own.
   void take_units() {
@@ -169,7 +179,10 @@ class BlockedGemm {
         unit += points;
       }
       most_units_ = std::max(most_units_, unit);
+      const bool is_first = units_.size() % kPackedChunks == 0;
+      unit_.push_back(is_first ? 0 : unit_.back() + units_.back());
       units_.push_back(unit);
+      most_packed_ = std::max(most_packed_, unit_.back() + unit);
       runs_.push_back(std::move(runs));
     }
     b_offset_.resize(static_cast<std::size_t>(most_units_));
@@ -178,12 +191,15 @@ class BlockedGemm {
     }
   }
 
-  void pack_columns(const Block& block, std::size_t chunk) const {
-    for (const Run& run : runs_[chunk]) {
-      const PanelExtent from{
-          block.at.b + block.column * b_.column_stride + run.point * b_.row_stride,
-          b_.column_stride, b_.row_stride, block.columns, run.points};
-      pack_b_->pack(from, columns_, units_[chunk] * columns_, block.packed_b + run.unit * columns_);
+  void pack_columns(const Block& block, std::size_t chunk, std::size_t last) const {
+    for (; chunk < last; ++chunk) {
+      float* to = block.packed_b + by_.columns * unit_[chunk];
+      for (const Run& run : runs_[chunk]) {
+        const PanelExtent from{
+            block.at.b + block.column * b_.column_stride + run.point * b_.row_stride,
+            b_.column_stride, b_.row_stride, block.columns, run.points};
+        pack_b_->pack(from, columns_, units_[chunk] * columns_, to + run.unit * columns_);
+      }
     }
   }
 
@@ -205,7 +221,7 @@ class BlockedGemm {
                  std::int64_t end) const {
     const Chunk& chunk = chunked_.chunks[at_chunk];
     const std::int64_t units = units_[at_chunk];
-    const std::int64_t tiles = static_cast<std::int64_t>(block.tiles.size());
+    const std::int64_t tiles = state_tiles();
     const std::int64_t first_row = block.tiles[static_cast<std::size_t>(tile)].first;
     const bool is_last = at_chunk + 1 == chunked_.chunks.size();
     TileCall call;
@@ -217,12 +233,12 @@ class BlockedGemm {
     for (std::int64_t column = 0; column < block.columns; column += columns_) {
       const std::int64_t columns = std::min(columns_, block.columns - column);
       const std::int64_t vectors = columns > kernels_.lanes ? 2 : 1;
-      call.b = block.packed_b + column * units;
+      call.b = block.packed_b + by_.columns * unit_[at_chunk] + column * units;
       for (std::int64_t t = tile; t < end; ++t) {
         const RowTile& rows = block.tiles[static_cast<std::size_t>(t)];
         call.a = block.packed_a + (rows.first - first_row) * units;
-        call.state =
-            block.state + (keeps_state() ? column / columns_ * tiles + t : 0) * slot_size();
+        const std::int64_t slot = keeps_state() ? column / columns_ * tiles + t % tiles : 0;
+        call.state = block.state + slot * slot_size();
         kernels_.run_tile(rows.rows, vectors, call);
         if (is_last) {
           const std::int64_t pitch = vectors * kernels_.lanes;
@@ -267,8 +283,10 @@ class BlockedGemm {
   int levels_ = 0;
   Chunked chunked_;                     // segments count units
   std::vector<std::int64_t> units_;     // of each chunk
+  std::vector<std::int64_t> unit_;      // the first of each among the chunks packed together
   std::vector<std::vector<Run>> runs_;  // of each chunk
-  std::int64_t most_units_ = 0;
+  std::int64_t most_units_ = 0;         // of a chunk
+  std::int64_t most_packed_ = 0;        // of the chunks packed together
   std::vector<std::int32_t> b_offset_;
 };
 

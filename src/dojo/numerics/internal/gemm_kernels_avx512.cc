@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <utility>
 
 #include "dojo/numerics/internal/gemm_kernels.h"
+#include "dojo/numerics/internal/gemm_pack_bytes_avx512.h"
 #include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/pack_avx512.h"
 
@@ -68,6 +70,9 @@ std::unique_ptr<internal::Packer> packer_of(const Storage& storage) {
   with_load(load_of(storage.type), [&](const auto& load) {
     packer = std::make_unique<PackerOf<std::decay_t<decltype(load)>, step>>(load, storage);
   });
+  if (can_pack_bytes(storage.type)) {
+    return byte_packer_of(storage, step, std::move(packer));
+  }
   return packer;
 }
 
