@@ -90,17 +90,17 @@ def _passes(shape: Shape) -> dict[str, tuple[Callable[[], Tensor], Callable[[], 
 
     return {
         "forward": (
-            lambda: numerics.conv2d(x, w, stride=stride, padding=padding),
+            lambda: numerics.convolution(x, w, stride=stride, padding=padding),
             lambda: torch.nn.functional.conv2d(fx, fw, stride=stride, padding=padding),
         ),
         "input_gradient": (
-            lambda: numerics.conv2d_input_gradient(
+            lambda: numerics.convolution_input_gradient(
                 g, w, shape.size, stride=stride, padding=padding
             ),
             lambda: gradient(0),
         ),
         "weight_gradient": (
-            lambda: numerics.conv2d_weight_gradient(
+            lambda: numerics.convolution_weight_gradient(
                 g, x, (shape.kernel,) * 2, stride=stride, padding=padding
             ),
             lambda: gradient(1),

@@ -243,17 +243,38 @@ def test_the_bias_follows_the_largest_finite_magnitude():
     assert numerics.quantize(np.zeros(3, np.float32), "cf8_1_5_2").bias == 63
 
 
-def test_a_bias_window_follows_the_largest_of_the_last_amax():
-    window = numerics.BiasWindow(length=2, margin=1)
-    biases = [
-        numerics.quantize(np.array([amax], np.float32), "cf8_1_4_3", window).bias
-        for amax in (1.0, 8.0, 1.0, 1.0, 1.0)
-    ]
-    assert biases == [14, 14, 11, 11, 14]
-    other = numerics.BiasWindow()
-    other.load_state_dict(window.state_dict())
-    assert other.state_dict() == window.state_dict()
-    assert other.history == [1.0, 1.0]
+def biases(control: numerics.BiasControl, *arrays: np.ndarray) -> list[int]:
+    return [numerics.quantize(x, "cf8_1_4_3", control).bias for x in arrays]
+
+
+def test_a_delayed_bias_follows_the_largest_of_the_last_amax():
+    control = numerics.BiasControl("delayed", window=2, margin=1)
+    passes = [np.array([amax], np.float32) for amax in (1.0, 8.0, 1.0, 1.0, 1.0)]
+    assert biases(control, *passes) == [14, 14, 11, 11, 14]
+    other = numerics.BiasControl("delayed", window=2, margin=1)
+    other.load_state_dict(control.state_dict())
+    assert other.state_dict() == control.state_dict()
+    assert other.state_dict()["amax"] == [1.0, 1.0]
+
+
+def test_a_current_bias_follows_each_amax_and_a_grid_holds_it():
+    passes = [np.array([amax], np.float32) for amax in (1.0, 8.0, 1.0)]
+    assert biases(numerics.BiasControl("current", margin=0), *passes) == [15, 12, 15]
+    assert biases(numerics.BiasControl("current", margin=0, grid=8), *passes) == [8, 8, 8]
+
+
+def test_a_learnt_bias_gives_up_rare_outliers_and_goes_on_from_its_state():
+    x = normal(30, 20_000, scale=2.0**-18)
+    x[7] = 1.0  # alone; most of the rest is zeroed in its range
+    whole = numerics.BiasControl("learnt", margin=0)
+    course = biases(whole, *[x] * 40)
+    assert course[0] == 15
+    assert max(course) > 18
+    assert all(abs(later - earlier) <= 1 for earlier, later in itertools.pairwise(course))
+    first, second = (numerics.BiasControl("learnt", margin=0) for _ in range(2))
+    start = biases(first, *[x] * 13)
+    second.load_state_dict(first.state_dict())
+    assert start + biases(second, *[x] * 27) == course
 
 
 def test_out_takes_the_codes_and_the_values():

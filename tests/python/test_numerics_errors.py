@@ -38,7 +38,7 @@ QUANTIZE = [
     ({"bias": -1}, "bias -1: expected an integer from 0 to 63"),
     ({"bias": 7.0}, "bias 7.0: expected an integer"),
     ({"bias": True}, "bias True: expected an integer"),
-    ({"bias": "max"}, "bias 'max': expected an integer, 'amax' or a BiasWindow"),
+    ({"bias": "max"}, "bias 'max': expected an integer, 'amax' or a BiasControl"),
     ({"format": "bf16", "bias": 3}, "bias 3: bf16 has none, leave it out"),
     ({"margin": -1}, "margin -1: expected an integer from 0 to 63"),
     ({"rounding": "up"}, "rounding 'up': expected one of 'nearest', 'stochastic', "),
@@ -68,8 +68,10 @@ def test_other_functions_name_the_wrong_argument():
         (lambda: numerics.bias_from_amax(-1.0, F), "amax -1.0: expected the largest magnitude"),
         (lambda: numerics.bias_from_amax(float("nan"), F, 64), "margin 64: expected an integer"),
         (lambda: numerics.bias_from_amax(1.0, "f32"), "f32 has no bias"),
-        (lambda: numerics.BiasWindow(0), "length 0: expected an integer from 1"),
-        (lambda: numerics.BiasWindow().bias("bf16", 1.0), "bf16 has no bias"),
+        (lambda: numerics.BiasControl("fixed"), "rule 'fixed': expected one of 'delayed', "),
+        (lambda: numerics.BiasControl(window=0), "window 0: expected an integer from 1 to 4096"),
+        (lambda: numerics.BiasControl(grid=64), "grid 64: expected an integer from 1 to 63"),
+        (lambda: numerics.BiasControl().choose("bf16", 1.0), "bf16 has no bias"),
         (lambda: numerics.formats()[-1].max(99), "bias 99: expected an integer from 0 to 63"),
         (lambda: numerics.matmul(array(2, 2), array(2, 2), cuts=0), "cuts 0: expected an integer"),
         (
@@ -82,11 +84,11 @@ def test_other_functions_name_the_wrong_argument():
             call()
 
 
-def test_the_state_of_a_bias_window_is_checked():
-    state = numerics.BiasWindow(length=2).state_dict()
-    for change in ({"position": 2}, {"history": [1.0] * 3}, {"length": 0}, {"margin": 99}):
-        with pytest.raises(Error):
-            numerics.BiasWindow().load_state_dict(state | change)
+def test_the_state_of_a_bias_control_is_checked():
+    state = numerics.BiasControl(window=2).state_dict()
+    for change in ({"position": 2}, {"amax": [1.0] * 3}, {"learnt": 7}, {"votes": 99}):
+        with pytest.raises(Error, match="the state is none of a BiasControl with these arguments"):
+            numerics.BiasControl(window=2).load_state_dict(state | change)
 
 
 # --- Arrays that kernels cannot read

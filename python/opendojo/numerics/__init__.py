@@ -9,6 +9,7 @@ from opendojo.numerics.autograd import (
     quantized_linear,
     quantized_matmul,
 )
+from opendojo.numerics.bias import BiasControl, Stats, bias_from_amax
 from opendojo.numerics.convolutions import (
     convolution,
     convolution_input_gradient,
@@ -18,17 +19,14 @@ from opendojo.numerics.layers import QuantizedConv2d, QuantizedConv3d, Quantized
 from opendojo.numerics.number_format import Format, formats
 from opendojo.numerics.products import matmul
 from opendojo.numerics.quantized import (
-    BiasWindow,
     Quantized,
-    Stats,
-    bias_from_amax,
     dequantize,
     quantize,
 )
 from opendojo.numerics.workers import set_threads, threads
 
 __all__ = [
-    "BiasWindow",
+    "BiasControl",
     "Format",
     "QuantSpec",
     "Quantized",

@@ -1,6 +1,6 @@
 """Encode and decode: arrays of FP32 to codes of a format and back, and the choice of a bias."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, Literal
@@ -22,6 +22,7 @@ from opendojo.numerics.arrays import (
     shares_memory,
     view_as,
 )
+from opendojo.numerics.bias import BiasControl, Stats, bias_from_amax
 from opendojo.numerics.number_format import (
     MAX_BIAS,
     Denormals,
@@ -46,24 +47,6 @@ _PLAIN = {
     "float8_e4m3fn": "e4m3",
     "float8_e5m2": "e5m2",
 }
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What an encode met, counted in the same pass.
-
-    Attributes:
-        amax: the largest finite magnitude read; 0 if there is none.
-        saturated: elements beyond the range: too large (for uhp negative, too), and Inf and NaN
-            unless they stay what they are.
-        zeroed: elements that were not zero and became zero.
-        not_finite: elements that were Inf or NaN.
-    """
-
-    amax: float
-    saturated: int
-    zeroed: int
-    not_finite: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,75 +119,10 @@ class Quantized(Generic[ArrayT]):
         return f"Quantized({self.format.name}{list(self.shape)}{bias})"
 
 
-class BiasWindow:
-    """A delayed bias: the largest amax of the last `length` encodes says the next bias. Before the
-    first, the current amax says it.
-
-    Args:
-        length: at least 1.
-        margin: binades of headroom above the largest amax.
-
-    Source: delayed scaling as in arXiv 2209.05433; with a bias instead of a scale 2206.02915.
-    """
-
-    def __init__(self, length: int = 16, margin: int = 1) -> None:
-        self.margin = _checked_margin(margin)
-        self._window = _core.numerics.BiasWindow(integer(length, "length", 1, 2**31 - 1))
-
-    @property
-    def history(self) -> list[float]:
-        """The amax values it holds, at most `length`, a ring."""
-        return self._window.history
-
-    def bias(self, format: str | Format, current_amax: float) -> int:
-        """The bias of the coming encode. Errors: as `bias_from_amax`."""
-        chosen = _configurable(format)
-        return self._window.bias(chosen.name, float(current_amax), self.margin)
-
-    def push(self, amax: float) -> None:
-        """Notes the amax of an encode; one that is not finite is left out."""
-        self._window.push(float(amax))
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next biases depend on, as plain values."""
-        return {
-            "length": self._window.length,
-            "margin": self.margin,
-            "history": self._window.history,
-            "position": self._window.position,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
-        length, history = int(state["length"]), [float(amax) for amax in state["history"]]
-        position = int(state["position"])
-        if length < 1 or len(history) > length or not 0 <= position < length:
-            raise Error("the state of a BiasWindow: history or position exceeds its length")
-        self.margin = _checked_margin(state["margin"])
-        self._window = _core.numerics.BiasWindow(length, history, position)
-
-
-def bias_from_amax(amax: float, format: str | Format, margin: int = 0) -> int:
-    """The largest bias, 0 to 63, at which `amax` is still in range, less `margin` binades of
-    headroom: clamp(Emax - ceil(log2(amax / (2 - 2^-M))) - margin, 0, 63), without a logarithm.
-    63 where amax is 0 or not finite.
-
-    >>> bias_from_amax(1.0, "cf8_1_4_3")
-    15
-
-    Errors (opendojo.Error): a negative amax, a format without bias, a margin out of 0 to 63.
-    """
-    if amax < 0:
-        raise Error(f"amax {amax}: expected the largest magnitude, 0 or more")
-    return _core.numerics.bias_from_amax(
-        _configurable(format).name, float(amax), _checked_margin(margin)
-    )
-
-
 def quantize(
     x: ArrayT,
     format: str | Format,
-    bias: int | Literal["amax"] | BiasWindow = "amax",
+    bias: int | Literal["amax"] | BiasControl = "amax",
     *,
     margin: int = 0,
     rounding: Rounding = "nearest",
@@ -226,8 +144,8 @@ def quantize(
             C-contiguous is copied first.
         format: a row of `formats()`.
         bias: 0 to 63; or "amax": by `bias_from_amax` of the largest finite magnitude of `x`, less
-            `margin`; or a `BiasWindow`, which also notes this amax. For formats without bias leave
-            it as it is.
+            `margin`; or a `BiasControl`, which notes what this encode met. For formats without bias
+            leave it as it is.
         rounding: "nearest" with ties to the even code, "stochastic", or "nearest_away" with ties
             away from zero (a plain loop, for comparing with other implementations).
         denormals: what exponent code 0 is worth, where the format leaves it open: see `Quantized`.
@@ -263,8 +181,8 @@ def quantize(
             exported(codes),
         )
     )
-    if isinstance(bias, BiasWindow):
-        bias.push(stats.amax)
+    if isinstance(bias, BiasControl):
+        bias.note(exponent_bias, stats, math.prod(x.shape))
     return Quantized(codes, chosen, exponent_bias, denormals, stats)
 
 
@@ -339,29 +257,18 @@ def _values_of(x: ArrayT) -> ArrayT:
 
 
 def _bias_for(values: ArrayT, format: Format, bias: Any, margin: int) -> int:
-    checked_margin = _checked_margin(margin)
     if isinstance(bias, str) and bias != "amax":
-        raise Error(f"bias {bias!r}: expected an integer, 'amax' or a BiasWindow")
-    if not isinstance(bias, str | BiasWindow):
+        raise Error(f"bias {bias!r}: expected an integer, 'amax' or a BiasControl")
+    if not isinstance(bias, str | BiasControl):
         return integer(bias, "bias", 0, MAX_BIAS)
     if not format.has_bias:
         return 0
-    if isinstance(bias, BiasWindow):
-        amax = 0.0 if bias.history else _core.numerics.amax(workers(), exported(values))
-        return bias.bias(format, amax)
+    if isinstance(bias, BiasControl) and not bias.follows_pass:
+        return bias.choose(format)
     amax = _core.numerics.amax(workers(), exported(values))
-    return _core.numerics.bias_from_amax(format.name, amax, checked_margin)
-
-
-def _configurable(format: str | Format) -> Format:
-    chosen = as_format(format)
-    if not chosen.has_bias:
-        raise Error(f"{chosen.name} has no bias")
-    return chosen
-
-
-def _checked_margin(margin: int) -> int:
-    return integer(margin, "margin", 0, MAX_BIAS)
+    if isinstance(bias, BiasControl):
+        return bias.choose(format, amax)
+    return bias_from_amax(amax, format, margin)
 
 
 def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:

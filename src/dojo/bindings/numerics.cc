@@ -6,6 +6,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "dojo/bindings/bindings.h"
@@ -30,6 +32,7 @@ namespace dojo::bindings {
 namespace {
 
 using numerics::Activation;
+using numerics::BiasMemory;
 using numerics::ReduceCuts;
 using numerics::StorageFormat;
 
@@ -53,7 +56,8 @@ class Workers {
   explicit Workers(int threads) : pool_(std::make_unique<ThreadPool>(threads)), owner_(getpid()) {}
   ~Workers() {
     if (getpid() != owner_) {
-      (void)pool_.release();  // a forked child has no such threads to join
+      // A forked child has no such threads to join.
+      [[maybe_unused]] const ThreadPool* left = pool_.release();
     }
   }
   Workers(const Workers&) = delete;
@@ -85,8 +89,11 @@ numerics::Storage storage_of(const Operand& array, const StorageFormat& type) {
   return {.data = array.data(), .type = type};
 }
 
-nb::tuple encode(Workers& workers, const Values& in, const StorageFormat& to,
-                 numerics::Rounding mode, const RandomStream& stream, const CodesOut& out) {
+// EncodeStats: amax, saturated, zeroed, not finite.
+using Counts = std::tuple<float, std::int64_t, std::int64_t, std::int64_t>;
+
+Counts encode(Workers& workers, const Values& in, const StorageFormat& to, numerics::Rounding mode,
+              const RandomStream& stream, const CodesOut& out) {
   require(out.nbytes() == in.size() * static_cast<std::size_t>(bytes_of(to.format)),
           "encode: the output has another size than the input");
   const std::span<const float> values(in.data(), in.size());
@@ -94,7 +101,7 @@ nb::tuple encode(Workers& workers, const Values& in, const StorageFormat& to,
   const numerics::EncodeStats stats = workers.run([&](ThreadPool& pool) {
     return numerics::encode(pool, values, to, {.mode = mode, .stream = stream}, codes);
   });
-  return nb::make_tuple(stats.amax, stats.saturated, stats.zeroed, stats.not_finite);
+  return {stats.amax, stats.saturated, stats.zeroed, stats.not_finite};
 }
 
 void decode(Workers& workers, const Codes& in, const StorageFormat& from, const ValuesOut& out) {
@@ -253,7 +260,7 @@ Format format_of(std::string_view name) {
   return *format;
 }
 
-void bind_types(nb::module_& module) {
+void bind_enums(nb::module_& module) {
   nb::enum_<numerics::Rounding>(module, "Rounding")
       .value("NearestEven", numerics::Rounding::NearestEven)
       .value("Stochastic", numerics::Rounding::Stochastic)
@@ -268,6 +275,9 @@ void bind_types(nb::module_& module) {
   nb::enum_<Activation>(module, "Activation")
       .value("None_", Activation::None)
       .value("Relu", Activation::Relu);
+}
+
+void bind_types(nb::module_& module) {
   nb::class_<StorageFormat>(module, "StorageFormat", "How an element is stored.")
       .def(
           "__init__",
@@ -287,6 +297,9 @@ void bind_types(nb::module_& module) {
             new (self) RandomStream{seed, tensor, step};
           },
           nb::arg("seed"), nb::arg("tensor"), nb::arg("step"));
+}
+
+void bind_sums(nb::module_& module) {
   nb::class_<ReduceCuts>(module, "ReduceCuts", "In which order a sum is taken.")
       .def(
           "__init__",
@@ -310,12 +323,6 @@ void bind_types(nb::module_& module) {
       .def_prop_ro("threads", &Workers::threads);
 }
 
-// A delayed bias that lives outside of a step.
-struct BiasWindow {
-  BiasPolicy policy{};
-  numerics::BiasMemory memory{};
-};
-
 void bind_bias(nb::module_& module) {
   module.def(
       "bias_from_amax",
@@ -323,31 +330,50 @@ void bind_bias(nb::module_& module) {
         return numerics::bias_from_amax(format_of(format), amax, margin);
       },
       nb::arg("format"), nb::arg("amax"), nb::arg("margin"));
-  nb::class_<BiasWindow>(module, "BiasWindow", "The amax of the last steps.")
+  nb::class_<BiasMemory>(module, "BiasMemory", "What a tensor carries from step to step.")
       .def(
           "__init__",
-          [](BiasWindow* self, int length, std::vector<float> history, std::int64_t position) {
-            new (self)
-                BiasWindow{{.window = length}, {.amax = std::move(history), .position = position}};
-          },
-          nb::arg("length"), nb::arg("history") = std::vector<float>{}, nb::arg("position") = 0)
-      .def_prop_ro("length", [](const BiasWindow& self) { return self.policy.window; })
-      .def_prop_ro("history", [](const BiasWindow& self) { return self.memory.amax; })
-      .def_prop_ro("position", [](const BiasWindow& self) { return self.memory.position; })
+          [](BiasMemory* self, std::vector<float> amax, std::int64_t position,
+             std::optional<int> learnt,
+             int votes) { new (self) BiasMemory{std::move(amax), position, learnt, votes}; },
+          nb::arg("amax"), nb::arg("position"), nb::arg("learnt").none(), nb::arg("votes"))
+      .def_ro("amax", &BiasMemory::amax)
+      .def_ro("position", &BiasMemory::position)
+      .def_ro("learnt", &BiasMemory::learnt)
+      .def_ro("votes", &BiasMemory::votes);
+}
+
+void bind_bias_policy(nb::module_& module) {
+  nb::class_<BiasPolicy>(module, "BiasPolicy", "How a tensor chooses its bias.")
       .def(
-          "push",
-          [](BiasWindow& self, float amax) {
-            numerics::note_step(self.policy, 0, {.amax = amax}, 0, self.memory);
+          "__init__",
+          [](BiasPolicy* self, std::string_view rule, int window, int margin, int grid) {
+            const auto named = std::ranges::find(kBiasRuleNames, rule);
+            require(named != kBiasRuleNames.end(), "no such rule");
+            new (self) BiasPolicy{.rule = static_cast<BiasRule>(named - kBiasRuleNames.begin()),
+                                  .window = window,
+                                  .margin = margin,
+                                  .grid = grid};
           },
-          nb::arg("amax"))
+          nb::arg("rule"), nb::arg("window"), nb::arg("margin"), nb::arg("grid"))
+      .def("follows_pass", &numerics::follows_pass, nb::arg("memory"))
+      .def("is_sound", &numerics::is_sound, nb::arg("memory"))
       .def(
-          "bias",
-          [](const BiasWindow& self, std::string_view format, float current_amax, int margin) {
-            BiasPolicy policy = self.policy;
-            policy.margin = margin;
-            return numerics::choose_bias(policy, format_of(format), self.memory, current_amax);
+          "choose",
+          [](const BiasPolicy& self, std::string_view format, const BiasMemory& memory,
+             float current_amax) {
+            return numerics::choose_bias(self, format_of(format), memory, current_amax);
           },
-          nb::arg("format"), nb::arg("current_amax"), nb::arg("margin"));
+          nb::arg("format"), nb::arg("memory"), nb::arg("current_amax"))
+      .def(
+          "note",
+          [](const BiasPolicy& self, int bias, const Counts& counts, std::int64_t elements,
+             BiasMemory& memory) {
+            const auto& [amax, saturated, zeroed, not_finite] = counts;
+            numerics::note_step(self, bias, {amax, saturated, zeroed, not_finite}, elements,
+                                memory);
+          },
+          nb::arg("bias"), nb::arg("counts"), nb::arg("elements"), nb::arg("memory"));
 }
 
 }  // namespace
@@ -355,8 +381,11 @@ void bind_bias(nb::module_& module) {
 // Positional arguments alone: opendojo.numerics is the interface.
 void bind_numerics(nb::module_& parent) {
   nb::module_ module = parent.def_submodule("numerics", "Kernels of opendojo.numerics.");
+  bind_enums(module);
   bind_types(module);
+  bind_sums(module);
   bind_bias(module);
+  bind_bias_policy(module);
   module.def("encode", &encode);
   module.def("decode", &decode);
   module.def("amax", &amax);
