@@ -22,8 +22,10 @@ namespace {
 namespace dojo::numerics::avx2 {
 namespace {
 
+// NOLINTBEGIN(readability-duplicate-include): compiled once per instruction set.
 #include "dojo/numerics/internal/special_algorithms.h"
 #include "dojo/numerics/internal/special_loops.h"
+// NOLINTEND(readability-duplicate-include)
 
 }  // namespace
 }  // namespace dojo::numerics::avx2
