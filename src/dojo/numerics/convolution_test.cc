@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -356,18 +357,67 @@ TEST(Convolution, PathsAgreeOnLargerShapes) {
   shapes[5] = {.channels_in = 2, .size = {3, 40, 50}, .kernel = {2, 3, 5}, .padding = {1, 0, 2}};
   shapes[6].channels_in = 90;  // 30 groups of 3
   shapes[6].groups = 30;
+  shapes.push_back({.channels_in = 40,  // depthwise
+                    .size = {1, 9, 12},
+                    .kernel = {1, 3, 3},
+                    .padding = {0, 1, 1},
+                    .groups = 40});
   shapes[7] = {.channels_in = 300, .size = {1, 6, 5}, .stride = {1, 2, 1}};
   Random random(53);
   for (std::size_t i = 0; i < 2 * shapes.size(); ++i) {
     Case c;
     c.shape = shapes[i % shapes.size()];
     c.shape.batch = std::max<std::int64_t>(c.shape.batch, 2);
-    c.shape.channels_out = c.shape.groups > 1 ? 60 : random.between(3, 32);
+    c.shape.channels_out = c.shape.groups > 1 ? 2 * c.shape.groups : random.between(3, 32);
     make_tensors(random, c);
     if (i >= shapes.size()) {
       make_cuts(random, c);
+      for (ReduceCuts* cuts : {&c.forward_cuts, &c.input_cuts, &c.weight_cuts}) {
+        // The exact order takes the scalar twin on every path.
+        cuts->order = cuts->order == SumOrder::Exact ? SumOrder::Tile4 : cuts->order;
+      }
     }
     expect_paths_agree(c, static_cast<int>(i));
+  }
+}
+
+// What a trained network multiplies: frames of U8 with smooth gradients, weights and gradients of
+// a normal distribution; and the worst of it, all values at the end of their range.
+TEST(Convolution, PathsAgreeOnImagesAndOnSaturatedOperands) {
+  if (best_isa() == Isa::Plain) {
+    GTEST_SKIP() << "THIS CPU HAS NEITHER AVX2 NOR AVX-512: the vector paths stay untested here";
+  }
+  std::mt19937 engine(56);
+  std::normal_distribution<float> normal;
+  for (const bool is_saturated : {false, true}) {
+    Case c;
+    ConvolutionShape& s = c.shape;
+    s = {.batch = 3,
+         .channels_in = 3,
+         .channels_out = 17,
+         .size = {1, 30, 40},
+         .kernel = {1, 5, 5},
+         .stride = {1, 2, 2},
+         .padding = {0, 1, 0}};
+    Random random(57);
+    make(random, input_extent(s), is_saturated ? Format::Cf8_1_4_3 : Format::U8, c.input);
+    make(random, weight_extent(s), Format::Cf8_1_4_3, c.weight);
+    make(random, output_extent(s), Format::Cf8_1_5_2, c.gradient);
+    std::int64_t at = 0;
+    for (std::byte& pixel : c.input.elements.bytes) {
+      const double wave = std::sin(static_cast<double>(at++) / 9.0) * 90.0 + 128.0;
+      pixel = static_cast<std::byte>(is_saturated ? 0x7F : static_cast<int>(wave));
+    }
+    for (Tensor* tensor : {&c.weight, &c.gradient}) {
+      tensor->elements.type.bias = tensor == &c.weight ? 9 : 18;
+      for (std::byte& code : tensor->elements.bytes) {
+        const CFloatSpec spec = tensor->elements.type.spec();
+        const float x = is_saturated ? (engine() % 3 == 0 ? -1e30F : 1e30F) : normal(engine);
+        code = static_cast<std::byte>(encode_nearest(spec, x));
+      }
+      tensor->operand.storage.type = tensor->elements.type;
+    }
+    expect_paths_agree(c, is_saturated ? 1 : 0);
   }
 }
 
