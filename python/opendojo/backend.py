@@ -76,6 +76,12 @@ class Options:
             raise Error(
                 f"unknown recipe {parsed.recipe!r}{_nearest(parsed.recipe, _core.recipe_names())}"
             )
+        if not _core.keeps_parameters_in_fp32(parsed.recipe):
+            raise Error(
+                f"recipe {parsed.recipe!r} stores weights in a narrow format, but with "
+                "torch.compile they belong to PyTorch: use opendojo.compile_step, or a recipe "
+                "with FP32 masters"
+            )
         return parsed
 
 

@@ -571,6 +571,7 @@ def test_an_input_changed_in_place_is_refused() -> None:
     [
         ({"recipes": "fp32"}, r"unknown option 'recipes'; nearest: recipe"),
         ({"recipe": "cfloat"}, r"unknown recipe 'cfloat'; nearest: cfloat8"),
+        ({"recipe": "cfloat8_shp"}, r"stores weights in a narrow format"),
         ({"recipe": 8}, r"option 'recipe' is 8: expected the name of a recipe"),
         ({"machine": "training-tyle"}, r"training-tyle.*training-tile"),
         ({"seed": "a"}, r"option 'seed' is 'a': expected a number"),

@@ -58,6 +58,7 @@ WEIGHT = "3.weight"
 
 UNUSUAL = [
     ("cfloat8_no_master", ()),
+    ("cfloat8_shp", ()),
     ("cfloat8_no_master", ("*=first_moment:cf8_1_5_2:stochastic", "bias=learnt")),
     ("cfloat8", ("*=master_weight:bf16:stochastic", "bias_grid=8")),
 ]
@@ -94,14 +95,21 @@ def test_a_run_that_is_killed_goes_on_with_the_same_bits(
             resumed(*batch(number))
         whole(*batch(number))
     assert state_of(resumed) == state_of(whole)
-    assert any(format.startswith(("cf8", "bf16")) for format in formats_of(whole).values())
+    assert any(format.startswith(("cf8", "bf16", "shp")) for format in formats_of(whole).values())
 
 
 @pytest.mark.parametrize(
-    "recipe", ["cfloat8_no_master", "cfloat8_no_master_nearest", "cfloat8_fixed_bias"]
+    "recipe",
+    [
+        "cfloat8_shp",
+        "cfloat8_no_master",
+        "cfloat8_no_master_nearest",
+        "cfloat8_fixed_bias",
+        "ocp_fp8",
+    ],
 )
 def test_learns_and_the_slow_interpreter_agrees(tmp_path: Path, recipe: str, dojo: Path) -> None:
-    step = compiled(recipe, ["*=first_moment:cf8_1_5_2:stochastic"])
+    step = compiled(recipe, ["*=first_moment:cf8_1_5_2:stochastic", "sum_order=tile4"])
     first = float(step(*batch(0))["loss"])
     for _ in range(60):
         step(*batch(0))
@@ -121,6 +129,7 @@ def test_learns_and_the_slow_interpreter_agrees(tmp_path: Path, recipe: str, doj
         check=True,
     )
     assert float(step(*batch(0))["loss"]) < 0.5 * first
+    assert step.simulate()["step_seconds"] > 0
 
 
 def test_weights_without_masters_come_back_as_values() -> None:
@@ -138,6 +147,31 @@ def test_weights_without_masters_come_back_as_values() -> None:
     np.testing.assert_allclose(step.executor.read(WEIGHT), stored * 2.0**8, rtol=0, atol=2**-6)
     with pytest.raises(opendojo.Error, match=r"bias 64 is outside of 0\.\.63"):
         step.executor.write(WEIGHT, stored, 64)
+
+
+def test_v_in_uhp_is_scaled_and_handed_out_unscaled() -> None:
+    """The optimiser's own state is v, whatever the step multiplies it by."""
+    plain = compiled("fp32")
+    plain(*batch(0))
+    plain.store()
+    expected = plain.optimizer.state[plain.model.get_parameter(WEIGHT)]["exp_avg_sq"]
+    step = compiled("fp32", ["*=second_moment:uhp"])
+    step(*batch(0))
+    step.store()
+    assert np.median(step.executor.read(f"{WEIGHT}.exp_avg_sq")) > 2.0**-30 * 2**20
+    got = step.optimizer.state[step.model.get_parameter(WEIGHT)]["exp_avg_sq"]
+    torch.testing.assert_close(got, expected, rtol=2**-11, atol=0)
+    again = opendojo.compile_step(
+        step.model,
+        nn.functional.cross_entropy,
+        step.optimizer,
+        batch(0),
+        machine="d1",
+        recipe="fp32",
+        overrides=["*=second_moment:uhp"],
+    )
+    label = f"{WEIGHT}.exp_avg_sq"
+    np.testing.assert_array_equal(again.executor.read(label), step.executor.read(label))
 
 
 def test_few_different_biases_if_a_grid_says_so() -> None:

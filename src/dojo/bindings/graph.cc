@@ -91,6 +91,14 @@ void bind_graph(nb::module_& module) {
 
   module.def("op_names", &graph::op_names, "Names of all rows of the op table.");
   module.def("recipe_names", &graph::recipe_names, "The built-in recipes.");
+  module.def(
+      "keeps_parameters_in_fp32",
+      [](std::string_view name) {
+        const graph::Recipe recipe = value_or_throw(graph::recipe_named(name));
+        return recipe.stored_as(graph::Role::MasterWeight).format == Format::F32 &&
+               recipe.stored_as(graph::Role::MasterParameter).format == Format::F32;
+      },
+      nb::arg("recipe"), "Whether weights live in FP32 from step to step.");
 }
 
 }  // namespace dojo::bindings

@@ -66,10 +66,12 @@ class Recomputer {
   }
 
  private:
-  // One pass over the elements, from cheap operands, and no bias that a second tensor would track.
+  // One pass over the elements, from cheap operands, and neither a bias nor random bits of its own,
+  // which a second tensor would not share.
   void note(const Op& op) {
     const bool is_one_pass = is_elementwise(op) || is_move(op) || op.info->group == OpGroup::Make;
-    if (!is_one_pass || op.outputs.size() != 1 || has_bias(graph_.value(*op.outputs[0]).format)) {
+    if (!is_one_pass || op.outputs.size() != 1 || has_bias(graph_.value(*op.outputs[0]).format) ||
+        graph_.value(*op.outputs[0]).is_stochastic) {
       return;
     }
     is_cheap_[op.outputs[0]->index] =
@@ -151,6 +153,7 @@ void mark_fused(Graph& graph) {
           is_softmax(reader) || (reader.info->is_reshape && result.is_fused);
       if (reader.phase == op.phase && reads_once && takes_over && !is_op(op, "dojo.convert")) {
         value.is_fused = true;
+        value.is_stochastic = false;
         value.format = Format::F32;
         value.role = Role::None;
       }

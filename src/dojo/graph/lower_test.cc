@@ -243,6 +243,39 @@ TEST(Lower, StoresMastersAsAnOverrideSays) {
   EXPECT_EQ(print_graph(parsed(printed)), printed);
 }
 
+TEST(Lower, RoundsOperandsStochasticallyWhereAnOverrideSaysSo) {
+  Recipe recipe = *recipe_named("cfloat8");
+  for (const char* text : {"*=gradient_operand:cf8_1_5_2:stochastic", "*=gradient:bf16:stochastic",
+                           "b=weight_operand:cf8_1_4_3:stochastic"}) {
+    ASSERT_TRUE(change(recipe, text).has_value()) << text;
+  }
+  const Graph graph = lowered(kConvolutions, recipe);
+  EXPECT_TRUE(named(graph, "dy1").is_stochastic);
+  EXPECT_FALSE(named(graph, "a0").is_stochastic);
+  EXPECT_FALSE(named(graph, "df").is_stochastic);  // fused
+  EXPECT_TRUE(graph.value(*defining(graph, "y1").inputs[1]).is_stochastic);
+}
+
+TEST(Lower, KeepsSecondMomentsInUhpScaled) {
+  std::string text = kConvolutions;
+  const std::string update = "%w1n, _ = dojo.sgd(%w1, %dw1, none, %lr) : f32[4,4,3,3]";
+  text.replace(text.find(update), update.size(),
+               "%w1n, %m1n, %v1n = dojo.adamw(%w1, %dw1, %m1, %v1, %lr, %n) : f32[4,4,3,3], "
+               "f32[4,4,3,3], f32[4,4,3,3]");
+  text.insert(text.find("  %xf ="),
+              "  %n = input i64[] \"n\"\n  %m1 = state f32[4,4,3,3] \"m\"\n"
+              "  %v1 = state f32[4,4,3,3] \"v\"\n");
+  text.insert(text.find("  output"), "  update %m1 = %m1n\n  update %v1 = %v1n\n");
+  const Graph graph = lowered(text, *recipe_named("cfloat8_shp"));
+  EXPECT_EQ(named(graph, "w1").format, Format::Shp);
+  EXPECT_EQ(named(graph, "w0").format, Format::Shp);  // there are masters, so of all layers
+  EXPECT_EQ(named(graph, "m1").format, Format::Shp);
+  EXPECT_EQ(named(graph, "v1").format, Format::Uhp);
+  EXPECT_EQ(float_attr(defining(graph, "v1n"), "v_scale"), 0x1p24);
+  const Graph plain = lowered(text, *recipe_named("cfloat8"));
+  EXPECT_EQ(float_attr(defining(plain, "v1n"), "v_scale"), 1);
+}
+
 TEST(Lower, RefusesAGraphThatIsLowered) {
   const Graph graph = lowered(kConvolutions, *recipe_named("bf16"));
   const Result<Graph> twice = lower(graph, *recipe_named("bf16"), "d1");

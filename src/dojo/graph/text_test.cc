@@ -208,9 +208,8 @@ TEST(GraphText, SaysWhatIsWrongWithTheHead) {
             "(nearest: learnt)");
   EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {bias_cf8_1_4_3=64} {}"),
             "f.graph:1:34: bias_cf8_1_4_3 is not an integer from 0 to 63");
-  EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {bias_gird=2} {}"),
-            "f.graph:1:34: the head has no attribute bias_gird (nearest: bias_grid, bias_window, "
-            "bias_margin)");
+  EXPECT_EQ(error_of("graph \"t\" recipe \"r\" machine \"m\" {sum_ordre=2} {}"),
+            "f.graph:1:34: the head has no attribute sum_ordre (nearest: sum_order)");
   EXPECT_EQ(error_of("graph \"t\" {\n"),
             "f.graph:2:1: found the end of the text, expected a statement (%name = ..., update, "
             "output) or }");

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -102,7 +101,7 @@ class Executor::Impl {
     Value expected = value;
     expected.format = encodes ? Format::F32 : value.format;
     DOJO_TRY_VOID(expect_type(tensor, expected));
-    DOJO_TRY(const int bias, bias_of_written(tensor, value));
+    DOJO_TRY(const int bias, internal::bias_of_written(tensor, value, graph_.lowering->bias));
     const BufferId buffer = buffer_of(id);
     if (encodes && value.format != Format::F32) {
       numerics::encode(
@@ -240,31 +239,6 @@ class Executor::Impl {
   numerics::DenormalScale denormal_scale() const {
     return graph_.lowering->denormals == graph::Denormals::Paper ? numerics::DenormalScale::Paper
                                                                  : numerics::DenormalScale::Gradual;
-  }
-
-  // The bias that a leaf takes with what is written; 0 if it has none.
-  Result<int> bias_of_written(const TensorInput& tensor, const Value& leaf) const {
-    if (!has_bias(leaf.format)) {
-      return 0;
-    }
-    if (tensor.bias.has_value()) {
-      if (*tensor.bias < 0 || *tensor.bias > kMaxBias) {
-        return Error{ErrorKind::InvalidInput,
-                     fmt::format("{}: bias {} is outside of 0..{}", quoted(leaf.label),
-                                 *tensor.bias, kMaxBias)};
-      }
-      return *tensor.bias;
-    }
-    if (tensor.format != Format::F32) {
-      return Error{ErrorKind::InvalidInput,
-                   fmt::format("{}: codes of {} need the bias they were made with",
-                               quoted(leaf.label), info(leaf.format).name)};
-    }
-    float amax = 0;
-    for (const float x : internal::as_floats(tensor.bytes)) {
-      amax = std::isfinite(x) ? std::max(amax, std::fabs(x)) : amax;
-    }
-    return numerics::choose_bias(graph_.lowering->bias, leaf.format, {}, amax);
   }
 
   BufferId buffer_of(ValueId id) const { return plan_.views[id.index]->buffer; }

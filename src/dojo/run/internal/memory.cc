@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <new>
 
 #include "dojo/base/text.h"
+#include "dojo/numerics/bias.h"
 #include "dojo/run/memory_plan.h"
 
 namespace dojo::run::internal {
@@ -62,6 +64,31 @@ Result<void> expect_type(const TensorInput& tensor, const graph::Value& leaf) {
                  fmt::format("{} is not aligned to its elements: give a copy", what)};
   }
   return {};
+}
+
+Result<int> bias_of_written(const TensorInput& tensor, const graph::Value& leaf,
+                            const BiasPolicy& policy) {
+  if (!has_bias(leaf.format)) {
+    return 0;
+  }
+  if (tensor.bias.has_value()) {
+    if (*tensor.bias < 0 || *tensor.bias > kMaxBias) {
+      return Error{ErrorKind::InvalidInput,
+                   fmt::format("{}: bias {} is outside of 0..{}", quoted(leaf.label), *tensor.bias,
+                               kMaxBias)};
+    }
+    return *tensor.bias;
+  }
+  if (tensor.format != Format::F32) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("{}: codes of {} need the bias they were made with",
+                             quoted(leaf.label), info(leaf.format).name)};
+  }
+  float amax = 0;
+  for (const float x : as_floats(tensor.bytes)) {
+    amax = std::isfinite(x) ? std::max(amax, std::fabs(x)) : amax;
+  }
+  return numerics::choose_bias(policy, leaf.format, {}, amax);
 }
 
 }  // namespace dojo::run::internal

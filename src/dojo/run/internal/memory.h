@@ -40,4 +40,10 @@ std::string show(Format format, std::span<const std::int64_t> shape);
 // The tensor has the leaf's format, shape, size and alignment, or an error that names the leaf.
 Result<void> expect_type(const TensorInput& tensor, const graph::Value& leaf);
 
+// The bias that a leaf takes with what is written to it: the one that came with it, or what the
+// rule says for FP32 values without one; 0 if the leaf's format has none. Errors: codes without
+// their bias; a bias out of range.
+Result<int> bias_of_written(const TensorInput& tensor, const graph::Value& leaf,
+                            const BiasPolicy& policy);
+
 }  // namespace dojo::run::internal
