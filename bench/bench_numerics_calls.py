@@ -36,7 +36,7 @@ def numerics_call() -> dict[str, dict[str, Any]]:
         "matmul_of_numpy": (lambda: numerics.matmul(na, nb), lambda: na @ nb),
         "quantize": (lambda: numerics.quantize(b, "cf8_1_4_3"), lambda: b.to(torch.bfloat16)),
         "dequantize": (qb.dequantize, lambda: b.to(torch.bfloat16)),
-        "conv2d": (
+        "convolution": (
             lambda: numerics.convolution(image, kernel),
             lambda: torch.nn.functional.conv2d(image, kernel),
         ),

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
+import opendojo
 import pytest
 import torch
 from opendojo import numerics
@@ -284,6 +285,54 @@ def test_out_takes_the_codes_and_the_values():
     assert q.codes is codes
     assert numerics.dequantize(codes, "cf8_1_4_3", 9, out=values) is values
     assert torch.equal(values, q.dequantize())
+
+
+# --- MXFP8
+
+
+def longhand_mx(x: np.ndarray, element: str) -> tuple[list[int], np.ndarray]:
+    """Scales and values of one block, from the specification."""
+    emax = {"e4m3": 8, "e5m2": 15}[element]
+    dtype = {"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}[element]
+    amax = np.abs(x).max()
+    exponent = int(np.frexp(amax)[1]) - 1 - emax if amax > 0 else -127
+    top = float(ml_dtypes.finfo(dtype).max)
+    scaled = np.ldexp(x, -exponent).clip(-top, top)
+    return [exponent + 127], np.ldexp(scaled.astype(dtype).astype(np.float32), exponent)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, as_torch])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("element", ["e4m3", "e5m2"])
+def test_mxfp8_is_the_specification_block_by_block(element, axis, kind):
+    x = normal(31, 70, 3, 45) * np.exp2(normal(32, 70, 3, 45) * 6).astype(np.float32)
+    q = numerics.quantize_mx(kind(x), element, axis=axis)
+    values, scales = np.asarray(q.dequantize()), np.asarray(q.scales)
+    assert type(q.codes) is type(kind(x))
+    lines, of_values, of_scales = (np.moveaxis(array, axis, -1) for array in (x, values, scales))
+    for line in np.ndindex(lines.shape[:-1]):
+        for block in range(of_scales.shape[-1]):
+            at = (*line, slice(32 * block, 32 * block + 32))
+            scale, expected = longhand_mx(lines[at], element)
+            assert [of_scales[(*line, block)]] == scale
+            assert np.array_equal(of_values[at], expected)
+
+
+def test_mxfp8_of_nothing_is_empty_and_wrong_arguments_are_named():
+    assert numerics.quantize_mx(np.zeros((0, 5), np.float32)).scales.shape == (0, 1)
+    x = normal(33, 4, 40)
+    for call, message in [
+        (lambda: numerics.quantize_mx(x, "bf16"), "element 'bf16': expected one of 'e4m3', 'e5m2'"),
+        (lambda: numerics.quantize_mx(x, axis=2), "axis 2: expected an integer from -2 to 1"),
+        (lambda: numerics.quantize_mx(x[0, 0:1].reshape(())), "axis -1: expected an integer"),
+        (
+            lambda: numerics.QuantizedMx(*(np.zeros((4, 40), np.uint8),) * 2, "e4m3", 1),
+            r"scales are \[4, 40\]: expected \[4, 2\]",
+        ),
+        (lambda: numerics.matmul(numerics.quantize_mx(x), x.T), "a is of type QuantizedMx: "),
+    ]:
+        with pytest.raises(opendojo.Error, match=message):
+            call()
 
 
 # --- Products

@@ -16,6 +16,7 @@ from opendojo.numerics.convolutions import (
     convolution_weight_gradient,
 )
 from opendojo.numerics.layers import QuantizedConv2d, QuantizedConv3d, QuantizedLinear
+from opendojo.numerics.mx import QuantizedMx, quantize_mx
 from opendojo.numerics.number_format import Format, formats
 from opendojo.numerics.products import matmul
 from opendojo.numerics.quantized import (
@@ -33,6 +34,7 @@ __all__ = [
     "QuantizedConv2d",
     "QuantizedConv3d",
     "QuantizedLinear",
+    "QuantizedMx",
     "Stats",
     "bias_from_amax",
     "convolution",
@@ -43,6 +45,7 @@ __all__ = [
     "formats",
     "matmul",
     "quantize",
+    "quantize_mx",
     "quantized_convolution",
     "quantized_linear",
     "quantized_matmul",

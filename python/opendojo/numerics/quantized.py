@@ -35,7 +35,7 @@ from opendojo.numerics.workers import workers
 
 Rounding = Literal["nearest", "stochastic", "nearest_away"]
 
-_ROUNDINGS = {
+ROUNDINGS = {
     "nearest": _core.numerics.Rounding.NearestEven,
     "stochastic": _core.numerics.Rounding.Stochastic,
     "nearest_away": _core.numerics.Rounding.NearestAway,
@@ -168,7 +168,7 @@ def quantize(
     they leave open.
     """
     chosen = as_format(format)
-    values = _values_of(x)
+    values = float32_values(x)
     codes = _checked_out(out, x, chosen.code_dtype)
     exponent_bias = _bias_for(values, chosen, bias, margin)
     stats = Stats(
@@ -176,8 +176,8 @@ def quantize(
             workers(),
             exported(values),
             storage_format(chosen, exponent_bias, denormals, overflow),
-            choice(_ROUNDINGS, rounding, "rounding"),
-            _random_stream(seed, tensor, step),
+            choice(ROUNDINGS, rounding, "rounding"),
+            random_stream(seed, tensor, step),
             exported(codes),
         )
     )
@@ -244,7 +244,7 @@ def _plain_format(name: str) -> "_core.numerics.StorageFormat":
     return storage_format(format, format.bias if format.has_bias else 0)
 
 
-def _values_of(x: ArrayT) -> ArrayT:
+def float32_values(x: ArrayT) -> ArrayT:
     """`x` as C-contiguous float32."""
     check_array(x, "x")
     codes, storage = operand(x, "x")
@@ -288,7 +288,8 @@ def _checked_out(out: ArrayT | None, x: ArrayT, dtype: str) -> ArrayT:
     return out
 
 
-def _random_stream(seed: int, tensor: int, step: int) -> "_core.numerics.RandomStream":
+def random_stream(seed: int, tensor: int, step: int) -> "_core.numerics.RandomStream":
+    """The random bits of one tensor in one step."""
     return _core.numerics.RandomStream(
         integer(seed, "seed", 0, 2**64 - 1),
         integer(tensor, "tensor", 0, 2**32 - 1),

@@ -27,6 +27,7 @@
 #include "dojo/numerics/convolution.h"
 #include "dojo/numerics/encode.h"
 #include "dojo/numerics/gemm.h"
+#include "dojo/numerics/mx.h"
 
 namespace dojo::bindings {
 namespace {
@@ -41,6 +42,8 @@ using Values = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Codes = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using CodesOut = nb::ndarray<nb::c_contig, nb::device::cpu>;
 using ValuesOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Scales = nb::ndarray<const std::uint8_t, nb::c_contig, nb::device::cpu>;
+using ScalesOut = nb::ndarray<std::uint8_t, nb::c_contig, nb::device::cpu>;
 using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 void require(bool holds, const char* what) {
@@ -110,6 +113,40 @@ void decode(Workers& workers, const Codes& in, const StorageFormat& from, const 
   const std::span<const std::byte> codes(static_cast<const std::byte*>(in.data()), in.nbytes());
   workers.run([&](ThreadPool& pool) {
     numerics::decode(pool, codes, from, std::span<float>(out.data(), out.size()));
+  });
+}
+
+// Arrays seen as [outer, length, inner] with blocks along the middle one.
+numerics::MxShape mx_shape_of(const std::array<std::int64_t, 3>& extents, std::size_t elements,
+                              std::size_t codes, std::size_t scales) {
+  const numerics::MxShape shape{extents[0], extents[1], extents[2]};
+  const auto counts = std::array{shape.elements(), shape.elements(), shape.scales()};
+  require(counts == std::array{static_cast<std::int64_t>(elements),
+                               static_cast<std::int64_t>(codes), static_cast<std::int64_t>(scales)},
+          "the sizes of values, codes and scales do not fit together");
+  return shape;
+}
+
+Counts encode_mx(Workers& workers, const Values& in, const std::array<std::int64_t, 3>& extents,
+                 const StorageFormat& element, numerics::Rounding mode, const RandomStream& stream,
+                 const CodesOut& codes, const ScalesOut& scales) {
+  const numerics::MxShape shape = mx_shape_of(extents, in.size(), codes.nbytes(), scales.size());
+  const numerics::EncodeStats stats = workers.run([&](ThreadPool& pool) {
+    return numerics::encode_mx(
+        pool, {in.data(), in.size()}, shape, element.format, {.mode = mode, .stream = stream},
+        {static_cast<std::byte*>(codes.data()), codes.nbytes()}, {scales.data(), scales.size()});
+  });
+  return {stats.amax, stats.saturated, stats.zeroed, stats.not_finite};
+}
+
+void decode_mx(Workers& workers, const Codes& codes, const Scales& scales,
+               const std::array<std::int64_t, 3>& extents, const StorageFormat& element,
+               const ValuesOut& out) {
+  const numerics::MxShape shape = mx_shape_of(extents, out.size(), codes.nbytes(), scales.size());
+  workers.run([&](ThreadPool& pool) {
+    numerics::decode_mx(pool, {static_cast<const std::byte*>(codes.data()), codes.nbytes()},
+                        {scales.data(), scales.size()}, shape, element.format,
+                        {out.data(), out.size()});
   });
 }
 
@@ -388,6 +425,8 @@ void bind_numerics(nb::module_& parent) {
   bind_bias_policy(module);
   module.def("encode", &encode);
   module.def("decode", &decode);
+  module.def("encode_mx", &encode_mx);
+  module.def("decode_mx", &decode_mx);
   module.def("amax", &amax);
   module.def("matmul", &matmul, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
              nb::arg().none(), nb::arg(), nb::arg());
