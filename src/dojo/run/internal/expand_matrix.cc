@@ -138,6 +138,13 @@ void forward_kernel(ThreadPool& pool, const numerics::ConvolutionShape& shape,
                         isa);
 }
 
+void input_gradient_kernel(ThreadPool& pool, const numerics::ConvolutionShape& shape,
+                           const numerics::ImageOperand& gradient,
+                           const numerics::ImageOperand& weight, const numerics::ReduceCuts& cuts,
+                           float* out, numerics::Isa isa) {
+  numerics::convolution_input_gradient(pool, shape, gradient, weight, cuts, out, isa);
+}
+
 // A kernel whose first operand and result are images of the batch.
 void per_image(Builder& b, ImageKernel kernel, const numerics::ConvolutionShape& shape,
                const numerics::ReduceCuts& cuts, const View& images, const View& weight,
@@ -181,7 +188,7 @@ Result<void> conv_input_grad(Builder& b) {
   const numerics::ReduceCuts cuts =
       volume_cuts(b, "input", shape.group_out(), shape.kernel, b.in_shape(0).size() - 2);
   const View made = b.target(0);
-  per_image(b, numerics::convolution_input_gradient, shape, cuts, as_volume(factor(b, 0)),
+  per_image(b, input_gradient_kernel, shape, cuts, as_volume(factor(b, 0)),
             as_volume(factor(b, 1)), made);
   b.finish(0, made);
   return {};
