@@ -64,7 +64,7 @@ def _measure(shape: tuple[int, int, int], dtype: torch.dtype, pairs: int) -> dic
     a = numerics.quantize(torch.randn(m, k, generator=generator), "cf8_1_4_3", BIAS)
     b = numerics.quantize(torch.randn(k, n, generator=generator), "cf8_1_4_3", BIAS)
     left, right = a.dequantize().to(dtype), b.dequantize().to(dtype)
-    repeats = max(1, round(2e8 / (2 * m * n * k)))
+    repeats = max(1, round(1e8 / (2 * m * n * k)))
 
     def repeated(action: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
@@ -91,7 +91,7 @@ def _all_shapes(dtype: torch.dtype) -> dict[str, dict[str, float]]:
     threads = numerics.threads()
     torch.set_num_threads(threads)
     out = {
-        f"square {shape[0]}": _measure(shape, dtype, 3 if shape[0] > 2048 else 7)
+        f"square {shape[0]}": _measure(shape, dtype, 3 if shape[0] >= 2048 else 7)
         for shape in SQUARES
     }
     return out | {name: _measure(shape, dtype, 7) for name, shape in SHAPES.items()}
@@ -104,7 +104,7 @@ def _geometric_mean(measured: dict[str, dict[str, float]]) -> float:
 
 def _program_lines(threads: int) -> list[dict[str, Any]]:
     if not PROGRAM.exists():
-        raise FileNotFoundError(f"{PROGRAM}: make build makes it")
+        raise FileNotFoundError(f"{PROGRAM}: make build-benches makes it")
     done = subprocess.run([PROGRAM, str(threads)], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -103,7 +103,7 @@ struct PointFold {
   void add(std::span<const std::int64_t> point) { part = add_point(part, point); }
   float value() const { return part; }
 
-  float first;
+  float first = 0;
   const AddPoint& add_point;
   const Combine& combine;
   float part = 0;

@@ -75,7 +75,17 @@ constexpr std::array kShapes{
     Shape{"one row", 1, 4096, 4096},
 };
 
-void time_product(ThreadPool& pool, const Shape& shape, double peak_rate) {
+// How a product is computed, and the peak that it is compared with.
+struct Way {
+  std::string_view name;
+  numerics::Isa isa = numerics::Isa::Avx512;
+  numerics::ProductUnit unit = numerics::ProductUnit::Fma;
+  numerics::SumOrder order = numerics::SumOrder::Sequential;
+  dojo::Format right = dojo::Format::Cf8_1_4_3;
+  double peak = 0;
+};
+
+void time_product(ThreadPool& pool, const Shape& shape, const Way& way) {
   std::mt19937 random(1);
   std::vector<std::uint8_t> a(static_cast<std::size_t>(shape.m * shape.k));
   std::vector<std::uint8_t> b(static_cast<std::size_t>(shape.k * shape.n));
@@ -89,28 +99,54 @@ void time_product(ThreadPool& pool, const Shape& shape, double peak_rate) {
   const numerics::StorageFormat type{dojo::Format::Cf8_1_4_3, 11};
   const auto run = [&] {
     numerics::gemm(pool, {shape.m, shape.n, shape.k}, {{a.data(), type}, shape.k, 1, {}},
-                   {{b.data(), type}, shape.n, 1, {}}, {}, {}, {out.data(), shape.n, {}});
+                   {{b.data(), {way.right, 11}}, shape.n, 1, {}}, {{}, way.order}, {},
+                   {out.data(), shape.n, {}}, way.isa, way.unit);
   };
   const double operations = 2.0 * static_cast<double>(shape.m * shape.n * shape.k);
   run();
   const int runs = static_cast<int>(std::clamp(2e10 / operations, 2.0, 200.0));
   const double rate = operations / least_seconds(pool, runs, run) * 1e-9;
-  fmt::print(R"({{"what": "{}", "m": {}, "n": {}, "k": {}, "gflops": {:.1f}, "of_peak": {:.3f}}})"
-             "\n",
-             shape.what, shape.m, shape.n, shape.k, rate, rate / peak_rate);
+  fmt::print(
+      R"({{"what": "{}", "way": "{}", "m": {}, "n": {}, "k": {}, "gflops": {:.1f}, "of_peak": {:.3f}}})"
+      "\n",
+      shape.what, way.name, shape.m, shape.n, shape.k, rate, rate / way.peak);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (numerics::best_isa() != numerics::Isa::Avx512 || !numerics::product_unit().can_use_dot) {
+    fmt::print(stderr, "needs AVX-512 and its BF16 dot instruction\n");
+    return 1;
+  }
   const int threads = argc > 1 ? std::atoi(argv[1]) : 1;
   ThreadPool pool(threads);
   const double fma = peak(pool, avx512::fma_rounds, avx512::kProductsPerFmaRound);
-  fmt::print(R"({{"threads": {}, "fma_peak_gflops": {:.1f}, "dot_peak_gflops": {:.1f}}})"
-             "\n",
-             threads, fma, peak(pool, avx512::dot_rounds, avx512::kProductsPerDotRound));
+  const double dot = peak(pool, avx512::dot_rounds, avx512::kProductsPerDotRound);
+  fmt::print(
+      R"({{"threads": {}, "fma_peak_gflops": {:.1f}, "dot_peak_gflops": {:.1f}, "unit": "{}"}})"
+      "\n",
+      threads, fma, dot, numerics::product_unit().why);
   for (const Shape& shape : kShapes) {
-    time_product(pool, shape, fma);
+    time_product(pool, shape, {.name = "fma", .peak = fma});
+  }
+  using numerics::Isa;
+  using numerics::ProductUnit;
+  using numerics::SumOrder;
+  const std::array ways{
+      Way{.name = "bf16 pairs", .unit = ProductUnit::Bf16Dot, .peak = dot},
+      Way{.name = "avx2", .isa = Isa::Avx2, .peak = fma / 2},
+      Way{.name = "tile4", .order = SumOrder::Tile4, .peak = fma},
+      Way{.name = "w21", .order = SumOrder::W21, .peak = fma},
+      Way{.name = "exact", .order = SumOrder::Exact, .peak = fma},
+      Way{.name = "exact, 1_5_2 right",
+          .order = SumOrder::Exact,
+          .right = dojo::Format::Cf8_1_5_2,
+          .peak = fma},
+  };
+  for (const Way& way : ways) {
+    time_product(pool, kShapes[0], way);
+    time_product(pool, kShapes[1], way);
   }
   return 0;
 }
