@@ -108,8 +108,7 @@ std::string print_op(const Graph& graph, const Op& op) {
   std::string out = fmt::format("{} = {}({})", print_targets(graph, op.outputs, "_"), op.info->name,
                                 print_targets(graph, op.inputs, "none"));
   out += print_attributes(op);
-  out += fmt::format(" : {} @{} {}", fmt::join(types, ", "), quoted(op.module),
-                     name_of(op.phase));
+  out += fmt::format(" : {} @{} {}", fmt::join(types, ", "), quoted(op.module), name_of(op.phase));
   if (!op.k_parts.empty()) {
     std::vector<std::string> cuts;
     for (const ReduceCut& cut : op.k_parts) {

@@ -188,8 +188,8 @@ Result<void> conv_input_grad(Builder& b) {
   const numerics::ReduceCuts cuts =
       volume_cuts(b, "input", shape.group_out(), shape.kernel, b.in_shape(0).size() - 2);
   const View made = b.target(0);
-  per_image(b, input_gradient_kernel, shape, cuts, as_volume(factor(b, 0)),
-            as_volume(factor(b, 1)), made);
+  per_image(b, input_gradient_kernel, shape, cuts, as_volume(factor(b, 0)), as_volume(factor(b, 1)),
+            made);
   b.finish(0, made);
   return {};
 }
