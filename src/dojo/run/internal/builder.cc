@@ -200,10 +200,13 @@ void Builder::whole(const std::vector<View>& in, const std::vector<View>& out,
   plan_.tasks.push_back(std::move(task));
 }
 
-void Builder::rows(const std::vector<View>& in, const View& out, RowProducer producer) {
+void Builder::rows(const std::vector<View>& in, const View& out, RowProducer producer,
+                   const std::vector<View>& further) {
   DOJO_CHECK(format_of(out) == Format::F32 && out.is_contiguous() &&
              producer.rows * producer.row_elements == out.elements());
-  whole(in, {out}, nullptr);
+  std::vector<View> written{out};
+  written.insert(written.end(), further.begin(), further.end());
+  whole(in, written, nullptr);
   plan_.tasks.back().rows = std::move(producer);
 }
 

@@ -70,7 +70,9 @@ class Builder {
   // A kernel that reads and writes whole buffers.
   void whole(const std::vector<View>& in, const std::vector<View>& out,
              std::function<Result<void>(const StepContext&)> run, bool can_fail = false);
-  void rows(const std::vector<View>& in, const View& out, RowProducer producer);
+  // `further`: what the producer writes besides, whole rows at their own place.
+  void rows(const std::vector<View>& in, const View& out, RowProducer producer,
+            const std::vector<View>& further = {});
 
   // A stage of the nest as one reduction: the result, an FP32 intermediate, has the shape of x
   // without the dimensions `reduced`, which are the stage's reduce loops in order.

@@ -1,5 +1,7 @@
 // Pooling of planes. Windows fold in the order ky, kx of the nest; gradients gather,
 // for each element of the input, from the windows that hold it, in that order, too.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -41,87 +43,115 @@ Windows windows_of(const graph::Op& op, const Shape& input, const Shape& output)
 }
 
 // --- max pooling ---
-bool is_not_a_number(float x) { return std::isnan(x); }
-bool is_not_a_number(std::int64_t /*x*/) { return false; }
+// Outputs [0, count) of a row from the elements of one tap; an index below 0: none yet. The first
+// of equals; a NaN is greater than any number.
+template <class T>
+void take_greater(const T* in, std::int64_t stride, std::int64_t first_index, std::int64_t count,
+                  T* best, std::int32_t* index) {
+  for (std::int64_t x = 0; x < count; ++x) {
+    const T value = in[x * stride];
+    const bool is_first_nan = value != value && best[x] == best[x];
+    const bool takes = index[x] < 0 || value > best[x] || is_first_nan;
+    best[x] = takes ? value : best[x];
+    index[x] = takes ? static_cast<std::int32_t>(first_index + x * stride) : index[x];
+  }
+}
 
-// The greatest of the elements inside, the first of equals; a NaN is greater than any number.
-struct Winner {
-  std::int64_t index = 0;
-  bool is_found = false;
+// Outputs x whose column at a tap lies inside.
+struct Inside {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
 };
 
-template <class T>
-Winner winner(const Windows& w, const T* in, std::int64_t y, std::int64_t x) {
-  Winner best;
-  for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
-    const std::int64_t row = y * w.stride[0] - w.padding[0] + ky * w.dilation[0];
-    if (row < 0 || row >= w.input.height) {
-      continue;
-    }
-    for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
-      const std::int64_t column = x * w.stride[1] - w.padding[1] + kx * w.dilation[1];
-      if (column < 0 || column >= w.input.width) {
-        continue;
-      }
-      const std::int64_t at = row * w.input.width + column;
-      const bool is_nan =
-          best.is_found && is_not_a_number(in[at]) && !is_not_a_number(in[best.index]);
-      if (!best.is_found || in[at] > in[best.index] || is_nan) {
-        best = {at, true};
-      }
-    }
-  }
-  return best;
+Inside columns_inside(const Windows& w, std::int64_t kx) {
+  const std::int64_t shift = kx * w.dilation[1] - w.padding[1];  // column = x stride + shift
+  const std::int64_t stride = w.stride[1];
+  const std::int64_t begin = shift >= 0 ? 0 : (-shift + stride - 1) / stride;
+  const std::int64_t end = (w.input.width - shift + stride - 1) / stride;
+  return {std::min(begin, w.output.width), std::clamp(end, begin, w.output.width)};
 }
 
-// A window without an element (it begins in the padding of a dilated kernel) gives -Inf at 0.
+// One plane. A window without an element (it begins in the padding of a dilated kernel) gives the
+// lowest number, and index 0.
 template <class T>
-void max_pool_planes(const StepContext& context, const Windows& w, std::int64_t planes, const T* in,
-                     T* out, std::int64_t* indices) {
-  each_plane(context, planes, w.output.size() * w.kernel[0] * w.kernel[1], [&](std::int64_t plane) {
-    const T* from = in + plane * w.input.size();
-    for (std::int64_t at = 0; at < w.output.size(); ++at) {
-      const Winner best = winner(w, from, at / w.output.width, at % w.output.width);
-      const std::int64_t to = plane * w.output.size() + at;
-      out[to] = best.is_found ? from[best.index] : std::numeric_limits<T>::lowest();
-      if (std::is_same_v<T, float> && !best.is_found) {
-        out[to] = static_cast<T>(-std::numeric_limits<float>::infinity());
+void max_pool_plane(const Windows& w, const T* in, T* out, std::int64_t* indices) {
+  std::vector<std::int32_t> index(static_cast<std::size_t>(w.output.width));
+  for (std::int64_t y = 0; y < w.output.height; ++y) {
+    T* best = out + y * w.output.width;
+    std::fill_n(best, w.output.width,
+                std::is_same_v<T, float> ? -std::numeric_limits<T>::infinity()
+                                         : std::numeric_limits<T>::lowest());
+    std::fill(index.begin(), index.end(), -1);
+    for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
+      const std::int64_t row = y * w.stride[0] - w.padding[0] + ky * w.dilation[0];
+      for (std::int64_t kx = 0; row >= 0 && row < w.input.height && kx < w.kernel[1]; ++kx) {
+        const Inside inside = columns_inside(w, kx);
+        const std::int64_t first =
+            row * w.input.width + inside.begin * w.stride[1] - w.padding[1] + kx * w.dilation[1];
+        if (inside.end > inside.begin) {
+          take_greater(in + first, w.stride[1], first, inside.end - inside.begin,
+                       best + inside.begin, index.data() + inside.begin);
+        }
       }
-      indices[to] = best.index;
     }
-  });
+    for (std::int64_t x = 0; x < w.output.width; ++x) {
+      indices[y * w.output.width + x] = std::max(index[static_cast<std::size_t>(x)], 0);
+    }
+  }
 }
 
-Result<void> max_pool(Builder& b) {
-  const graph::Shape& input = b.in_shape(0);
-  const Shape output = b.has_out(0) ? b.out_value(0).shape : b.out_value(1).shape;
-  const Windows windows = windows_of(b.op(), input, output);
-  const bool is_float_op = is_float(b.in_format(0));
-  View x = b.in(0);
-  if (is_float_op) {
-    x = b.dense(x);
-  } else {
-    const View copy = b.temporary(input, Format::I64);
-    b.map(kernels::copy_int, {x}, {copy});
-    x = copy;
-  }
-  const View values = b.temporary(output, b.format_of(x));
-  const View indices = b.has_out(1) ? b.out(1) : b.temporary(output, Format::I64);
-  const std::int64_t planes = x.elements() / windows.input.size();
-  static_cast<void>(tap_cuts(b));  // a maximum is the same in any parts
+Result<void> max_pool_integers(Builder& b, const Windows& w, const View& indices) {
+  const View x = b.temporary(b.in_shape(0), Format::I64);
+  b.map(kernels::copy_int, {b.in(0)}, {x});
+  const View values = b.temporary(indices.shape, Format::I64);
+  const std::int64_t planes = x.elements() / w.input.size();
   b.whole({x}, {values, indices}, [=](const StepContext& context) -> Result<void> {
-    auto* at = context.at<std::int64_t>(indices);
-    if (is_float_op) {
-      max_pool_planes(context, windows, planes, context.at<const float>(x),
-                      context.at<float>(values), at);
-    } else {
-      max_pool_planes(context, windows, planes, context.at<const std::int64_t>(x),
-                      context.at<std::int64_t>(values), at);
-    }
+    const auto* from = context.at<const std::int64_t>(x);
+    each_plane(context, planes, w.output.size() * w.kernel[0] * w.kernel[1],
+               [&](std::int64_t plane) {
+                 max_pool_plane(w, from + plane * w.input.size(),
+                                context.at<std::int64_t>(values) + plane * w.output.size(),
+                                context.at<std::int64_t>(indices) + plane * w.output.size());
+               });
     return {};
   });
   if (b.has_out(0)) {
-    b.map(is_float_op ? kernels::copy : kernels::copy_int, {values}, {b.out(0)});
+    b.map(kernels::copy_int, {values}, {b.out(0)});
+  }
+  return {};
+}
+
+Result<void> max_pool(Builder& b) {
+  const Shape output = b.has_out(0) ? b.out_value(0).shape : b.out_value(1).shape;
+  const Windows w = windows_of(b.op(), b.in_shape(0), output);
+  static_cast<void>(tap_cuts(b));  // a maximum is the same in any parts
+  if (w.input.size() > std::numeric_limits<std::int32_t>::max()) {
+    return Error{ErrorKind::Unsupported,
+                 fmt::format("{}: planes of 2^31 elements or more are not executed", b.where())};
+  }
+  const View indices = b.has_out(1) ? b.out(1) : b.temporary(output, Format::I64);
+  if (!is_float(b.in_format(0))) {
+    return max_pool_integers(b, w, indices);
+  }
+  const View x = b.packed(b.in(0));
+  const View values = b.has_out(0) ? b.target(0) : b.temporary(output);
+  RowProducer producer;
+  producer.rows = x.elements() / w.input.size();
+  producer.row_elements = w.output.size();
+  producer.source = x;
+  producer.produce = [=](const StepContext& context, std::int64_t begin, std::int64_t end,
+                         float* out) {
+    each_plane(context, end - begin, w.input.size() * w.kernel[0], [&](std::int64_t i) {
+      const std::int64_t plane = begin + i;
+      std::vector<float> in(static_cast<std::size_t>(w.input.size()));
+      context.load(x, plane * w.input.size(), in);
+      max_pool_plane(w, in.data(), out + i * w.output.size(),
+                     context.at<std::int64_t>(indices) + plane * w.output.size());
+    });
+  };
+  b.rows({x}, values, std::move(producer), {indices});
+  if (b.has_out(0)) {
+    b.finish(0, values);
   }
   return {};
 }

@@ -39,11 +39,7 @@ class RowBlock {
   std::int64_t elements() const { return rows_ * columns_; }
 
   void load(const View& view, float* to) const {
-    const numerics::Storage from = context_.elements(view, first_ * columns_);
-    const std::int64_t width = bytes_of(from.type.format);
-    numerics::decode({static_cast<const std::byte*>(from.data) + from.offset * width,
-                      static_cast<std::size_t>(elements() * width)},
-                     from.type, {to, static_cast<std::size_t>(elements())}, context_.isa);
+    context_.load(view, first_ * columns_, {to, static_cast<std::size_t>(elements())});
   }
 
   // One number per row.

@@ -116,6 +116,14 @@ struct StepContext {
     }
     return {data[view.buffer.index], type(view.buffer), view.offset + first};
   }
+  // As many elements as `to` holds, in FP32; on the calling thread.
+  void load(const View& view, std::int64_t first, std::span<float> to) const {
+    const numerics::Storage from = elements(view, first);
+    const auto width = static_cast<std::size_t>(bytes_of(from.type.format));
+    const auto* bytes = static_cast<const std::byte*>(from.data);
+    numerics::decode({bytes + static_cast<std::size_t>(from.offset) * width, to.size() * width},
+                     from.type, to, isa);
+  }
 };
 
 // Scratch memory and counters of one thread inside a pass.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -208,13 +209,15 @@ class MapJoiner {
         piece_of = id;
       }
     }
-    if (!latest.has_value()) {
+    if (!latest.has_value() || !can_wait(*latest, piece_of, t)) {
       return;
     }
     Task& from = plan_.tasks[*latest];
     Task& to = plan_.tasks[t];
     to.producer = std::move(from.rows);
     to.reads = from.reads;
+    std::copy_if(from.writes.begin(), from.writes.end(), std::back_inserter(to.writes),
+                 [&](BufferId id) { return id != piece_of; });
     take_ops(from, to);
     to.piece_of = piece_of;
     to.piece_rows = rows_of_a_piece(*to.producer, 1);
@@ -226,6 +229,19 @@ class MapJoiner {
       std::vector<std::size_t>& readers = accesses_[read.index].readers;
       std::replace(readers.begin(), readers.end(), *latest, t);
     }
+  }
+
+  // Whether nobody before task t needs what a producer makes besides its rows.
+  bool can_wait(std::size_t from, BufferId rows, std::size_t t) const {
+    for (const BufferId id : plan_.tasks[from].writes) {
+      const std::vector<std::size_t>& readers = accesses_[id.index].readers;
+      if (id != rows &&
+          (kept_.contains(id) || std::any_of(readers.begin(), readers.end(),
+                                             [&](std::size_t reader) { return reader < t; }))) {
+        return false;
+      }
+    }
+    return true;
   }
 
   // As many rows as a piece has room for, a multiple of `unit`.
