@@ -1,7 +1,7 @@
-// The bodies of the block kernels. This text is included twice in block_kernels.cc, in two
-// namespaces: for any CPU, and compiled for AVX-512. Operations are IEEE 754 ones in the order
-// written, so both give equal bits.
-// NOLINT(llvm-header-guard): included more than once on purpose.
+// The bodies of the block kernels. This text is included three times in block_kernels.cc, in three
+// namespaces: for any CPU, and compiled for AVX2 and AVX-512. Operations are IEEE 754 ones in the
+// order written, so all give equal bits. NOLINT(llvm-header-guard): included more than once on
+// purpose.
 
 // y = f(x), y = f(a, b), ...: an output block may be an input block (ivdep: equal or disjoint).
 template <class T, class R, class F>

@@ -1,6 +1,6 @@
 // The element-wise functions of the op table, on blocks. Each is stated in block_bodies.h in
 // IEEE 754 operations (and the special functions of numerics), one rounding per operation, no
-// contraction; that text is compiled twice, for any CPU and for AVX-512, with equal bits.
+// contraction; that text is compiled for any CPU, for AVX2 and for AVX-512, with equal bits.
 #pragma once
 
 #include <cstdint>

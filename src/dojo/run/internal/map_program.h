@@ -53,15 +53,24 @@ struct BlockCall {
 using BlockFunction = void (*)(const BlockCall&);
 
 // One element-wise function of blocks. An output may be an input's block: every element is read
-// before its own is written. Both functions give equal bits.
+// before its own is written. All functions give equal bits.
 struct BlockKernel {
   std::string_view in;   // lanes of the operands: "ff"
   std::string_view out;  // and of the results
   BlockFunction plain = nullptr;
+  BlockFunction avx2 = nullptr;
   BlockFunction avx512 = nullptr;
 
   BlockFunction function(numerics::Isa isa) const {
-    return isa == numerics::Isa::Avx512 ? avx512 : plain;
+    switch (isa) {
+      case numerics::Isa::Plain:
+        return plain;
+      case numerics::Isa::Avx2:
+        return avx2;
+      case numerics::Isa::Avx512:
+        return avx512;
+    }
+    return plain;
   }
   static constexpr Lane lane(char letter) { return letter == 'f' ? Lane::Float : Lane::Int; }
 };
