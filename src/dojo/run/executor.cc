@@ -77,6 +77,7 @@ class Executor::Impl {
         rounded_(graph_, plan_, ids_),
         sha256_(std::move(sha256)),
         isa_(options.isa),
+        unit_(options.unit),
         seed_(options.seed),
         pool_(options.threads),
         arena_(plan_.arena_size.count()) {
@@ -433,6 +434,7 @@ class Executor::Impl {
     StepContext context;
     context.pool = &pool_;
     context.isa = isa_;
+    context.unit = unit_;
     context.denormals = denormal_scale();
     context.seed = seed_;
     context.step = static_cast<std::uint32_t>(step);
@@ -557,6 +559,7 @@ class Executor::Impl {
   internal::RoundedTensors rounded_;
   std::string sha256_;
   numerics::Isa isa_;
+  numerics::ProductUnit unit_;
   std::uint64_t seed_;
   ThreadPool pool_;
   AlignedBytes arena_;

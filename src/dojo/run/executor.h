@@ -3,8 +3,8 @@
 // makes, and the history that CFloat8 biases follow.
 //
 // Invariants (tested):
-// - Values are those docs/graph.md defines: the same bits for any number of threads and either
-//   instruction set, and those of the slow interpreter (interpreter.h).
+// - Values are those docs/graph.md defines: the same bits for any number of threads, any
+//   instruction set and product unit, and those of the slow interpreter (interpreter.h).
 // - What is stored lies in its lowered format; memory for op values is planned once and not
 //   allocated in a step.
 // - A step either happens, or fails and leaves leaves, history and step count as they were.
@@ -25,13 +25,16 @@
 #include "dojo/graph/graph.h"
 #include "dojo/numerics/bias.h"
 #include "dojo/numerics/isa.h"
+#include "dojo/numerics/product_unit.h"
 
 namespace dojo::run {
 
 struct ExecutorOptions {
   int threads = 1;         // 1 .. 256; has no effect on values
   std::uint64_t seed = 0;  // of dropout masks and stochastic rounding
+  // What to use where it changes no bit; given to test the others.
   numerics::Isa isa = numerics::best_isa();
+  numerics::ProductUnit unit = numerics::product_unit().unit;
 };
 
 // A tensor handed in: row-major, aligned to its element size. The memory stays the caller's.

@@ -56,7 +56,7 @@ void product(Builder& b, const View& left, const View& right, const View& out) {
       part.m = end - begin;
       a.storage.offset += begin * a.row_stride;
     }
-    numerics::gemm(*context.pool, part, a, c, cuts, {}, result, context.isa);
+    numerics::gemm(*context.pool, part, a, c, cuts, {}, result, context.isa, context.unit);
   };
   b.rows({left, right}, out, std::move(producer));
 }
@@ -129,20 +129,22 @@ numerics::ReduceCuts volume_cuts(const Builder& b, std::string_view stage, std::
 
 using ImageKernel = void (*)(ThreadPool&, const numerics::ConvolutionShape&,
                              const numerics::ImageOperand&, const numerics::ImageOperand&,
-                             const numerics::ReduceCuts&, float*, numerics::Isa);
+                             const numerics::ReduceCuts&, float*, numerics::Isa,
+                             numerics::ProductUnit);
 
 void forward_kernel(ThreadPool& pool, const numerics::ConvolutionShape& shape,
                     const numerics::ImageOperand& input, const numerics::ImageOperand& weight,
-                    const numerics::ReduceCuts& cuts, float* out, numerics::Isa isa) {
+                    const numerics::ReduceCuts& cuts, float* out, numerics::Isa isa,
+                    numerics::ProductUnit unit) {
   numerics::convolution(pool, shape, input, weight, cuts, nullptr, numerics::Activation::None, out,
-                        isa);
+                        isa, unit);
 }
 
 void input_gradient_kernel(ThreadPool& pool, const numerics::ConvolutionShape& shape,
                            const numerics::ImageOperand& gradient,
                            const numerics::ImageOperand& weight, const numerics::ReduceCuts& cuts,
-                           float* out, numerics::Isa isa) {
-  numerics::convolution_input_gradient(pool, shape, gradient, weight, cuts, out, isa);
+                           float* out, numerics::Isa isa, numerics::ProductUnit unit) {
+  numerics::convolution_input_gradient(pool, shape, gradient, weight, cuts, out, isa, unit);
 }
 
 // A kernel whose first operand and result are images of the batch.
@@ -158,7 +160,8 @@ void per_image(Builder& b, ImageKernel kernel, const numerics::ConvolutionShape&
     part.batch = end - begin;
     numerics::ImageOperand operand = image(context, images);
     operand.storage.offset += begin * operand.stride[0];
-    kernel(*context.pool, part, operand, image(context, weight), cuts, data, context.isa);
+    kernel(*context.pool, part, operand, image(context, weight), cuts, data, context.isa,
+           context.unit);
   };
   b.rows({images, weight}, out, std::move(producer));
 }
@@ -205,7 +208,7 @@ Result<void> conv_weight_grad(Builder& b) {
   b.whole({gradient, input}, {made}, [=](const StepContext& context) -> Result<void> {
     numerics::convolution_weight_gradient(*context.pool, shape, image(context, gradient),
                                           image(context, input), cuts, context.at<float>(made),
-                                          context.isa);
+                                          context.isa, context.unit);
     return {};
   });
   b.finish(0, made);

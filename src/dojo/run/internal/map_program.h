@@ -17,6 +17,7 @@
 #include "dojo/base/thread_pool.h"
 #include "dojo/numerics/encode.h"
 #include "dojo/numerics/isa.h"
+#include "dojo/numerics/product_unit.h"
 #include "dojo/numerics/storage.h"
 #include "dojo/run/internal/view.h"
 
@@ -95,6 +96,7 @@ using Pieces = std::span<const Piece>;
 struct StepContext {
   ThreadPool* pool = nullptr;
   numerics::Isa isa = numerics::Isa::Plain;
+  numerics::ProductUnit unit = numerics::ProductUnit::Fma;
   numerics::DenormalScale denormals = numerics::DenormalScale::Paper;
   std::uint64_t seed = 0;
   std::uint32_t step = 0;                 // completed steps before this one
