@@ -43,17 +43,41 @@ Windows windows_of(const graph::Op& op, const Shape& input, const Shape& output)
 }
 
 // --- max pooling ---
+bool is_not_a_number(float x) { return std::isnan(x); }
+bool is_not_a_number(std::int64_t /*x*/) { return false; }
+
 // Outputs [0, count) of a row from the elements of one tap; an index below 0: none yet. The first
 // of equals; a NaN is greater than any number.
+// PERF: without branches, for which element is greatest cannot be predicted.
+template <std::int64_t kStride, class T>
+void take_greater(const T* in, std::int64_t stride, std::int64_t first_index, std::int64_t count,
+                  T* best, std::int32_t* index) {
+  const std::int64_t step = kStride > 0 ? kStride : stride;
+  auto at = static_cast<std::int32_t>(first_index);
+  const auto at_step = static_cast<std::int32_t>(step);
+#pragma GCC ivdep
+  for (std::int64_t x = 0; x < count; ++x) {
+    const T value = in[x * step];
+    const T old = best[x];
+    const std::int32_t old_index = index[x];
+    const bool is_first_nan = is_not_a_number(value) & !is_not_a_number(old);
+    const bool takes = (old_index < 0) | (value > old) | is_first_nan;
+    best[x] = takes ? value : old;
+    index[x] = takes ? at : old_index;
+    at += at_step;
+  }
+}
+
 template <class T>
 void take_greater(const T* in, std::int64_t stride, std::int64_t first_index, std::int64_t count,
                   T* best, std::int32_t* index) {
-  for (std::int64_t x = 0; x < count; ++x) {
-    const T value = in[x * stride];
-    const bool is_first_nan = value != value && best[x] == best[x];
-    const bool takes = index[x] < 0 || value > best[x] || is_first_nan;
-    best[x] = takes ? value : best[x];
-    index[x] = takes ? static_cast<std::int32_t>(first_index + x * stride) : index[x];
+  switch (stride) {
+    case 1:
+      return take_greater<1>(in, stride, first_index, count, best, index);
+    case 2:
+      return take_greater<2>(in, stride, first_index, count, best, index);
+    default:
+      return take_greater<0>(in, stride, first_index, count, best, index);
   }
 }
 
