@@ -11,7 +11,7 @@ from paired import PairedTiming, paired_timing
 from torch import Tensor
 
 FORMAT = "cf8_1_4_3"
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4  # of the largest value; sums of 50,000 products in two orders differ so
 """Largest difference to PyTorch, which sums in other orders, relative to the largest result."""
 PAIRS = 7
 PASSES = ("forward", "input_gradient", "weight_gradient")

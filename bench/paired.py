@@ -29,6 +29,8 @@ class PairedTiming:
 
 
 def _seconds(action: Callable[[], object]) -> float:
+    # Threads of the way before (OpenMP's) wait in a loop for some milliseconds: let them end.
+    time.sleep(0.01)
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin
