@@ -188,7 +188,7 @@ void resume(Executor& executor, std::span<const std::byte> bytes) {
   for (State::TensorBias& each : state.biases) {
     const std::span<const std::byte> amax = reader.block();
     each.memory.amax.resize(amax.size() / sizeof(float));
-    std::memcpy(each.memory.amax.data(), amax.data(), amax.size());
+    std::ranges::copy(amax, std::as_writable_bytes(std::span(each.memory.amax)).begin());
     each.memory.position = reader.number<std::int64_t>();
     const int learnt = reader.number<int>();
     each.memory.learnt = learnt < 0 ? std::nullopt : std::optional(learnt);
