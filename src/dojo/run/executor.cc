@@ -470,6 +470,8 @@ class Executor::Impl {
       const float amax = measures ? totals_[i].amax : 0.0F;
       if (const std::optional<int> bias = rounded_.bias(encoded[i], amax)) {
         bias_[encoded[i].index] = *bias;
+      } else if (const std::optional<BufferId> first = rounded_.again_of(encoded[i])) {
+        bias_[encoded[i].index] = bias_[first->index];
       }
     }
     run_pass(context, task, MapMode::Store);
