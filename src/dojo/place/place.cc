@@ -286,6 +286,7 @@ Program make_program(const Graph& graph, const MachineModel& machine, Plan plan)
   Program program;
   program.name = graph.name;
   program.graph_sha256 = graph::graph_sha256(graph);
+  program.recipe = graph.lowering->recipe;
   program.machine = machine.name;
   program.machine_digest = machine.digest;
   program.replicas = plan.mesh.replicas;

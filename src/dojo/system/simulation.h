@@ -1,5 +1,5 @@
-// Simulation: one training step of a lowered Graph, placed as a Program, on a machine: how long it
-// takes, what limits it, and which assumed facts that rests on. Everything that a report shows.
+// Simulation: one training step, placed as a Program, on a machine: how long it takes, what limits
+// it, and which assumed facts that rests on. Everything that a report shows.
 #pragma once
 
 #include <string>
@@ -55,8 +55,7 @@ struct Simulation {
   std::vector<FactEffect> assumed;  // by effect, the largest first; then in the order of the table
 };
 
-// The Program must be placed for this Graph and machine (its digests are checked).
-Result<Simulation> simulate(const graph::Graph& lowered, const program::Program& program,
-                            const machine::Description& machine);
+// The Program is verified for the machine, whose facts may differ from those it was placed with.
+Result<Simulation> simulate(const program::Program& program, const machine::Description& machine);
 
 }  // namespace dojo::system
