@@ -33,6 +33,16 @@ def test_a_program_is_timed_as_its_graph_is(placed):
     assert from_graph["recipe"] == "cfloat8"
 
 
+def test_energy_is_the_sum_of_its_parts_within_its_band(placed):
+    step = simulated(str(placed[0]), "--machine", "d1")
+    low, high = step["energy_range"]
+    assert low < step["energy_joules"] < high
+    assert sum(step["energy_by_part"].values()) == pytest.approx(step["energy_joules"])
+    # One die with its processor and host at full load takes 2.3 kW, without any work 2.06 kW.
+    assert 2000 < step["energy_joules"] / step["step_seconds"] < 2300
+    assert step["bytes_by_link_class"]["port_in"] > 0
+
+
 def test_a_program_goes_to_stdout(placed):
     assert output_of("place", STEP, "--machine", "d1") == placed[0].read_text()
 

@@ -66,6 +66,26 @@ Json causes(const Simulation& simulation) {
   return json;
 }
 
+Json energy(const Simulation& simulation) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < system::kEnergyPartCount; ++i) {
+    const auto part = static_cast<system::EnergyPart>(i);
+    json[std::string(system::name(part))] = simulation.energy[part].count();
+  }
+  return json;
+}
+
+Json link_bytes(const Simulation& simulation) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < simulation.link_bytes.size(); ++i) {
+    if (simulation.link_bytes[i] > 0) {
+      json[std::string(machine::name(static_cast<machine::LinkClass>(i)))] =
+          simulation.link_bytes[i];
+    }
+  }
+  return json;
+}
+
 Json facts(const Simulation& simulation) {
   Json list = Json::array();
   for (const system::FactEffect& effect : simulation.assumed) {
@@ -135,6 +155,10 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"flops", simulation.flops.count()},
           {"ideal_seconds", simulation.losses.ideal_seconds},
           {"seconds_by_cause", causes(simulation)},
+          {"energy_joules", simulation.energy.total().count()},
+          {"energy_range", {simulation.energy.low.count(), simulation.energy.high.count()}},
+          {"energy_by_part", energy(simulation)},
+          {"bytes_by_link_class", link_bytes(simulation)},
           {"lower_bound_seconds", to_seconds(simulation.bounds.lower)},
           {"serial_seconds", to_seconds(simulation.bounds.serial)},
           {"sram_peak_bytes_per_node", simulation.sram_peak_per_node.count()},

@@ -124,6 +124,12 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
   simulation.timeline = time_program(program, model);
   simulation.losses = losses_of(program, simulation.timeline, model);
   simulation.bounds = bounds_of(program, model);
+  simulation.energy = energy_of(events_of(program, model), simulation.timeline.step, machine);
+  for (const PhaseTiming& phase : simulation.timeline.phases) {
+    for (std::size_t i = 0; i < phase.bytes.size(); ++i) {
+      simulation.link_bytes[i] += phase.bytes[i];
+    }
+  }
   simulation.step_seconds = to_seconds(simulation.timeline.step);
   simulation.flops = program.flops();
   simulation.utilisation = static_cast<double>(simulation.flops.count()) /

@@ -11,6 +11,7 @@
 #include "dojo/graph/graph.h"
 #include "dojo/machine/description.h"
 #include "dojo/program/program.h"
+#include "dojo/system/energy.h"
 #include "dojo/system/losses.h"
 #include "dojo/system/timeline.h"
 
@@ -46,12 +47,14 @@ struct Simulation {
   Timeline timeline;
   Losses losses;
   Bounds bounds;
+  Energy energy;
   double step_seconds = 0;
   double utilisation = 0;  // matrix FLOPs / (peak of all live nodes x step)
   Flops flops{};           // of matrix products and convolutions, all replicas
   Bytes sram_peak_per_node{};
   Bytes sram_per_node{};
-  std::vector<OpTime> ops;          // in order of their first phase
+  cost::LinkBytes link_bytes{};  // through the busiest unit of each class, all transfers together
+  std::vector<OpTime> ops;       // in order of their first phase
   std::vector<FactEffect> assumed;  // by effect, the largest first; then in the order of the table
 };
 

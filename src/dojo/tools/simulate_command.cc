@@ -66,11 +66,16 @@ void print_summary(const system::Simulation& simulation) {
              100 * simulation.utilisation,
              with_prefix(static_cast<double>(simulation.flops.count()), "FLOP"));
   const program::Replicas& replicas = simulation.program.replicas;
-  fmt::print("{} of {} replicas of {} work, {} of {} samples each; peak SRAM {} of {} a node\n\n",
+  fmt::print("{} of {} replicas of {} work, {} of {} samples each; peak SRAM {} of {} a node\n",
              replicas.count, replicas.available, counted(replicas.dies.count(), "die"),
              replicas.block, replicas.batch,
              with_prefix(static_cast<double>(simulation.sram_peak_per_node.count()), "B"),
              with_prefix(static_cast<double>(simulation.sram_per_node.count()), "B"));
+  const system::Energy& energy = simulation.energy;
+  fmt::print("energy {} a step ({} .. {}), {} on average\n\n",
+             with_prefix(energy.total().count(), "J"), with_prefix(energy.low.count(), "J"),
+             with_prefix(energy.high.count(), "J"),
+             with_prefix(energy.total().count() / simulation.step_seconds, "W"));
   Table causes({{"time goes to"}, {"", Align::Right}, {"share", Align::Right}});
   const auto add = [&](std::string_view cause, double value) {
     causes.add_row({std::string(cause), seconds(value),
