@@ -219,6 +219,19 @@ class Executor::Impl {
 
   std::vector<TensorLogRow> tensor_log() const { return rounded_.log(graph_, bias_); }
 
+  std::vector<StoredTensor> stored_tensors() const {
+    std::vector<StoredTensor> tensors;
+    for (const internal::StoredBuffer& stored : plan_.stored) {
+      const Task& task = plan_.tasks[stored.task];
+      const graph::Op& op = graph_.ops[task.op.index];
+      const Buffer& buffer = plan_.buffers[stored.buffer.index];
+      tensors.push_back({op_names(graph_, task), op.module, op.phase,
+                         buffer.value.has_value() ? graph_.value(*buffer.value).name : "",
+                         buffer.format, buffer.elements, stored.is_saved, stored.is_piece});
+    }
+    return tensors;
+  }
+
   std::vector<TaskTime> profile() const {
     std::vector<TaskTime> times;
     for (std::size_t i = 0; i < plan_.tasks.size(); ++i) {
@@ -626,6 +639,7 @@ Result<void> Executor::restore(const State& state) { return impl_->restore(state
 Bytes Executor::arena_bytes() const { return impl_->arena_bytes(); }
 Bytes Executor::saved_bytes() const { return impl_->saved_bytes(); }
 std::vector<TensorLogRow> Executor::tensor_log() const { return impl_->tensor_log(); }
+std::vector<StoredTensor> Executor::stored_tensors() const { return impl_->stored_tensors(); }
 std::vector<TaskTime> Executor::profile() const { return impl_->profile(); }
 
 }  // namespace dojo::run

@@ -75,6 +75,24 @@ std::set<BufferId> kept_buffers(const Plan& plan) {
   return kept;
 }
 
+// Where tasks hold pieces.
+std::set<BufferId> piece_buffers(const Plan& plan) {
+  std::set<BufferId> buffers;
+  for (const Task& task : plan.tasks) {
+    const auto add = [&](const Task& with_pieces) {
+      if (with_pieces.producer.has_value()) {
+        buffers.insert(with_pieces.piece_buffer);
+      }
+    };
+    add(task);
+    if (task.feeder != nullptr) {
+      add(*task.feeder);
+      buffers.insert(task.feeder_buffer);
+    }
+  }
+  return buffers;
+}
+
 bool is_whole(const View& view, const Buffer& buffer) {
   return view.is_contiguous() && view.offset == 0 && view.elements() == buffer.elements;
 }
@@ -455,8 +473,8 @@ void place_buffers(Plan& plan, const graph::Graph& graph) {
   const std::vector<Access> accesses = accesses_of(plan);
   const std::set<BufferId> kept = kept_buffers(plan);
   const auto end = static_cast<std::int64_t>(plan.tasks.size());
+  const std::set<BufferId> pieces = piece_buffers(plan);
   std::vector<Lifetime> lifetimes;
-  std::vector<BufferId> placed;
   for (std::uint32_t i = 0; i < plan.buffers.size(); ++i) {
     const Buffer& buffer = plan.buffers[i];
     const Access& access = accesses[i];
@@ -483,13 +501,14 @@ void place_buffers(Plan& plan, const graph::Graph& graph) {
       plan.saved_size += life.size;
     }
     lifetimes.push_back(life);
-    placed.push_back(BufferId{i});
+    plan.stored.push_back({BufferId{i}, static_cast<std::size_t>(life.first),
+                           is_made_forward && is_read_later, pieces.contains(BufferId{i})});
   }
   const MemoryPlan memory = plan_memory(lifetimes);
   plan.arena_size = memory.size;
   plan.arena_offset.assign(plan.buffers.size(), 0);
-  for (std::size_t i = 0; i < placed.size(); ++i) {
-    plan.arena_offset[placed[i].index] = memory.offsets[i];
+  for (std::size_t i = 0; i < plan.stored.size(); ++i) {
+    plan.arena_offset[plan.stored[i].buffer.index] = memory.offsets[i];
   }
 }
 
