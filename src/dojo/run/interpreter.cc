@@ -319,6 +319,7 @@ class Step {
     stats.not_finite += is_finite ? 0 : 1;
     stats.saturated += flags.overflow || (flags.invalid && !std::isnan(stored)) ? 1 : 0;
     stats.zeroed += x != 0 && stored == 0 ? 1 : 0;
+    stats.flags |= flags;
   }
 
   int bias_for(ValueId id, const std::vector<float>& values) {
