@@ -19,6 +19,7 @@
 #include "dojo/graph/text.h"
 #include "dojo/run/executor.h"
 #include "dojo/run/interpreter.h"
+#include "dojo/run/testing.h"
 
 namespace dojo::run {
 namespace {
@@ -27,17 +28,8 @@ using graph::Graph;
 using graph::Value;
 using graph::ValueKind;
 
-template <class T>
-T value_of(Result<T> result) {
-  if (!result.has_value()) {
-    throw std::runtime_error(result.error().to_string());
-  }
-  return *std::move(result);
-}
-
-void expect_done(const Result<void>& result) {
-  EXPECT_TRUE(result.has_value()) << (result ? "" : result.error().to_string());
-}
+using testing::expect_done;
+using testing::value_of;
 
 // Some reduce loop of every third op is cut, as a placement might.
 void cut_some_sums(Graph& graph) {
