@@ -138,6 +138,20 @@ Json phases(const Simulation& simulation) {
   return list;
 }
 
+// What lies where in a node's SRAM, and from which phase to which: offsets count from the end of
+// the reserved part.
+Json memory(const Simulation& simulation) {
+  Json list = Json::array();
+  for (const program::MemoryEntry& entry : simulation.program.memory) {
+    list.push_back({{"tensor", entry.tensor},
+                    {"offset", (simulation.program.reserved + entry.offset).count()},
+                    {"bytes", entry.bytes.count()},
+                    {"first", entry.first.index},
+                    {"last", entry.last.index}});
+  }
+  return list;
+}
+
 Json summary(const Simulation& simulation, double wall_seconds) {
   const program::Replicas& replicas = simulation.program.replicas;
   Json remedies = Json::array();
@@ -201,6 +215,8 @@ std::string simulation_json(const Simulation& simulation, double wall_seconds, D
   Json json = summary(simulation, wall_seconds);
   if (detail == Detail::Full) {
     json["phases"] = phases(simulation);
+    json["memory"] = memory(simulation);
+    json["reserved_bytes_per_node"] = simulation.program.reserved.count();
   }
   return text_of(json, detail == Detail::Summary ? 2 : -1);
 }
