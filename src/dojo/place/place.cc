@@ -183,6 +183,16 @@ std::vector<OpCuts> cuts_of(const LayoutPlan& layouts) {
   return out;
 }
 
+void set_cuts(Graph& graph, const MachineModel& machine, std::vector<OpCuts> cuts) {
+  for (graph::Op& op : graph.ops) {
+    op.k_parts.clear();
+  }
+  for (OpCuts& one : cuts) {
+    graph.ops[one.op.index].k_parts = std::move(one.cuts);
+  }
+  graph.lowering->machine = machine.name;
+}
+
 std::string describe(const std::vector<graph::ReduceCut>& cuts) {
   std::string text = "{";
   for (const graph::ReduceCut& one : cuts) {
@@ -229,14 +239,55 @@ Result<std::vector<OpCuts>> propose_reduction_cuts(const Graph& graph,
 
 Result<void> cut_reductions(Graph& graph, const MachineModel& machine) {
   DOJO_TRY(std::vector<OpCuts> cuts, propose_reduction_cuts(graph, machine));
-  for (graph::Op& op : graph.ops) {
-    op.k_parts.clear();
-  }
-  for (OpCuts& one : cuts) {
-    graph.ops[one.op.index].k_parts = std::move(one.cuts);
-  }
-  graph.lowering->machine = machine.name;
+  set_cuts(graph, machine, std::move(cuts));
   return {};
+}
+
+std::int64_t batch_of(const Graph& graph) { return internal::global_batch(graph); }
+
+std::vector<Choice> choices(const Graph& graph, const MachineModel& machine) {
+  const machine::Shape all = machine.dies();
+  std::vector<machine::Shape> shapes;
+  for (int rows = 1; rows <= all.rows; ++rows) {
+    for (int columns = 1; columns <= all.columns; ++columns) {
+      const bool divides = all.rows % rows == 0 && all.columns % columns == 0;
+      if (divides || (rows == 1 && columns == 2)) {
+        shapes.push_back({.rows = rows, .columns = columns});
+      }
+    }
+  }
+  std::stable_sort(shapes.begin(), shapes.end(),
+                   [](machine::Shape a, machine::Shape b) { return a.count() < b.count(); });
+  const std::int64_t batch = internal::global_batch(graph);
+  std::vector<Choice> out;
+  for (const machine::Shape dies : shapes) {
+    std::int64_t block = internal::mesh_of(dies, 1, machine, batch).replicas.block;
+    while (true) {
+      const internal::Mesh mesh = internal::mesh_of(dies, block, machine, batch);
+      out.push_back({dies, block, false});
+      if (internal::with_groups(mesh).groups > 1) {
+        out.push_back({dies, block, true});
+      }
+      if (block >= batch) {
+        break;
+      }
+      block = std::min(batch, 2 * block);
+    }
+  }
+  return out;
+}
+
+Result<PlacedStep> place_as(const Graph& lowered, const MachineModel& machine,
+                            const Choice& choice) {
+  const internal::Mesh mesh =
+      internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(lowered));
+  DOJO_TRY(
+      internal::Plan plan,
+      internal::plan_on(lowered, machine, choice.has_groups ? internal::with_groups(mesh) : mesh));
+  PlacedStep placed{lowered, {}};
+  set_cuts(placed.graph, machine, cuts_of(plan.layouts));
+  placed.program = make_program(placed.graph, machine, std::move(plan));
+  return placed;
 }
 
 Result<Program> place(const Graph& graph, const MachineModel& machine) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "dojo/base/text.h"
+#include "dojo/graph/lower.h"
 #include "dojo/graph/recipe.h"
 #include "dojo/graph/text.h"
 #include "dojo/place/lower_for_machine.h"
@@ -77,6 +78,11 @@ graph::Graph lowered_graph(const StepOptions& options, const machine::MachineMod
                           dojo::quoted(machine.name))});
   }
   return graph;
+}
+
+graph::Graph with_recipe(const StepOptions& options, std::string_view machine) {
+  graph::Graph graph = value_of(graph::load_graph(options.file));
+  return graph.is_lowered() ? graph : value_of(graph::lower(graph, recipe_of(options), machine));
 }
 
 bool is_program_file(const std::string& path) {

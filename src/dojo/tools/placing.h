@@ -31,6 +31,10 @@ machine::Description with_facts(const machine::Description& machine,
 // the answer would be for another one), unless --relower. Throws ApiError, like all of these.
 graph::Graph lowered_graph(const StepOptions& options, const machine::MachineModel& machine);
 
+// The Graph of the file with its formats: of a Graph that is lowered only the cuts of sums and the
+// machine are still to be chosen.
+graph::Graph with_recipe(const StepOptions& options, std::string_view machine);
+
 // Whether the file's text begins as a Program's.
 bool is_program_file(const std::string& path);
 

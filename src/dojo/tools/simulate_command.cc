@@ -57,12 +57,8 @@ Placed placed_step(const SimulateOptions& options, const machine::MachineModel& 
 }
 
 void print_summary(const system::Simulation& simulation) {
-  const auto seconds = [](double value) {
-    return value < 1e-3 ? fmt::format("{:.3f} us", value * 1e6)
-                        : fmt::format("{:.3f} ms", value * 1e3);
-  };
   fmt::print("{} ({}) on {}\n", simulation.graph, simulation.recipe, simulation.machine);
-  fmt::print("step {}, {:.3f} % of the matrix peak, {} a step\n", seconds(simulation.step_seconds),
+  fmt::print("step {}, {:.3f} % of the matrix peak, {} a step\n", as_time(simulation.step_seconds),
              100 * simulation.utilisation,
              with_prefix(static_cast<double>(simulation.flops.count()), "FLOP"));
   const program::Replicas& replicas = simulation.program.replicas;
@@ -78,7 +74,7 @@ void print_summary(const system::Simulation& simulation) {
              with_prefix(energy.total().count() / simulation.step_seconds, "W"));
   Table causes({{"time goes to"}, {"", Align::Right}, {"share", Align::Right}});
   const auto add = [&](std::string_view cause, double value) {
-    causes.add_row({std::string(cause), seconds(value),
+    causes.add_row({std::string(cause), as_time(value),
                     fmt::format("{:.2f} %", 100 * value / simulation.step_seconds)});
   };
   add("ideal", simulation.losses.ideal_seconds);
@@ -95,7 +91,7 @@ void print_summary(const system::Simulation& simulation) {
       const double high = effect.seconds_high.value_or(simulation.step_seconds);
       facts.add_row({effect.fact.path, effect.fact.value,
                      fmt::format("{} .. {}", effect.fact.range->low, effect.fact.range->high),
-                     fmt::format("{} .. {}", seconds(low), seconds(high))});
+                     fmt::format("{} .. {}", as_time(low), as_time(high))});
     }
   }
   facts.print();

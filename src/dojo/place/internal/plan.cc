@@ -106,7 +106,33 @@ bool is_of_sequences(const Graph& graph) {
   return positions > others;
 }
 
+// Everything decided on the mesh, as far as it fits.
+Plan try_plan(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+  plan_phases(graph, machine, plan);
+  return plan;
+}
+
+bool has_room_for_state(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  return state_bytes(graph, plan_layouts(graph, mesh)) <= machine.node.tensor_sram();
+}
+
 }  // namespace
+
+Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  if (!has_room_for_state(graph, machine, mesh)) {
+    return Error{
+        ErrorKind::DoesNotFit,
+        fmt::format("graph {}: weights and states alone do not fit {}x{} dies of machine {}",
+                    quoted(graph.name), mesh.replicas.dies.rows, mesh.replicas.dies.columns,
+                    machine.name)};
+  }
+  Plan plan = try_plan(graph, machine, mesh);
+  if (!plan.fit.fits) {
+    return does_not_fit(graph, machine, plan);
+  }
+  return plan;
+}
 
 Result<Plan> plan_step(const Graph& graph, const MachineModel& machine) {
   if (!graph.is_lowered()) {
@@ -121,15 +147,10 @@ Result<Plan> plan_step(const Graph& graph, const MachineModel& machine) {
     std::transform(candidates.begin(), candidates.end(), candidates.begin(), with_groups);
   }
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    Plan plan{.mesh = candidates[i],
-              .layouts = plan_layouts(graph, candidates[i]),
-              .draft = {},
-              .fit = {}};
-    const bool has_room = state_bytes(graph, plan.layouts) <= machine.node.tensor_sram();
-    if (!has_room && i + 1 < candidates.size()) {
+    if (i + 1 < candidates.size() && !has_room_for_state(graph, machine, candidates[i])) {
       continue;
     }
-    plan_phases(graph, machine, plan);
+    Plan plan = try_plan(graph, machine, candidates[i]);
     if (plan.fit.fits) {
       if (refused > 0) {
         plan.fit.remedies.insert(

@@ -21,4 +21,8 @@ struct Plan {
 // The plan with the smallest replica that fits. Errors: those of place().
 Result<Plan> plan_step(const graph::Graph& graph, const machine::MachineModel& machine);
 
+// The plan on one mesh. Errors: DoesNotFit.
+Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& machine,
+                     const Mesh& mesh);
+
 }  // namespace dojo::place::internal
