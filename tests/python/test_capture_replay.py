@@ -52,11 +52,24 @@ def hyper_inputs(step: CapturedStep, optimizer: torch.optim.Optimizer, number: i
     }
 
 
+def run_eager(
+    model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer, batch: tuple
+) -> Tensor:
+    """One step of PyTorch; returns the loss."""
+    inputs, targets = batch
+    optimizer.zero_grad()
+    output = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+    value = loss(output, *targets)
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
 def check_replay(
     model: nn.Module,
     loss: Callable,
     make_optimizer: Callable,
-    batch: Callable[[], tuple[tuple, tuple]],
+    batch: Callable[[], tuple[tuple | dict, tuple]],
     draw: Callable | None = None,
     equal: Callable[[Tensor, Tensor], bool] = torch.equal,
     steps: int = 5,
@@ -71,14 +84,12 @@ def check_replay(
     names = [value.label for value in step.data_inputs]
     for number in range(1, steps + 1):
         inputs, targets = batch()
-        data = dict(zip(names, [*inputs, *targets], strict=True))
+        values = inputs.values() if isinstance(inputs, dict) else inputs
+        data = dict(zip(names, [*values, *targets], strict=True))
         with plain_kernels():
             got = replay.step(data | hyper_inputs(step, optimizer, number))
-            optimizer.zero_grad()
-            value = loss(eager(*inputs), *targets)
-            value.backward()
-            optimizer.step()
-        assert equal(got["loss"], value.detach()), number
+            value = run_eager(eager, loss, optimizer, (inputs, targets))
+        assert equal(got["loss"], value), number
         for name, tensor in [*eager.named_parameters(), *eager.named_buffers()]:
             if name in replay.leaves:
                 assert equal(replay.leaves[name], tensor), (number, name)
