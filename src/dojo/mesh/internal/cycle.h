@@ -163,14 +163,18 @@ class Cycles {
     }
   }
 
+  // The packet comes to the head of its queue.
   void enter(Source& source, std::uint32_t router) {
+    const Routes::Start start = s_.routes.start(router, source.head.destination);
     source.left = static_cast<std::uint16_t>(s_.traffic.packet_flits());
-    source.is_measured = s_.is_measuring && source.head.generated < s_.drain_start;
+    const bool is_measured = s_.is_measuring && source.head.generated < s_.drain_start;
+    source.flit = start.flit | Flit::times(0, source.head.generated) |
+                  (std::uint64_t{is_measured} << Flit::kMeasuredShift);
     counters_.entered_flits += source.left;
     counters_.entered_generated_sum += std::uint64_t{source.head.generated} * source.left;
-    if (source.is_measured) {
+    if (is_measured) {
       ++counters_.measured_entered;
-      counters_.measured_routers += s_.routes.routers_visited(router, source.head.destination);
+      counters_.measured_routers += start.links + 1;
     }
   }
 
@@ -194,17 +198,14 @@ class Cycles {
       return;
     }
     const int input = kLocal * kVcs + source.vc;
-    const std::uint32_t port = s_.routes.port(router, kLocal, source.head.destination);
-    std::uint64_t flit =
-        Flit::with_port(Flit::make(source.head.destination, now_, source.head.generated), port);
     --source.left;
-    flit |= std::uint64_t{source.left == 0} << Flit::kTailShift;
-    flit |= std::uint64_t{source.is_measured} << Flit::kMeasuredShift;
+    const std::uint64_t flit =
+        source.flit | Flit::times(now_, 0) | (std::uint64_t{source.left == 0} << Flit::kTailShift);
     std::uint8_t& place = s_.write_at[router * kOutputs + kSourceGroup * kVcs + source.vc];
     s_.fifo[((router * kInputs + input) << s_.capacity_bits) + place] = flit;
     place = static_cast<std::uint8_t>((place + 1) & place_mask());
     s_.arrivals_at(now_ + s_.config.inject_delay, kLocal)[router] =
-        static_cast<std::uint8_t>((port << 4) | (source.vc + 1u));
+        static_cast<std::uint8_t>((Flit::port(flit) << 4) | (source.vc + 1u));
     injected_[lane] = bit(kSourceGroup, source.vc);
     ++counters_.injected_flits;
     if (source.left == 0) {
@@ -377,53 +378,29 @@ class Cycles {
   struct Taken {
     std::uint64_t flit;
     std::uint32_t router;
-    int lane;
-    int output_vc;
+    std::uint32_t output_vc;
   };
 
-  // Takes the granted flit of one router from its FIFO, frees its slot, and goes on to the next
-  // packet if it is a tail.
-  Taken take(B& b, int o, int lane) {
+  // Takes the granted flit of one router from its FIFO and frees its slot.
+  template <int kOutput>
+  Taken take(int lane, std::uint32_t& tails) {
     const std::uint32_t router = first_ + lane;
-    const Word input_bit = moved_[o][lane];
-    const int input = std::countr_zero(input_bit);
+    const auto input = static_cast<std::uint32_t>(std::countr_zero(moved_[kOutput][lane]));
     const std::uint32_t fifo = router * kInputs + input;
-    const std::uint64_t* flits = &fifo_[std::size_t{fifo} << capacity_bits_];
     const std::uint32_t place = read_at_[fifo];
-    const std::uint64_t flit = flits[place];
-    const std::uint32_t next = (place + 1) & place_mask_;
-    read_at_[fifo] = static_cast<std::uint8_t>(next);
-    credits_[credit_to_[kPortOf[input]] + router] = kByteOf[input];
-
-    const auto output_vc = std::countr_zero(static_cast<Word>(used_[lane] >> (o * kVcs)));
-    const Word tail = (flit >> Flit::kTailShift) & 1u;
-    const Word more = (more_[lane] >> input) & tail;
-    b.active[lane] &= ~(input_bit & -tail);
-    b.busy[lane] &= ~(bit(o, output_vc) & -tail);
-    b.waiting[Flit::port(flits[next])][lane] |= more << input;
-    return {flit, router, lane, output_vc};
+    const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + place];
+    read_at_[fifo] = static_cast<std::uint8_t>((place + 1) & place_mask_);
+    credits_[credit_to_[input / kVcs] + router] = static_cast<std::uint8_t>(input % kVcs + 1);
+    tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
+    const auto output_vc = std::countr_zero(static_cast<Word>(used_[lane] >> (kOutput * kVcs)));
+    return {flit, router, static_cast<std::uint32_t>(output_vc)};
   }
-
-  static constexpr auto kPortOf = [] {
-    std::array<std::uint8_t, kInputs> of{};
-    for (int i = 0; i < kInputs; ++i) {
-      of[i] = static_cast<std::uint8_t>(i / kVcs);
-    }
-    return of;
-  }();
-  static constexpr auto kByteOf = [] {
-    std::array<std::uint8_t, kInputs> of{};
-    for (int i = 0; i < kInputs; ++i) {
-      of[i] = static_cast<std::uint8_t>(i % kVcs + 1);
-    }
-    return of;
-  }();
 
   void send(B& b) {
     fifo_ = s_.fifo.data();
-    credits_ = s_.credits.data();
     read_at_ = s_.read_at.data();
     write_at_ = s_.write_at.data();
+    credits_ = s_.credits.data();
     capacity_bits_ = s_.capacity_bits;
     place_mask_ = place_mask();
     for (int p = 0; p < kLocal; ++p) {
@@ -431,34 +408,72 @@ class Cycles {
     }
     credit_to_[kLocal] =
         s_.credits_at(now_ + s_.config.source_credit_delay, kSourceGroup) - credits_;
-    for (int o = 0; o < kLocal; ++o) {
-      send_to_neighbours(b, o);
-    }
-    eject(b);
+    const std::array<std::uint32_t, kPorts> tails{
+        send_to_neighbours<kEast>(), send_to_neighbours<kWest>(), send_to_neighbours<kSouth>(),
+        send_to_neighbours<kNorth>(), eject()};
+    end_packets(b, tails);
   }
 
-  void send_to_neighbours(B& b, int o) {
-    const std::int32_t stride = s_.stride[o];
-    std::uint8_t* const arrivals = s_.arrivals_at(now_ + s_.config.flit_delay, o ^ 1);
-    for (std::uint32_t lanes = movers_[o]; lanes != 0; lanes &= lanes - 1) {
-      const Taken taken = take(b, o, std::countr_zero(lanes));
+  // Returns the lanes that sent a tail.
+  template <int kOutput>
+  std::uint32_t send_to_neighbours() {
+    std::uint32_t tails = 0;
+    const std::int32_t stride = s_.stride[kOutput];
+    const std::uint64_t step = s_.routes.step[kOutput];
+    const std::uint64_t first_mask = s_.routes.first_mask;
+    const std::uint64_t second_mask = s_.routes.second_mask;
+    std::uint8_t* const arrivals = s_.arrivals_at(now_ + s_.config.flit_delay, kOutput ^ 1);
+    for (std::uint32_t lanes = movers_[kOutput]; lanes != 0; lanes &= lanes - 1) {
+      const Taken taken = take<kOutput>(std::countr_zero(lanes), tails);
+      const std::uint64_t flit = taken.flit - step;
+      const std::uint32_t port = Routes::port_left(flit, first_mask, second_mask);
       const std::uint32_t there = taken.router + stride;
-      const std::uint32_t port = s_.routes.port(there, o ^ 1, Flit::destination(taken.flit));
-      std::uint8_t& write_at = write_at_[taken.router * kOutputs + o * kVcs + taken.output_vc];
-      const std::size_t fifo = there * kInputs + (o ^ 1) * kVcs + taken.output_vc;
-      fifo_[(fifo << capacity_bits_) + write_at] = Flit::with_port(taken.flit, port);
-      write_at = static_cast<std::uint8_t>((write_at + 1) & place_mask_);
-      arrivals[there] = static_cast<std::uint8_t>((port << 4) | (taken.output_vc + 1u));
+      const std::uint32_t fifo = there * kInputs + (kOutput ^ 1) * kVcs + taken.output_vc;
+      const std::uint32_t sender = taken.router * kOutputs + kOutput * kVcs + taken.output_vc;
+      const std::uint32_t place = write_at_[sender];
+      fifo_[(std::size_t{fifo} << capacity_bits_) + place] = Flit::with_port(flit, port);
+      write_at_[sender] = static_cast<std::uint8_t>((place + 1) & place_mask_);
+      arrivals[there] = static_cast<std::uint8_t>((port << 4) | (taken.output_vc + 1));
     }
+    return tails;
   }
 
-  void eject(B& b) {
+  std::uint32_t eject() {
+    std::uint32_t tails = 0;
     const Cycle arrival = now_ + s_.config.eject_delay;
     std::uint8_t* const credits = s_.credits_at(now_ + s_.config.eject_credit_delay, kLocal);
     for (std::uint32_t lanes = movers_[kLocal]; lanes != 0; lanes &= lanes - 1) {
-      const Taken taken = take(b, kLocal, std::countr_zero(lanes));
+      const Taken taken = take<kLocal>(std::countr_zero(lanes), tails);
       credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
       count(taken.flit, arrival);
+    }
+    return tails;
+  }
+
+  // Where a tail left, its VCs are free again; a flit behind it is the head of the next packet.
+  void end_packets(B& b, const std::array<std::uint32_t, kPorts>& tails) {
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      Vec ended{};
+      Vec freed{};
+      for (int o = 0; o < kPorts; ++o) {
+        ended |= L::keep(tails[o] >> lane, L::load(&moved_[o][lane]));
+        freed |= L::keep(tails[o] >> lane, L::load(&used_[lane]) & L::all(group(o)));
+      }
+      L::store(&b.active[lane], L::load(&b.active[lane]) & ~ended);
+      L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
+      const Vec heads = ended & L::load(&more_[lane]);
+      L::store(&heads_[lane], heads);
+      for (std::uint32_t lanes = L::nonzero(heads); lanes != 0; lanes &= lanes - 1) {
+        wait_for_vc(b, lane + std::countr_zero(lanes));
+      }
+    }
+  }
+
+  void wait_for_vc(B& b, int lane) {
+    for (Word heads = heads_[lane]; heads != 0; heads &= heads - 1) {
+      const std::uint32_t fifo = (first_ + lane) * kInputs + std::countr_zero(heads);
+      const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + read_at_[fifo]];
+      b.waiting[Flit::port(flit)][lane] |= heads & -heads;
     }
   }
 
@@ -490,7 +505,8 @@ class Cycles {
   alignas(kRowBytes) Row room_{};
   alignas(kRowBytes) Row injected_{};
   alignas(kRowBytes) Row used_{};
-  alignas(kRowBytes) Row more_{};  // input VCs that still have a flit
+  alignas(kRowBytes) Row more_{};   // input VCs that still have a flit
+  alignas(kRowBytes) Row heads_{};  // input VCs where a head comes to the front
   alignas(kRowBytes) std::array<Row, kPorts> moved_{};
   std::array<std::uint32_t, kPorts> movers_{};  // lanes that move a flit to the output
 

@@ -106,6 +106,24 @@ struct Lanes {
   static Vec or_else(Vec a, Vec b) { return a != 0 ? a : b; }
   static Vec where(Vec test, Word bit, Vec a) { return (test & all(bit)) != 0 ? a : Vec{}; }
   static Vec where_not(Vec test, Word bit, Vec a) { return (test & all(bit)) == 0 ? a : Vec{}; }
+  // The lanes that have their bit in `mask`; zero in the others.
+  static Vec keep(std::uint32_t mask, Vec a) {
+#if DOJO_MESH_BYTES == 64
+    if constexpr (sizeof(Word) == 4) {
+      return reinterpret_cast<Vec>(
+          _mm512_maskz_mov_epi32(static_cast<__mmask16>(mask), reinterpret_cast<__m512i>(a)));
+    } else {
+      return reinterpret_cast<Vec>(
+          _mm512_maskz_mov_epi64(static_cast<__mmask8>(mask), reinterpret_cast<__m512i>(a)));
+    }
+#else
+    Vec bits;
+    for (int lane = 0; lane < kCount; ++lane) {
+      bits[lane] = Word{1} << lane;
+    }
+    return (all(static_cast<Word>(mask)) & bits) != 0 ? a : Vec{};
+#endif
+  }
   static Vec lowest_bit(Vec v) { return v & -v; }
 
   // The lowest bit of `asking` at or above the pointer, else the lowest at all. The pointer is the

@@ -69,23 +69,28 @@ struct alignas(kRowBytes) Block {
   std::array<Row, kPorts> sent;       // flits since the last reset, by output port
 };
 
-// One flit in a word: [destination 16][port 3][tail 1][measured 1][injected 19][generated 24].
-// `port` is the output at the router that has it (or is about to have it); the times are modulo.
+// One flit in a word, from the lowest bit:
+//   [way 16][first 2][second 2][port 3][tail 1][measured 1][injected 17][generated 22]
+// `port` is the output at the router that has the flit (or is about to have it). `way` is the
+// destination where a table routes; else the links still to cross: along the first axis in the low
+// bits, above them along the second, by the ports `first` and `second`. Times are modulo.
 struct Flit {
-  static constexpr int kPortShift = 16;
-  static constexpr int kTailShift = 19;
-  static constexpr int kMeasuredShift = 20;
-  static constexpr int kInjectedShift = 21;
-  static constexpr int kGeneratedShift = 40;
-  static constexpr std::uint32_t kInjectedMask = (1u << 19) - 1;
-  static constexpr std::uint32_t kGeneratedMask = (1u << 24) - 1;
+  static constexpr int kFirstShift = 16;
+  static constexpr int kSecondShift = 18;
+  static constexpr int kPortShift = 20;
+  static constexpr int kTailShift = 23;
+  static constexpr int kMeasuredShift = 24;
+  static constexpr int kInjectedShift = 25;
+  static constexpr int kGeneratedShift = 42;
+  static constexpr std::uint32_t kInjectedMask = (1u << 17) - 1;
+  static constexpr std::uint32_t kGeneratedMask = (1u << 22) - 1;
   static constexpr std::uint64_t kPortMask = std::uint64_t{7} << kPortShift;
 
-  static std::uint64_t make(std::uint32_t destination, Cycle injected, Cycle generated) {
-    return destination | (std::uint64_t{injected & kInjectedMask} << kInjectedShift) |
+  static std::uint64_t times(Cycle injected, Cycle generated) {
+    return (std::uint64_t{injected & kInjectedMask} << kInjectedShift) |
            (std::uint64_t{generated & kGeneratedMask} << kGeneratedShift);
   }
-  static std::uint32_t destination(std::uint64_t flit) { return flit & 0xFFFFu; }
+  static std::uint32_t way(std::uint64_t flit) { return flit & 0xFFFFu; }
   static std::uint32_t port(std::uint64_t flit) { return (flit >> kPortShift) & 7u; }
   static std::uint64_t with_port(std::uint64_t flit, std::uint32_t port) {
     return (flit & ~kPortMask) | (std::uint64_t{port} << kPortShift);
@@ -100,49 +105,46 @@ struct Flit {
 };
 inline constexpr std::size_t kMaxRouters = 1u << 16;
 
-// Where a packet goes next. Coordinates: the way along each axis is looked up by the difference, so
-// rectangles (x or y first) and rings cost the same few instructions. A table: next output by
-// (router, input port, destination).
+// Where packets go. Dimension order needs no table: the flit says how many links are left.
 struct Routes {
-  struct Place {
-    std::uint16_t x = 0;
-    std::uint16_t y = 0;
-  };
-  std::vector<Place> places;
-  std::vector<std::uint8_t> x_way;     // [x of destination - x + columns]: 0 there, 1 east, 2 west
-  std::vector<std::uint8_t> y_way;     // likewise: 0, 1 south, 2 north
-  std::vector<std::uint16_t> x_links;  // links to cross, by the same index
-  std::vector<std::uint16_t> y_links;
-  std::array<std::uint8_t, 16> port_of_ways{};  // [x_way + 4 * y_way]
-  std::uint32_t x_bias = 0;
-  std::uint32_t y_bias = 0;
-  std::vector<std::uint8_t> table;  // [(router * kPorts + input) * routers + destination], or none
+  std::uint32_t columns = 0;
+  bool is_x_first = true;
+  std::uint64_t first_mask = 0;  // of a flit: links left along the first axis
+  std::uint64_t second_mask = 0;
+  std::array<std::uint64_t, kLocal> step{};  // what a flit loses when it crosses a link by a port
 
-  std::uint32_t port(std::uint32_t router, int input, std::uint32_t destination) const {
-    if (!table.empty()) [[unlikely]] {
-      return table[(std::size_t{router} * kPorts + static_cast<std::size_t>(input)) *
-                       places.size() +
-                   destination];
-    }
-    const Place here = places[router];
-    const Place there = places[destination];
-    return port_of_ways[x_way[there.x + x_bias - here.x] + 4u * y_way[there.y + y_bias - here.y]];
+  // Next output by [(router * kPorts + input) * routers + destination]; empty: dimension order.
+  std::vector<std::uint8_t> table;
+  std::uint32_t routers = 0;
+
+  struct Start {
+    std::uint64_t flit;  // way and ports
+    std::uint32_t links;
+  };
+  // Of a packet at its source.
+  Start start(std::uint32_t router, std::uint32_t destination) const;
+
+  std::uint32_t table_port(std::uint32_t router, int input, std::uint32_t destination) const {
+    return table[(std::size_t{router} * kPorts + static_cast<std::size_t>(input)) * routers +
+                 destination];
   }
-  // On the way of a packet: links + 1.
-  std::uint32_t routers_visited(std::uint32_t router, std::uint32_t destination) const {
-    const Place here = places[router];
-    const Place there = places[destination];
-    return x_links[there.x + x_bias - here.x] + y_links[there.y + y_bias - here.y] + 1u;
+  static std::uint32_t port_left(std::uint64_t flit, std::uint64_t first_mask,
+                                 std::uint64_t second_mask) {
+    const std::uint32_t first = (flit >> Flit::kFirstShift) & 3u;
+    const std::uint32_t second = (flit >> Flit::kSecondShift) & 3u;
+    const std::uint32_t then =
+        (flit & second_mask) != 0 ? second : static_cast<std::uint32_t>(kLocal);
+    return (flit & first_mask) != 0 ? first : then;
   }
 };
 
 struct Source {
   StreamState stream;
   Packet head;             // of the queue; may lie in the future
+  std::uint64_t flit = 0;  // what its flits have in common, but for the time of injection
   std::uint16_t left = 0;  // flits of it still to inject; 0: it has not entered yet
   std::uint8_t vc = 0;     // of this packet, or the last
   bool has_vc = false;
-  bool is_measured = false;
 };
 
 struct State {

@@ -7,34 +7,16 @@
 namespace dojo::mesh::internal {
 namespace {
 
-// A line of so many routers: the way and the links by the difference of coordinates plus the size.
-void fill_line(int size, std::vector<std::uint8_t>& way, std::vector<std::uint16_t>& links) {
-  for (int difference = -size; difference <= size; ++difference) {
-    way.push_back(difference == 0 ? 0 : difference > 0 ? 1 : 2);
-    links.push_back(static_cast<std::uint16_t>(std::abs(difference)));
-  }
-}
-
-Routes rectangle_routes(int rows, int columns) {
+Routes dimension_order(int rows, int columns) {
   Routes routes;
-  for (int y = 0; y < rows; ++y) {
-    for (int x = 0; x < columns; ++x) {
-      routes.places.push_back({static_cast<std::uint16_t>(x), static_cast<std::uint16_t>(y)});
-    }
-  }
-  fill_line(columns, routes.x_way, routes.x_links);
-  fill_line(rows, routes.y_way, routes.y_links);
-  routes.x_bias = static_cast<std::uint32_t>(columns);
-  routes.y_bias = static_cast<std::uint32_t>(rows);
-  for (std::size_t ways = 0; ways < routes.port_of_ways.size(); ++ways) {
-    const std::size_t x = ways % 4;
-    const std::size_t y = ways / 4;
-    routes.port_of_ways[ways] = static_cast<std::uint8_t>(x == 1   ? kEast
-                                                          : x == 2 ? kWest
-                                                          : y == 1 ? kSouth
-                                                          : y == 2 ? kNorth
-                                                                   : kLocal);
-  }
+  const auto x_bits = static_cast<int>(std::bit_width(static_cast<std::uint32_t>(columns - 1)));
+  const std::uint64_t x_mask = (std::uint64_t{1} << x_bits) - 1;
+  routes.columns = static_cast<std::uint32_t>(columns);
+  routes.routers = static_cast<std::uint32_t>(rows * columns);
+  routes.first_mask = x_mask;
+  routes.second_mask = 0xFFFFu & ~x_mask;
+  routes.step[kEast] = routes.step[kWest] = 1;
+  routes.step[kSouth] = routes.step[kNorth] = std::uint64_t{1} << x_bits;
   return routes;
 }
 
@@ -75,6 +57,17 @@ void set_up_blocks(State& state) {
 
 }  // namespace
 
+Routes::Start Routes::start(std::uint32_t router, std::uint32_t destination) const {
+  const auto x = static_cast<std::int32_t>(destination % columns - router % columns);
+  const auto y = static_cast<std::int32_t>(destination / columns - router / columns);
+  const auto x_links = static_cast<std::uint32_t>(std::abs(x));
+  const auto y_links = static_cast<std::uint32_t>(std::abs(y));
+  std::uint64_t flit = x_links * step[kEast] | y_links * step[kSouth];
+  flit |= std::uint64_t{x < 0} << Flit::kFirstShift;
+  flit |= std::uint64_t{y < 0 ? 3u : 2u} << Flit::kSecondShift;  // kNorth, kSouth
+  return {Flit::with_port(flit, port_left(flit, first_mask, second_mask)), x_links + y_links};
+}
+
 State first_state(const MeshSpec& spec, const Traffic& traffic) {
   State state;
   state.config = spec.router;
@@ -84,7 +77,7 @@ State first_state(const MeshSpec& spec, const Traffic& traffic) {
   state.capacity_bits = std::bit_width(static_cast<std::uint32_t>(spec.router.depth - 1));
   state.wheel = wheel_slots(spec.router);
   state.stride = {1, -1, spec.columns, -spec.columns};
-  state.routes = rectangle_routes(spec.rows, spec.columns);
+  state.routes = dimension_order(spec.rows, spec.columns);
   with_vcs(spec.router.vcs, [&](auto vcs) { set_up_blocks<vcs.value>(state); });
 
   const auto vcs = static_cast<std::size_t>(spec.router.vcs);
