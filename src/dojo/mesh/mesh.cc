@@ -129,6 +129,7 @@ void Mesh::run_until(Cycle end) {
 }
 
 Cycle Mesh::now() const { return impl_->now; }
+const RouterConfig& Mesh::router() const { return impl_->state.config; }
 int Mesh::routers() const { return static_cast<int>(impl_->state.routers); }
 
 Counters Mesh::counters() const {
@@ -150,16 +151,11 @@ std::uint64_t Mesh::flits_sent(int router, int port) const {
 }
 
 void Mesh::start_measuring() {
-  impl_->state.is_measuring = true;
+  // Packets of the other kind do not count any more.
+  impl_->state.counted_mark ^= 1;
   for (Impl::Share& share : impl_->shares) {
-    share.counters = {};
+    share.counters.forget_packets();
   }
-  internal::with_vcs(impl_->state.config.vcs, [&](auto vcs) {
-    auto* const blocks = impl_->state.blocks_of<vcs.value>();
-    for (std::uint32_t i = 0; i < impl_->state.blocks; ++i) {
-      blocks[i].sent = {};
-    }
-  });
 }
 
 void Mesh::start_draining() { impl_->state.drain_start = impl_->now; }

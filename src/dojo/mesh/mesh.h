@@ -42,13 +42,14 @@ class Mesh {
   void run_until(Cycle end);
   Cycle now() const;
   int routers() const;
+  const RouterConfig& router() const;
 
   Counters counters() const;
-  // Flits granted to an output port of a router since the last reset.
+  // Flits granted to an output port of a router.
   std::uint64_t flits_sent(int router, int port) const;
 
-  // Every packet is measured from the start on. start_measuring() sets all counters to zero and
-  // measures the packets that come to the head of their source's queue from now on;
+  // Every packet is measured from the start on. start_measuring() forgets those packets, on their
+  // way or not, and measures the ones that come to the head of their source's queue from now on;
   // start_draining() leaves out those generated from now on, though they still come.
   void start_measuring();
   void start_draining();
