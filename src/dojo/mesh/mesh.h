@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <string>
+#include <string_view>
 
 #include "dojo/base/result.h"
 #include "dojo/mesh/counters.h"
@@ -42,6 +43,7 @@ class Mesh {
   void run_until(Cycle end);
   Cycle now() const;
   int routers() const;
+  int columns() const;
   const RouterConfig& router() const;
 
   Counters counters() const;
@@ -53,6 +55,12 @@ class Mesh {
   // start_draining() leaves out those generated from now on, though they still come.
   void start_measuring();
   void start_draining();
+  // Everything that the future depends on, as bytes; resume() goes on from there with the same
+  // bits, with any number of threads. For a mesh made from the same machine and traffic: else, and
+  // for bytes that are no saved state, an Error.
+  std::string save() const;
+  Result<void> resume(std::string_view saved);
+
   // No flit is under way and no source will ever send another.
   bool is_empty() const;
 

@@ -170,11 +170,15 @@ struct State {
   std::uint32_t counted_mark = 1;  // 0 or 1: the packets that count have it, the others have not
   Cycle drain_start = kNever;      // packets generated from here on do not count
 
-  template <int kVcs>
-  Block<kVcs>* blocks_of() {
+  std::span<std::byte> aligned_blocks() {
     void* start = block_bytes.data();
     std::size_t space = block_bytes.size();
-    return static_cast<Block<kVcs>*>(std::align(kRowBytes, 1, start, space));
+    std::align(kRowBytes, 1, start, space);
+    return {static_cast<std::byte*>(start), block_bytes.size() - kRowBytes};
+  }
+  template <int kVcs>
+  Block<kVcs>* blocks_of() {
+    return reinterpret_cast<Block<kVcs>*>(aligned_blocks().data());
   }
   std::uint8_t* arrivals_at(Cycle cycle, int port) {
     return arrivals.data() + std::size_t{(cycle & (wheel - 1)) * kPorts + port} * padded;
