@@ -18,9 +18,7 @@ std::string error_of(TopologySpec spec) {
   return topology.has_value() ? "no error" : topology.error().message;
 }
 
-machine::MachineModel model(const std::string& name) {
-  return machine::load_machine(name).value();
-}
+machine::MachineModel model(const std::string& name) { return machine::load_machine(name).value(); }
 
 TEST(Port, FeedsTheOppositeSide) {
   EXPECT_EQ(opposite(Port::East), Port::West);
