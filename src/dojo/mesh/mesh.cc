@@ -1,0 +1,180 @@
+#include "dojo/mesh/mesh.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "dojo/base/check.h"
+#include "dojo/base/thread_pool.h"
+#include "dojo/mesh/internal/kernel.h"
+#include "dojo/mesh/internal/state.h"
+#include "dojo/mesh/internal/state_setup.h"
+
+namespace dojo::mesh {
+
+// A thread simulates a range of routers. It may start cycle t when the others whose routers its own
+// touch have finished t - (shortest delay between routers): what they send later is due later.
+// One counter per thread says how far it is; there are no barriers.
+struct Mesh::Impl {
+  struct alignas(128) Share {
+    std::vector<std::uint32_t> blocks;  // in the order of visiting
+    std::vector<std::size_t> near;      // shares it exchanges flits with
+    Counters counters;
+    std::atomic<Cycle> done{0};  // cycles finished
+  };
+
+  internal::State state;
+  internal::CycleFunction cycle = nullptr;
+  Cycle now = 0;
+  std::vector<Share> shares;
+  ThreadPool pool;
+
+  Impl(internal::State first, int threads)
+      : state(std::move(first)), shares(threads), pool(threads) {}
+
+  void run_share(std::size_t index, Cycle end) {
+    Share& share = shares[index];
+    const auto ahead =
+        static_cast<Cycle>(std::min(state.config.flit_delay, state.config.credit_delay));
+    for (Cycle t = now; t < end; ++t) {
+      for (const std::size_t other : share.near) {
+        wait_for(shares[other].done, t < ahead ? 0 : t - ahead + 1);
+      }
+      cycle(state, share.counters, share.blocks, t);
+      share.done.store(t + 1, std::memory_order_release);
+    }
+  }
+
+  static void wait_for(const std::atomic<Cycle>& done, Cycle wanted) {
+    constexpr int kSpins = 2000;
+    for (int spins = 0; done.load(std::memory_order_acquire) < wanted; ++spins) {
+      if (spins > kSpins) {
+        std::this_thread::yield();
+      }
+    }
+  }
+
+  // Contiguous ranges of blocks, as equal as can be.
+  void share_out(const MeshOptions& options, std::uint32_t lanes, std::uint32_t reach) {
+    const auto count = static_cast<std::uint32_t>(shares.size());
+    std::vector<std::uint32_t> first(count + 1);
+    for (std::uint32_t i = 0; i <= count; ++i) {
+      first[i] = static_cast<std::uint32_t>(std::uint64_t{state.blocks} * i / count);
+    }
+    const std::uint32_t reach_blocks = reach / lanes + 1;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      Share& share = shares[i];
+      share.blocks.resize(first[i + 1] - first[i]);
+      std::iota(share.blocks.begin(), share.blocks.end(), first[i]);
+      if (options.shuffle.has_value()) {
+        std::mt19937 random(*options.shuffle);
+        std::shuffle(share.blocks.begin(), share.blocks.end(), random);
+      }
+      for (std::uint32_t j = 0; j < count; ++j) {
+        const bool touches =
+            first[j] <= first[i + 1] + reach_blocks && first[i] <= first[j + 1] + reach_blocks;
+        if (i != j && touches && !share.blocks.empty() && first[j] != first[j + 1]) {
+          share.near.push_back(j);
+        }
+      }
+    }
+  }
+};
+
+Mesh::Mesh(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Mesh::~Mesh() = default;
+Mesh::Mesh(Mesh&&) noexcept = default;
+Mesh& Mesh::operator=(Mesh&&) noexcept = default;
+
+Result<Mesh> Mesh::make(const MeshSpec& spec, const Traffic& traffic, const MeshOptions& options) {
+  if (spec.rows < 1 || spec.columns < 1) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("mesh {}x{}: a side must be at least 1", spec.rows, spec.columns)};
+  }
+  if (std::int64_t{spec.rows} * spec.columns > std::int64_t{internal::kMaxRouters}) {
+    return Error{ErrorKind::DoesNotFit, fmt::format("mesh {}x{}: at most {} routers", spec.rows,
+                                                    spec.columns, internal::kMaxRouters)};
+  }
+  DOJO_TRY_VOID(check(spec.router));
+  if (options.threads < 1) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("{} threads: must be at least 1", options.threads)};
+  }
+  auto impl = std::make_unique<Impl>(internal::first_state(spec, traffic), options.threads);
+  impl->cycle = internal::cycle_function(options.isa.value_or(best_isa()), spec.router.vcs);
+  internal::with_vcs(spec.router.vcs, [&](auto vcs) {
+    impl->share_out(options, internal::Block<vcs.value>::kLanes,
+                    static_cast<std::uint32_t>(spec.columns));
+  });
+  return Mesh(std::move(impl));
+}
+
+void Mesh::run_until(Cycle end) {
+  if (end <= impl_->now) {
+    return;
+  }
+  if (impl_->shares.size() == 1) {
+    impl_->run_share(0, end);
+  } else {
+    impl_->pool.parallel_for(static_cast<std::int64_t>(impl_->shares.size()), 1,
+                             [&](std::int64_t begin, std::int64_t /*end*/) {
+                               impl_->run_share(static_cast<std::size_t>(begin), end);
+                             });
+  }
+  impl_->now = end;
+}
+
+Cycle Mesh::now() const { return impl_->now; }
+int Mesh::routers() const { return static_cast<int>(impl_->state.routers); }
+
+Counters Mesh::counters() const {
+  Counters sum;
+  for (const Impl::Share& share : impl_->shares) {
+    sum.add(share.counters);
+  }
+  return sum;
+}
+
+std::uint64_t Mesh::flits_sent(int router, int port) const {
+  std::uint64_t sent = 0;
+  internal::with_vcs(impl_->state.config.vcs, [&](auto vcs) {
+    using B = internal::Block<vcs.value>;
+    const B& b = impl_->state.blocks_of<vcs.value>()[router / B::kLanes];
+    sent = b.sent[static_cast<std::size_t>(port)][static_cast<std::size_t>(router % B::kLanes)];
+  });
+  return sent;
+}
+
+void Mesh::start_measuring() {
+  impl_->state.is_measuring = true;
+  for (Impl::Share& share : impl_->shares) {
+    share.counters = {};
+  }
+  internal::with_vcs(impl_->state.config.vcs, [&](auto vcs) {
+    auto* const blocks = impl_->state.blocks_of<vcs.value>();
+    for (std::uint32_t i = 0; i < impl_->state.blocks; ++i) {
+      blocks[i].sent = {};
+    }
+  });
+}
+
+void Mesh::start_draining() { impl_->state.drain_start = impl_->now; }
+
+bool Mesh::is_empty() const {
+  const internal::State& state = impl_->state;
+  const bool sources_done =
+      std::all_of(state.wake.begin(), state.wake.end(), [](Cycle wake) { return wake == kNever; });
+  std::uint64_t injected = 0;
+  std::uint64_t ejected = 0;
+  for (const Impl::Share& share : impl_->shares) {
+    injected += share.counters.injected_flits;
+    ejected += share.counters.flits;
+  }
+  return sources_done && injected == ejected;
+}
+
+}  // namespace dojo::mesh

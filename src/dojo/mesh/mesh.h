@@ -1,0 +1,64 @@
+// The mesh, cycle by cycle: what happens in it, on the rules of docs/mesh.md. Results are the same
+// bits for any number of threads, any instruction set and any order in which routers are visited.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "dojo/base/result.h"
+#include "dojo/mesh/counters.h"
+#include "dojo/mesh/isa.h"
+#include "dojo/mesh/router_config.h"
+#include "dojo/mesh/traffic.h"
+
+namespace dojo::mesh {
+
+struct MeshSpec {
+  int rows = 0;
+  int columns = 0;
+  RouterConfig router;
+};
+
+struct MeshOptions {
+  int threads = 1;
+  std::optional<Isa> isa{};  // none: the best of this CPU
+  // Tests: the order in which a thread visits its blocks of routers is shuffled by this seed.
+  std::optional<std::uint32_t> shuffle{};
+};
+
+class Mesh {
+ public:
+  // Error: a side of 0, more than 65,536 routers, or a router out of range. `traffic` is for as
+  // many nodes as there are routers, node y * columns + x at column x of row y.
+  static Result<Mesh> make(const MeshSpec& spec, const Traffic& traffic,
+                           const MeshOptions& options = {});
+  ~Mesh();
+  Mesh(Mesh&&) noexcept;
+  Mesh& operator=(Mesh&&) noexcept;
+
+  // Simulates the cycles from now() to `end`, `end` itself not included.
+  void run_until(Cycle end);
+  Cycle now() const;
+  int routers() const;
+
+  Counters counters() const;
+  // Flits granted to an output port of a router since the last reset.
+  std::uint64_t flits_sent(int router, int port) const;
+
+  // Every packet is measured from the start on. start_measuring() sets all counters to zero and
+  // measures the packets that come to the head of their source's queue from now on;
+  // start_draining() leaves out those generated from now on, though they still come.
+  void start_measuring();
+  void start_draining();
+  // No flit is under way and no source will ever send another.
+  bool is_empty() const;
+
+ private:
+  struct Impl;
+  explicit Mesh(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dojo::mesh
