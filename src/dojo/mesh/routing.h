@@ -14,6 +14,7 @@
 //   up*/down* as above.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -105,7 +106,8 @@ class RoutingTable {
   static constexpr std::int64_t kMaximumTableBytes = std::int64_t{1} << 29;
 
   RoutingKind kind() const { return kind_; }
-  int classes() const { return formula_classes_ + static_cast<int>(tables_.size()); }
+  // At least 1, also where no packet ever leaves its node.
+  int classes() const { return std::max(1, formula_classes_ + static_cast<int>(tables_.size())); }
   VcRange vcs(int vc_class) const;
   // True if next() is the dimension-order formula of kind() for every pair: x-first or y-first on a
   // mesh without gaps. Such routers need no table.

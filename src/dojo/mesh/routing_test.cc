@@ -292,6 +292,14 @@ TEST(VcRange, GivesDetoursTheLastChannelAndDividesTheRest) {
   EXPECT_EQ(routed(mesh, RoutingKind::XFirst, 1).kind(), RoutingKind::UpDown);
 }
 
+TEST(VcRange, OfALoneNodeIsAllChannels) {
+  const Topology one = *Topology::rectangle({1, 1});
+  const RoutingTable table = routed(one, RoutingKind::UpDown, 3);
+  EXPECT_EQ(table.classes(), 1);
+  EXPECT_EQ(table.vcs(0), (VcRange{0, 3}));
+  EXPECT_EQ(table.choices({0}, Port::Local, 0, {0}).ports, only(Port::Local));
+}
+
 TEST(Gaps, LeaveWholePathsAsTheyWere) {
   const Topology mesh = *Topology::make({.die = {6, 6}, .dead_routers = {{2, 3}}});
   const RoutingTable table = routed(mesh, RoutingKind::XFirst, 3);
