@@ -11,13 +11,12 @@ namespace {
 TEST(PlainMesh, HasTheGoldenTotals) {
   for (const GoldenRow& row : kGoldenRows) {
     const int nodes = row.side * row.side;
-    internal::PlainMesh mesh =
-        plain_rectangle(row.side, row.side, *router_preset(row.router),
+    PlainRectangle mesh(row.side, row.side, *router_preset(row.router),
                         golden_traffic(nodes, row.threshold, row.packet_flits));
-    while (!mesh.is_empty()) {
-      mesh.step();
+    while (!mesh->is_empty()) {
+      mesh->step();
     }
-    const Counters& counters = mesh.counters();
+    const Counters& counters = mesh->counters();
     EXPECT_EQ(counters.packets, row.packets) << row.router;
     EXPECT_EQ(counters.latency_sum, row.latency_sum) << row.router;
     EXPECT_EQ(counters.latency_square_sum, row.latency_square_sum) << row.router;

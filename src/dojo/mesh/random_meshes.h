@@ -82,22 +82,22 @@ inline void expect_equal_to_plain_twin(std::uint32_t seed, int cases) {
     const RandomCase c = random_case(random);
     SCOPED_TRACE(describe(c));
     const Traffic traffic = *Traffic::synthetic(c.traffic);
-    internal::PlainMesh twin = plain_rectangle(c.spec.rows, c.spec.columns, c.spec.router, traffic);
-    while (twin.now() < c.cycles) {
-      twin.step();
+    PlainRectangle twin(c.spec.rows, c.spec.columns, c.spec.router, traffic);
+    while (twin->now() < c.cycles) {
+      twin->step();
     }
     std::vector<std::uint64_t> sent;
     for (int router = 0; router < c.spec.rows * c.spec.columns; ++router) {
       for (int port = 0; port < kPorts; ++port) {
-        sent.push_back(twin.sent(router, port));
+        sent.push_back(twin->sent({static_cast<std::uint32_t>(router)}, static_cast<Port>(port)));
       }
     }
-    const Counters entered = twin.counters();
+    const Counters entered = twin->counters();
     // The engine counts a flit when it is granted, the twin when it arrives.
-    while (twin.now() < c.cycles + c.spec.router.eject_delay) {
-      twin.step();
+    while (twin->now() < c.cycles + c.spec.router.eject_delay) {
+      twin->step();
     }
-    Counters expected = twin.counters();
+    Counters expected = twin->counters();
     expected.entered_flits = entered.entered_flits;
     expected.entered_generated_sum = entered.entered_generated_sum;
     expected.measured_entered = entered.measured_entered;
