@@ -60,27 +60,27 @@ struct Mesh::Impl {
   }
 
   // Contiguous ranges of blocks, as equal as can be.
-  void share_out(const MeshOptions& options, std::uint32_t lanes, std::uint32_t reach) {
+  void share_out(const Topology& topology, const MeshOptions& options, std::uint32_t lanes) {
     const auto count = static_cast<std::uint32_t>(shares.size());
-    std::vector<std::uint32_t> first(count + 1);
-    for (std::uint32_t i = 0; i <= count; ++i) {
-      first[i] = static_cast<std::uint32_t>(std::uint64_t{state.blocks} * i / count);
+    std::vector<std::uint32_t> share_of_block(state.blocks);
+    for (std::uint32_t block = 0; block < state.blocks; ++block) {
+      const auto share = static_cast<std::uint32_t>(std::uint64_t{block} * count / state.blocks);
+      share_of_block[block] = share;
+      shares[share].blocks.push_back(block);
     }
-    const std::uint32_t reach_blocks = reach / lanes + 1;
-    for (std::uint32_t i = 0; i < count; ++i) {
-      Share& share = shares[i];
-      share.blocks.resize(first[i + 1] - first[i]);
-      std::iota(share.blocks.begin(), share.blocks.end(), first[i]);
+    for (Share& share : shares) {
       if (options.shuffle.has_value()) {
         std::mt19937 random(*options.shuffle);
         std::shuffle(share.blocks.begin(), share.blocks.end(), random);
       }
-      for (std::uint32_t j = 0; j < count; ++j) {
-        const bool touches =
-            first[j] <= first[i + 1] + reach_blocks && first[i] <= first[j + 1] + reach_blocks;
-        if (i != j && touches && !share.blocks.empty() && first[j] != first[j + 1]) {
-          share.near.push_back(j);
-        }
+    }
+    for (const Link& link : topology.links()) {
+      const std::uint32_t from = share_of_block[link.from.index / lanes];
+      const std::uint32_t to = share_of_block[link.to.index / lanes];
+      auto& near = shares[from].near;
+      if (from != to && std::find(near.begin(), near.end(), to) == near.end()) {
+        near.push_back(to);
+        shares[to].near.push_back(from);
       }
     }
   }
@@ -90,6 +90,35 @@ Mesh::Mesh(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Mesh::~Mesh() = default;
 Mesh::Mesh(Mesh&&) noexcept = default;
 Mesh& Mesh::operator=(Mesh&&) noexcept = default;
+
+Result<Mesh> Mesh::make(const Topology& topology, const RoutingTable& routing,
+                        const RouterConfig& router, const Traffic& traffic,
+                        const MeshOptions& options) {
+  if (topology.routers() > internal::kMaxRouters) {
+    return Error{ErrorKind::DoesNotFit, fmt::format("a mesh of {} routers: at most {}",
+                                                    topology.routers(), internal::kMaxRouters)};
+  }
+  DOJO_TRY_VOID(check(router));
+  if (options.threads < 1) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("{} threads: must be at least 1", options.threads)};
+  }
+  auto impl = std::make_unique<Impl>(internal::first_state(topology, routing, router, traffic),
+                                     options.threads);
+  constexpr int kDeepest = 65535;
+  for (const internal::LongLink& link : impl->state.longs.links) {
+    if (link.reserved * router.vcs + link.shared > kDeepest) {
+      return Error{ErrorKind::DoesNotFit,
+                   fmt::format("a link's buffer of {} flits: at most {}",
+                               link.reserved * router.vcs + link.shared, kDeepest)};
+    }
+  }
+  impl->cycle = internal::cycle_function(options.isa.value_or(best_isa()), router.vcs);
+  internal::with_vcs(router.vcs, [&](auto vcs) {
+    impl->share_out(topology, options, internal::Block<vcs.value>::kLanes);
+  });
+  return Mesh(std::move(impl));
+}
 
 Result<Mesh> Mesh::make(const MeshSpec& spec, const Traffic& traffic, const MeshOptions& options) {
   if (spec.rows < 1 || spec.columns < 1) {
@@ -101,17 +130,11 @@ Result<Mesh> Mesh::make(const MeshSpec& spec, const Traffic& traffic, const Mesh
                                                     spec.columns, internal::kMaxRouters)};
   }
   DOJO_TRY_VOID(check(spec.router));
-  if (options.threads < 1) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("{} threads: must be at least 1", options.threads)};
-  }
-  auto impl = std::make_unique<Impl>(internal::first_state(spec, traffic), options.threads);
-  impl->cycle = internal::cycle_function(options.isa.value_or(best_isa()), spec.router.vcs);
-  internal::with_vcs(spec.router.vcs, [&](auto vcs) {
-    impl->share_out(options, internal::Block<vcs.value>::kLanes,
-                    static_cast<std::uint32_t>(spec.columns));
-  });
-  return Mesh(std::move(impl));
+  DOJO_TRY(Topology topology, Topology::rectangle({.rows = spec.rows, .columns = spec.columns}));
+  auto own = std::make_unique<Topology>(std::move(topology));
+  DOJO_TRY(RoutingTable routing, RoutingTable::make(*own, RoutingKind::XFirst, spec.router.vcs));
+  // Dimension order needs neither of them once the mesh is made.
+  return make(*own, routing, spec.router, traffic, options);
 }
 
 void Mesh::run_until(Cycle end) {
@@ -131,7 +154,7 @@ void Mesh::run_until(Cycle end) {
 
 Cycle Mesh::now() const { return impl_->now; }
 const RouterConfig& Mesh::router() const { return impl_->state.config; }
-int Mesh::columns() const { return static_cast<int>(impl_->state.routes.columns); }
+int Mesh::columns() const { return static_cast<int>(impl_->state.order.columns); }
 int Mesh::routers() const { return static_cast<int>(impl_->state.routers); }
 
 Counters Mesh::counters() const {

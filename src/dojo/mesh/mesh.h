@@ -12,6 +12,8 @@
 #include "dojo/mesh/counters.h"
 #include "dojo/mesh/isa.h"
 #include "dojo/mesh/router_config.h"
+#include "dojo/mesh/routing.h"
+#include "dojo/mesh/topology.h"
 #include "dojo/mesh/traffic.h"
 
 namespace dojo::mesh {
@@ -31,8 +33,15 @@ struct MeshOptions {
 
 class Mesh {
  public:
-  // Error: a side of 0, more than 65,536 routers, or a router out of range. `traffic` is for as
-  // many nodes as there are routers, node y * columns + x at column x of row y.
+  // Any network; node n sends and receives at router n where that has a node. Topology and table
+  // must outlive the mesh. Error: more than 65,536 routers, a router or a link's buffer out of
+  // range.
+  static Result<Mesh> make(const Topology& topology, const RoutingTable& routing,
+                           const RouterConfig& router, const Traffic& traffic,
+                           const MeshOptions& options = {});
+  // A rectangle without holes, x first. Error: a side of 0, more than 65,536 routers, or a router
+  // out of range. `traffic` is for as many nodes as there are routers, node y * columns + x at
+  // column x of row y.
   static Result<Mesh> make(const MeshSpec& spec, const Traffic& traffic,
                            const MeshOptions& options = {});
   ~Mesh();
