@@ -35,4 +35,14 @@ void Counters::add(const Counters& other) {
   histogram.add(other.histogram);
 }
 
+void Counters::forget_packets() {
+  measured_entered = 0;
+  measured_routers = 0;
+  packets = 0;
+  latency_sum = 0;
+  latency_square_sum = 0;
+  latency_max = 0;
+  histogram = {};
+}
+
 }  // namespace dojo::mesh

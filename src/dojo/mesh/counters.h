@@ -46,9 +46,9 @@ class LatencyHistogram {
   std::array<std::uint64_t, kBins> counts_{};
 };
 
-// Since the start of the run, or the last reset. A flit is counted when its last router grants it,
-// with the cycle in which it then arrives at the node: run `eject_delay` cycles less to know
-// exactly what arrived by a cycle. Latencies are in cycles.
+// Since the start of the run; packets, since they are measured. A flit is counted when its last
+// router grants it, with the cycle in which it then arrives at the node: run `eject_delay` cycles
+// less to know exactly what arrived by a cycle. Latencies are in cycles.
 struct Counters {
   // Packets that came to the head of their source's queue, and their flits. `generated_sum` adds up
   // the generation cycle of each of these flits.
@@ -72,6 +72,7 @@ struct Counters {
   LatencyHistogram histogram;
 
   void add(const Counters& other);
+  void forget_packets();  // sets what is about measured packets to zero
   friend bool operator==(const Counters&, const Counters&) = default;
 };
 

@@ -11,6 +11,7 @@
 #include "dojo/base/check.h"
 #include "dojo/base/thread_pool.h"
 #include "dojo/mesh/internal/kernel.h"
+#include "dojo/mesh/internal/saved_state.h"
 #include "dojo/mesh/internal/state.h"
 #include "dojo/mesh/internal/state_setup.h"
 
@@ -129,6 +130,8 @@ void Mesh::run_until(Cycle end) {
 }
 
 Cycle Mesh::now() const { return impl_->now; }
+const RouterConfig& Mesh::router() const { return impl_->state.config; }
+int Mesh::columns() const { return static_cast<int>(impl_->state.routes.columns); }
 int Mesh::routers() const { return static_cast<int>(impl_->state.routers); }
 
 Counters Mesh::counters() const {
@@ -150,19 +153,27 @@ std::uint64_t Mesh::flits_sent(int router, int port) const {
 }
 
 void Mesh::start_measuring() {
-  impl_->state.is_measuring = true;
+  // Packets of the other kind do not count any more.
+  impl_->state.counted_mark ^= 1;
   for (Impl::Share& share : impl_->shares) {
-    share.counters = {};
+    share.counters.forget_packets();
   }
-  internal::with_vcs(impl_->state.config.vcs, [&](auto vcs) {
-    auto* const blocks = impl_->state.blocks_of<vcs.value>();
-    for (std::uint32_t i = 0; i < impl_->state.blocks; ++i) {
-      blocks[i].sent = {};
-    }
-  });
 }
 
 void Mesh::start_draining() { impl_->state.drain_start = impl_->now; }
+
+std::string Mesh::save() const { return internal::to_bytes(impl_->state, impl_->now, counters()); }
+
+Result<void> Mesh::resume(std::string_view saved) {
+  Counters sum;
+  DOJO_TRY_VOID(internal::from_bytes(saved, impl_->state, impl_->now, sum));
+  for (Impl::Share& share : impl_->shares) {
+    share.counters = {};
+    share.done.store(impl_->now, std::memory_order_relaxed);
+  }
+  impl_->shares.front().counters = sum;
+  return {};
+}
 
 bool Mesh::is_empty() const {
   const internal::State& state = impl_->state;

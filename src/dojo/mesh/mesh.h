@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <string>
+#include <string_view>
 
 #include "dojo/base/result.h"
 #include "dojo/mesh/counters.h"
@@ -42,16 +43,24 @@ class Mesh {
   void run_until(Cycle end);
   Cycle now() const;
   int routers() const;
+  int columns() const;
+  const RouterConfig& router() const;
 
   Counters counters() const;
-  // Flits granted to an output port of a router since the last reset.
+  // Flits granted to an output port of a router.
   std::uint64_t flits_sent(int router, int port) const;
 
-  // Every packet is measured from the start on. start_measuring() sets all counters to zero and
-  // measures the packets that come to the head of their source's queue from now on;
+  // Every packet is measured from the start on. start_measuring() forgets those packets, on their
+  // way or not, and measures the ones that come to the head of their source's queue from now on;
   // start_draining() leaves out those generated from now on, though they still come.
   void start_measuring();
   void start_draining();
+  // Everything that the future depends on, as bytes; resume() goes on from there with the same
+  // bits, with any number of threads. For a mesh made from the same machine and traffic: else, and
+  // for bytes that are no saved state, an Error.
+  std::string save() const;
+  Result<void> resume(std::string_view saved);
+
   // No flit is under way and no source will ever send another.
   bool is_empty() const;
 

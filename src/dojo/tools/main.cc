@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     dojo::tools::add_graph_command(app);
     dojo::tools::add_machine_command(app);
+    dojo::tools::add_mesh_command(app);
     dojo::tools::add_simulate_command(app);
     return parse_and_run(app, argc, argv);
   } catch (const WrongUsage& error) {

@@ -167,9 +167,10 @@ class Cycles {
   void enter(Source& source, std::uint32_t router) {
     const Routes::Start start = s_.routes.start(router, source.head.destination);
     source.left = static_cast<std::uint16_t>(s_.traffic.packet_flits());
-    const bool is_measured = s_.is_measuring && source.head.generated < s_.drain_start;
+    const bool is_measured = source.head.generated < s_.drain_start;
+    const std::uint32_t mark = is_measured ? s_.counted_mark : s_.counted_mark ^ 1u;
     source.flit = start.flit | Flit::times(0, source.head.generated) |
-                  (std::uint64_t{is_measured} << Flit::kMeasuredShift);
+                  (std::uint64_t{mark} << Flit::kMarkShift);
     counters_.entered_flits += source.left;
     counters_.entered_generated_sum += std::uint64_t{source.head.generated} * source.left;
     if (is_measured) {
@@ -483,9 +484,8 @@ class Cycles {
     counters_.flit_latency_sum += Flit::since_injected(flit, arrival);
     counters_.flit_generated_sum += arrival - latency;
     counters_.last_arrival = arrival;
-    constexpr std::uint64_t kBoth =
-        (std::uint64_t{1} << Flit::kTailShift) | (std::uint64_t{1} << Flit::kMeasuredShift);
-    if ((flit & kBoth) == kBoth) {
+    const std::uint32_t tail_and_mark = (flit >> Flit::kTailShift) & 3u;
+    if (tail_and_mark == (1u | (s_.counted_mark << 1))) {
       ++counters_.packets;
       counters_.latency_sum += latency;
       counters_.latency_square_sum += std::uint64_t{latency} * latency;

@@ -66,11 +66,11 @@ struct alignas(kRowBytes) Block {
   std::array<Row, kPorts> port_last;  // inputs that accepted this output last
   std::array<Row, kPorts> port_from;  // grant pointer, per output
   Row vc_next;                        // within each port's group: the VCs from next_vc on
-  std::array<Row, kPorts> sent;       // flits since the last reset, by output port
+  std::array<Row, kPorts> sent;       // flits by output port
 };
 
 // One flit in a word, from the lowest bit:
-//   [way 16][first 2][second 2][port 3][tail 1][measured 1][injected 17][generated 22]
+//   [way 16][first 2][second 2][port 3][tail 1][mark 1][injected 17][generated 22]
 // `port` is the output at the router that has the flit (or is about to have it). `way` is the
 // destination where a table routes; else the links still to cross: along the first axis in the low
 // bits, above them along the second, by the ports `first` and `second`. Times are modulo.
@@ -79,7 +79,7 @@ struct Flit {
   static constexpr int kSecondShift = 18;
   static constexpr int kPortShift = 20;
   static constexpr int kTailShift = 23;
-  static constexpr int kMeasuredShift = 24;
+  static constexpr int kMarkShift = 24;
   static constexpr int kInjectedShift = 25;
   static constexpr int kGeneratedShift = 42;
   static constexpr std::uint32_t kInjectedMask = (1u << 17) - 1;
@@ -167,14 +167,18 @@ struct State {
   std::vector<Cycle> wake;             // [router] when the source acts next
   std::vector<Source> sources;
 
-  bool is_measuring = true;
-  Cycle drain_start = kNever;  // packets generated from here on are not measured
+  std::uint32_t counted_mark = 1;  // 0 or 1: the packets that count have it, the others have not
+  Cycle drain_start = kNever;      // packets generated from here on do not count
 
-  template <int kVcs>
-  Block<kVcs>* blocks_of() {
+  std::span<std::byte> aligned_blocks() {
     void* start = block_bytes.data();
     std::size_t space = block_bytes.size();
-    return static_cast<Block<kVcs>*>(std::align(kRowBytes, 1, start, space));
+    std::align(kRowBytes, 1, start, space);
+    return {static_cast<std::byte*>(start), block_bytes.size() - kRowBytes};
+  }
+  template <int kVcs>
+  Block<kVcs>* blocks_of() {
+    return reinterpret_cast<Block<kVcs>*>(aligned_blocks().data());
   }
   std::uint8_t* arrivals_at(Cycle cycle, int port) {
     return arrivals.data() + std::size_t{(cycle & (wheel - 1)) * kPorts + port} * padded;

@@ -33,7 +33,7 @@ template <int kVcs>
 void set_up_blocks(State& state) {
   using B = Block<kVcs>;
   state.blocks = (state.routers + B::kLanes - 1) / B::kLanes;
-  state.block_bytes.resize((state.blocks + 1) * sizeof(B));
+  state.block_bytes.resize(state.blocks * sizeof(B) + kRowBytes);
   B* const blocks = state.blocks_of<kVcs>();
   for (std::uint32_t i = 0; i < state.blocks; ++i) {
     B& b = *new (blocks + i) B();
