@@ -16,8 +16,8 @@
 // - Phases follow each other: phase p + 1 begins in the cycle after the last flit of phase p
 // arrived.
 //
-// A dependency counts packets that arrived, as a Dojo node does: packet k waits until
-// first + stride x k packets of the other message have arrived at its target, then `delay` cycles
+// A dependency counts packets that arrived at the node, as a Dojo node does: packet k waits until
+// first + stride x k packets of another message have arrived where it starts, then `delay` cycles
 // more (arrived in cycle a: may leave in a + delay). The whole message: first = its packets,
 // stride = 0. Streamed, packet by packet: first = 1, stride = 1. With fewer than one packet to wait
 // for there is nothing to wait for.
@@ -90,8 +90,9 @@ Dependency whole(const MessageTrace& trace, MessageId on, Cycles delay = Cycles{
 Dependency streamed(MessageId on, Cycles delay = Cycles{0});
 
 // Error unless ends are nodes of one plane, sizes are above zero and within TraceLimits, phases do
-// not fall along the list, dependencies are on messages of the same phase, ask for packets that
-// there are, and do not go round in a circle (printed; message i of the list is "mi").
+// not fall along the list, dependencies are on messages of the same phase that end where the
+// waiting one starts, ask for packets that there are, and do not go round in a circle (printed;
+// message i of the list is "mi").
 Result<void> check_trace(const MessageTrace& trace, const Topology& topology);
 
 // Messages that wait for each other, each for the next and the last for the first; empty if none.

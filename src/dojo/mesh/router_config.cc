@@ -47,7 +47,7 @@ constexpr RouterConfig kWse2{.vcs = 2,
                              .credit_delay = 1,
                              .source_credit_delay = 1,
                              .eject_credit_delay = 3,
-                             .inject_delay = 1};
+                             .inject_delay = 2};
 
 constexpr std::array kPresets{
     RouterPreset{"d1", "one cycle a hop, 3 VCs x 8 flits of 64 B", kD1},

@@ -75,6 +75,11 @@ Result<void> Checker::check_dependency(MessageId at, const Dependency& after) co
     return invalid(at, fmt::format("waits for {} of phase {}, but is in phase {}",
                                    labels_.name(after.on), other.phase, message.phase));
   }
+  if (other.target != message.source) {
+    return invalid(at, fmt::format("waits for {}, which does not arrive at {}, where {} starts",
+                                   labels_.name(after.on), topology_.describe(message.source),
+                                   labels_.name(at)));
+  }
   const std::int64_t limit = TraceLimits::kFlits;
   DOJO_TRY_VOID(check_range(at, "delay", after.delay.count(), 0, TraceLimits::kCycles));
   DOJO_TRY_VOID(check_range(at, "first", after.first, -limit, limit));
