@@ -119,11 +119,12 @@ TransferCost reduce_line(const Line& line, double v, const MachineModel& machine
   return loads.with_latency((n - 2) * stage(machine) + 2 + (n - 1) * add(machine) + line.extra());
 }
 
-// n - 1 slots, one after the other; slot d is the two shifts by d: `ports` packets through every
-// port and min(d, n - d) over a link, `times` over.
+// n - 1 slots, one after the other; in slot d every node sends to both nodes at distance d: `ports`
+// packets through the ports of a node that has both, half of them from half the line on, where no
+// node has; min(d, n - d) over a link; `times` over.
 Loads& add_slots(Loads& loads, int n, double ports, double times) {
   for (int d = 1; d < n; ++d) {
-    loads.slot(times * ports, times * std::min(d, n - d));
+    loads.slot(times * (2 * d < n ? ports : ports / 2), times * std::min(d, n - d));
   }
   return loads;
 }
@@ -294,7 +295,8 @@ TransferCost shift_line(const Line& line, int distance, double v, const MachineM
     const int one_way = std::min({d, n - d, at.before, n - at.before});
     loads.crossing(at, v * std::min({d, at.before, n - at.before}), 2 * v * one_way);
   }
-  return loads.with_latency(d + 1 + line.extra());
+  // Those at the end go all the way back.
+  return loads.with_latency(std::max(d, n - d) + 1 + line.extra());
 }
 
 TransferCost all_to_all_both(const Line& row, const Line& column, double m,

@@ -108,10 +108,10 @@ TEST(ReduceScatter, SendsSmallPiecesStraightToTheirOwner) {
   const MachineModel machine = without_adds("d1");
   const TransferCost cost = pattern_cost(
       machine::reduce_scatter(Axis::Rows, Association::Chain, packets(3)), die(machine), machine);
-  // One packet per pair: 18 slots of max(2, min(d, 19 - d)) = 2(2 + 2 + 3 + ... + 9) = 92, latency
-  // 19 x 18 / 2 + s. The chain would take 18 s + 19 + 4.
+  // One packet per pair: 18 slots of min(d, 19 - d), the first of 2: 2(1 + 2 + 3 + ... + 9) + 1 = 91,
+  // latency 19 x 18 / 2 + s. The chain would take 18 s + 19 + 4.
   EXPECT_EQ(cost.latency.count(), 171 + kS);
-  EXPECT_DOUBLE_EQ(cost.busy, 92);
+  EXPECT_DOUBLE_EQ(cost.busy, 91);
 }
 
 TEST(AllReduce, IsFourStepsWithBarriersBetween) {
@@ -179,7 +179,7 @@ TEST(AllToAll, OfALineRunsOneSlotPerDistance) {
   const TransferCost cost =
       pattern_cost(machine::all_to_all(Axis::Rows, packets(2)), line_of(6), machine);
   EXPECT_EQ(cost.latency.count(), 15);                   // 6 x 5 / 2
-  EXPECT_DOUBLE_EQ(cost.busy, 2 * (2 + 2 + 3 + 2 + 2));  // d = 1..5
+  EXPECT_DOUBLE_EQ(cost.busy, 2 * (2 + 2 + 3 + 2 + 1));  // d = 1..5
 }
 
 TEST(AllToAll, OfARegionRunsTwoHalvesTogether) {
@@ -187,8 +187,8 @@ TEST(AllToAll, OfARegionRunsTwoHalvesTogether) {
   const Region region{.first_die = {}, .dies = {}, .nodes_of_die = {4, 10}};
   const TransferCost cost =
       pattern_cost(machine::all_to_all(Axis::Both, packets(1)), region, machine);
-  // a_10 = 9 slots of max(4, min(d, 10 - d)) = 4 x 8 + 5 = 37; a_4 = 12; max(4 x 37, 10 x 12).
-  EXPECT_DOUBLE_EQ(cost.busy, 148);
+  // a_10 = 4 slots of 4, then 5 + 4 + 3 + 2 + 2 = 32; a_4 = 4 + 2 + 2; max(4 x 32, 10 x 8).
+  EXPECT_DOUBLE_EQ(cost.busy, 128);
   EXPECT_EQ(cost.latency.count(), 90);  // 10 x 9
 }
 

@@ -9,6 +9,7 @@ namespace dojo::tools {
 void add_eval_command(CLI::App& graph_command);
 void add_graph_command(CLI::App& app);
 void add_machine_command(CLI::App& app);
+void add_mesh_command(CLI::App& app);
 void add_place_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
 void add_simulate_command(CLI::App& app);

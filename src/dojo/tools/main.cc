@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     dojo::tools::add_graph_command(app);
     dojo::tools::add_machine_command(app);
+    dojo::tools::add_mesh_command(app);
     dojo::tools::add_place_command(app);
     dojo::tools::add_plan_command(app);
     dojo::tools::add_simulate_command(app);

@@ -1,0 +1,629 @@
+// One cycle of one block of routers, stage by stage; state.h explains the data. Compiled once per
+// instruction set (lanes.h says how). The stages of a cycle:
+//
+//   (long links       arrivals, credits and rates of the block's; one_router.h)
+//   take_credits      due credits free slots of output VCs and of the sources
+//   inject            sources: at most one flit each, into input kLocal
+//   take_arrivals     due flits become visible; heads at the front of an idle VC wait for a VC
+//   allocate_vcs      iSLIP, input VCs x output VCs      } both decide on
+//   allocate_switch   iSLIP, inputs x outputs            } the state as it is now
+//   commit            VC grants, then what the switch grants do to masks and counters
+//   send              each granted flit goes into the next FIFO, or to its node
+//
+// Effects on other routers are bytes in the wheels for a later cycle, so blocks may come in any
+// order.
+#include "dojo/mesh/internal/lanes.h"
+#include "dojo/mesh/internal/one_router.h"
+
+namespace dojo::mesh::internal::DOJO_MESH_ISA {
+
+template <int kVcs>
+class Cycles {
+ public:
+  using B = Block<kVcs>;
+  using Word = typename B::Word;
+  using L = Lanes<Word>;
+  using Vec = typename L::Vec;
+  static constexpr int kLanes = B::kLanes;
+  static constexpr int kInputs = B::kInputs;
+  static constexpr int kOutputs = kCreditGroups * kVcs;  // with the source's
+
+  Cycles(State& state, Counters& counters)
+      : s_(state),
+        counters_(counters),
+        blocks_(state.blocks_of<kVcs>()),
+        one_(state),
+        speculates_(state.config.speculation == Speculation::On) {}
+
+  void run(std::uint32_t block, Cycle now) {
+    now_ = now;
+    first_ = block * kLanes;
+    B& b = blocks_[block];
+    const bool has_long_links = !s_.longs.links.empty() && serve_long_links(b, block);
+    take_credits(b);
+    inject();
+    take_arrivals(b);
+    if (s_.table != nullptr) {
+      choose_outputs(b);
+    }
+    Word some = 0;
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      some |= allocate(b, lane);
+    }
+    if (some == 0) {
+      return;
+    }
+    if (has_long_links || s_.table != nullptr) {
+      send<Paths::Any>(b, block);
+    } else {
+      send<Paths::Regular>(b, block);
+    }
+  }
+
+ private:
+  static constexpr Word bit(int output, int vc) { return Word{1} << (output * kVcs + vc); }
+  static constexpr Word kGroup = (Word{1} << kVcs) - 1;
+  static constexpr Word group(int port) { return kGroup << (port * kVcs); }
+  // One bit per port, at its first VC.
+  static constexpr Word kPortBits = bit(0, 0) | bit(1, 0) | bit(2, 0) | bit(3, 0) | bit(4, 0);
+
+  using Row = typename B::Row;
+  using Planes = std::array<Row, kPlanes>;
+
+  // Regular: all links of the block are regular, and the order is by dimension.
+  enum class Paths { Regular, Any };
+
+  bool serve_long_links(B& b, std::uint32_t block) {
+    LongLinks& longs = s_.longs;
+    for (const std::uint32_t id : longs.to_block[block]) {
+      one_.receive(b, longs.links[id], static_cast<int>(longs.links[id].to - first_), now_);
+    }
+    for (const std::uint32_t id : longs.from_block[block]) {
+      one_.offer(b, longs.links[id], static_cast<int>(longs.links[id].from - first_), now_);
+    }
+    return !longs.to_block[block].empty() || !longs.from_block[block].empty();
+  }
+
+  void choose_outputs(B& b) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (b.adaptive[lane] != 0) {
+        one_.choose_outputs(b, first_ + lane, lane);
+      }
+    }
+  }
+
+  static Vec any_plane(const Planes& planes, int lane) {
+    Vec any{};
+    for (const Row& plane : planes) {
+      any |= L::load(&plane[lane]);
+    }
+    return any;
+  }
+  // Adds one to the counters of `which`.
+  static void add_to(Planes& planes, int lane, Vec which) {
+    for (Row& plane : planes) {
+      const Vec before = L::load(&plane[lane]);
+      L::store(&plane[lane], before ^ which);
+      which &= before;
+    }
+  }
+  static void take_from(Planes& planes, int lane, Vec which) {
+    for (Row& plane : planes) {
+      const Vec before = L::load(&plane[lane]);
+      L::store(&plane[lane], before ^ which);
+      which &= ~before;
+    }
+  }
+
+  // VCs named in a byte per lane (vc + 1, 0: none), as bits of the port's group.
+  static Vec vc_bits(Vec bytes, int port) {
+    return (((L::all(1) << bytes) & ~L::all(1)) >> 1) << (port * kVcs);
+  }
+
+  static bool any_bytes(std::uint8_t* const* from, int count) {
+    std::uint64_t any = 0;
+    for (int i = 0; i < count; ++i) {
+      for (int lane = 0; lane < kLanes; lane += 8) {
+        std::uint64_t eight;
+        __builtin_memcpy(&eight, from[i] + lane, sizeof eight);
+        any |= eight;
+      }
+    }
+    return any != 0;
+  }
+
+  void take_credits(B& b) {
+    std::uint8_t* due[kCreditGroups];
+    for (int g = 0; g < kCreditGroups; ++g) {
+      due[g] = s_.credits_at(now_, g) + first_;
+    }
+    const bool some = any_bytes(due, kCreditGroups);
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      if (some) {
+        Vec freed{};
+        for (int g = 0; g < kCreditGroups; ++g) {
+          freed |= vc_bits(L::load_bytes(due[g] + lane), g);
+        }
+        add_to(b.slots, lane, freed);
+      }
+      L::store(&room_[lane], any_plane(b.slots, lane));
+    }
+    if (some) {
+      for (std::uint8_t* bytes : due) {
+        std::memset(bytes, 0, kLanes);
+      }
+    }
+  }
+
+  void take_arrivals(B& b) {
+    std::uint8_t* due[kPorts];
+    for (int p = 0; p < kPorts; ++p) {
+      due[p] = s_.arrivals_at(now_, p) + first_;
+    }
+    if (!any_bytes(due, kPorts)) {
+      return;
+    }
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      const Vec idle = ~(any_plane(b.queued, lane) | L::load(&b.active[lane]));
+      Vec arrived{};
+      Vec to[kPorts] = {};
+      for (int p = 0; p < kPorts; ++p) {
+        const Vec bytes = L::load_bytes(due[p] + lane);
+        const Vec vc = vc_bits(bytes & L::all(15), p);
+        arrived |= vc;
+        const Vec port = bytes >> 4;
+        for (int o = 0; o < kPorts; ++o) {
+          to[o] |= port == L::all(static_cast<Word>(o)) ? vc : Vec{};
+        }
+      }
+      add_to(b.queued, lane, arrived);
+      if (s_.table != nullptr) {
+        L::store(&heads_[lane], arrived & idle);
+        start_heads(b, lane);
+        continue;
+      }
+      for (int o = 0; o < kPorts; ++o) {
+        L::store(&b.waiting[o][lane], L::load(&b.waiting[o][lane]) | (to[o] & idle));
+      }
+    }
+    for (std::uint8_t* bytes : due) {
+      std::memset(bytes, 0, kLanes);
+    }
+  }
+
+  // --- Sources.
+  void inject() {
+    injected_ = {};
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      std::uint32_t awake = L::at_most(&s_.wake[first_ + lane], now_);
+      for (; awake != 0; awake &= awake - 1) {
+        inject_one(lane + std::countr_zero(awake));
+      }
+    }
+  }
+
+  // The packet comes to the head of its queue.
+  void enter(Source& source, std::uint32_t router) {
+    const DimensionOrder::Start start =
+        s_.table == nullptr ? s_.order.start(router, source.head.destination)
+                            : DimensionOrder::Start{
+                                  source.head.destination,
+                                  static_cast<std::uint32_t>(
+                                      s_.table->path({router}, {source.head.destination}).size())};
+    source.left = static_cast<std::uint16_t>(s_.traffic.packet_flits());
+    const bool is_measured = source.head.generated < s_.drain_start;
+    const std::uint32_t mark = is_measured ? s_.counted_mark : s_.counted_mark ^ 1u;
+    source.flit = start.flit | Flit::times(0, source.head.generated) |
+                  (std::uint64_t{mark} << Flit::kMarkShift);
+    counters_.entered_flits += source.left;
+    counters_.entered_generated_sum += std::uint64_t{source.head.generated} * source.left;
+    if (is_measured) {
+      ++counters_.measured_entered;
+      counters_.measured_routers += start.links + 1;
+    }
+  }
+
+  void inject_one(int lane) {
+    const std::uint32_t router = first_ + lane;
+    Source& source = s_.sources[router];
+    if (source.left == 0) {
+      enter(source, router);
+    }
+    s_.wake[router] = now_ + 1;
+    const auto room = static_cast<std::uint32_t>(room_[lane] >> (kSourceGroup * kVcs));
+    if (!source.has_vc) {
+      const std::uint32_t after = room & (~std::uint32_t{1} << source.vc);
+      const std::uint32_t choice = after != 0 ? after : room;
+      if (choice == 0) {
+        return;
+      }
+      source.vc = static_cast<std::uint8_t>(std::countr_zero(choice));
+      source.has_vc = true;
+    } else if (((room >> source.vc) & 1u) == 0) {
+      return;
+    }
+    const int input = kLocal * kVcs + source.vc;
+    --source.left;
+    const std::uint64_t flit =
+        source.flit | Flit::times(now_, 0) | (std::uint64_t{source.left == 0} << Flit::kTailShift);
+    std::uint8_t& place = s_.write_at[router * kOutputs + kSourceGroup * kVcs + source.vc];
+    s_.fifo[((router * kInputs + input) << s_.capacity_bits) + place] = flit;
+    place = static_cast<std::uint8_t>((place + 1) & place_mask());
+    s_.arrivals_at(now_ + s_.config.inject_delay, kLocal)[router] =
+        static_cast<std::uint8_t>((Flit::port(flit) << 4) | (source.vc + 1u));
+    injected_[lane] = bit(kSourceGroup, source.vc);
+    ++counters_.injected_flits;
+    if (source.left == 0) {
+      source.has_vc = false;
+      source.head = s_.traffic.next(router, source.stream);
+      s_.wake[router] = std::max(source.head.generated, now_ + 1);
+    }
+  }
+
+  // --- Allocation of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves.
+  Word allocate(B& b, int lane) {
+    const Vec room = L::load(&room_[lane]);
+    const Vec present = L::load(&b.active[lane]) & any_plane(b.queued, lane);
+    Vec ready[kPorts];        // active input VCs that may send to the output
+    Vec speculative[kPorts];  // waiting ones that bid for it all the same
+    Vec accepted[kInputs];    // by output VC: the input VC that gets it
+    Vec got_room[kPorts];     // those among them that may send at once
+    Vec got{};
+    for (int o = 0; o < kPorts; ++o) {
+      ready[o] = Vec{};
+      for (int v = 0; v < kVcs; ++v) {
+        ready[o] |= L::where(room, bit(o, v), L::load(&b.last[o * kVcs + v][lane]));
+      }
+      ready[o] &= present;
+      const Vec waiting = L::load(&b.waiting[o][lane]);
+      speculative[o] = Vec{};
+      got_room[o] = Vec{};
+      if (!L::any(waiting)) {
+        for (int v = 0; v < kVcs; ++v) {
+          accepted[o * kVcs + v] = Vec{};
+        }
+        continue;
+      }
+      got |= allocate_vcs(b, lane, o, waiting, &accepted[o * kVcs]);
+      if (speculates_) {
+        speculative[o] = speculators(b, lane, o, waiting, room);
+        for (int v = 0; v < kVcs; ++v) {
+          got_room[o] |= L::where(room, bit(o, v), accepted[o * kVcs + v]);
+        }
+      }
+    }
+    Vec moved[kPorts];
+    allocate_switch(b, lane, ready, speculative, moved);
+    if (speculates_) {
+      for (int o = 0; o < kPorts; ++o) {
+        moved[o] &= ready[o] | got_room[o];
+      }
+    }
+    return commit(b, lane, accepted, got, moved);
+  }
+
+  // Those that may go on in VC v of the output.
+  Vec may_ask(const B& b, int lane, int o, int v, Vec waiting) const {
+    return s_.classes == 1 || o == kLocal ? waiting
+                                          : waiting & L::load(&b.in_class[s_.class_of_vc[v]][lane]);
+  }
+
+  // Those that wait for the output while a VC that they may take is free and has room.
+  Vec speculators(const B& b, int lane, int o, Vec waiting, Vec room) const {
+    const Vec open = room & ~L::load(&b.busy[lane]);
+    if (s_.classes == 1 || o == kLocal) {
+      return (open & L::all(group(o))) != 0 ? waiting : Vec{};
+    }
+    Vec all{};
+    for (int v = 0; v < kVcs; ++v) {
+      all |= L::where(open, bit(o, v), may_ask(b, lane, o, v, waiting));
+    }
+    return all;
+  }
+
+  // Of one output; the state stays, but for the pointers.
+  Vec allocate_vcs(B& b, int lane, int o, Vec waiting, Vec* accepted) {
+    const Vec busy = L::load(&b.busy[lane]);
+    Vec granted[kVcs];
+    for (int v = 0; v < kVcs; ++v) {
+      const Vec asking = L::where_not(busy, bit(o, v), may_ask(b, lane, o, v, waiting));
+      granted[v] = L::first_from(L::load(&b.vc_from[o * kVcs + v][lane]), asking);
+    }
+    // An input whose accept pointer is beyond v takes v only if nothing later was granted to it.
+    Vec beyond[kVcs];
+    Vec sum{};
+    for (int v = kVcs - 1; v >= 0; --v) {
+      sum |= L::load(&b.last[o * kVcs + v][lane]);
+      beyond[v] = sum;
+    }
+    Vec taken{};
+    for (int v = 0; v < kVcs; ++v) {
+      accepted[v] = granted[v] & ~beyond[v] & ~taken;
+      taken |= accepted[v];
+    }
+    for (int v = 0; v < kVcs; ++v) {
+      const Vec wrapped = granted[v] & ~taken;
+      accepted[v] |= wrapped;
+      taken |= wrapped;
+      const Vec before = L::load(&b.vc_from[o * kVcs + v][lane]);
+      L::store(&b.vc_from[o * kVcs + v][lane], accepted[v] != 0 ? L::above(accepted[v]) : before);
+    }
+    L::store(&b.waiting[o][lane], waiting & ~taken);
+    return taken;
+  }
+
+  // One bit per port of which some VC is in the mask, at the port's first VC.
+  static Vec ports_of(Vec vcs) {
+    Vec any = vcs;
+    for (int v = 1; v < kVcs; ++v) {
+      any |= vcs >> v;
+    }
+    return any & L::all(kPortBits);
+  }
+
+  // moved[o]: the input VC that is granted output o, or nothing.
+  void allocate_switch(B& b, int lane, const Vec* ready, const Vec* speculative, Vec* moved) {
+    Vec granted[kPorts];
+    Vec beyond[kPorts];
+    for (int o = 0; o < kPorts; ++o) {
+      granted[o] =
+          L::first_from(L::load(&b.port_from[o][lane]), ports_of(ready[o] | speculative[o]));
+    }
+    Vec sum{};
+    for (int o = kPorts - 1; o >= 0; --o) {
+      sum |= L::load(&b.port_last[o][lane]);
+      beyond[o] = sum;
+    }
+    Vec taken{};
+    Vec first[kPorts];
+    for (int o = 0; o < kPorts; ++o) {
+      first[o] = granted[o] & ~beyond[o] & ~taken;
+      taken |= first[o];
+    }
+    const Vec vc_next = L::load(&b.vc_next[lane]);
+    Vec cleared{};
+    Vec set{};
+    for (int o = 0; o < kPorts; ++o) {
+      const Vec wrapped = granted[o] & ~taken;
+      const Vec input = first[o] | wrapped;
+      taken |= wrapped;
+      L::store(&b.port_from[o][lane],
+               input != 0 ? L::above(input) : L::load(&b.port_from[o][lane]));
+      first[o] = input;
+      const Vec vcs = (input << kVcs) - input;  // all of the input port
+      const Vec asking = L::or_else(ready[o] & vcs, speculative[o] & vcs);
+      moved[o] = L::first_from(vc_next, asking);
+      cleared |= vcs;
+      set |= vcs & L::above(moved[o]);
+    }
+    L::store(&b.vc_next[lane], (vc_next & ~cleared) | set);
+    for (int o = 0; o < kPorts; ++o) {
+      L::store(&b.port_last[o][lane], (L::load(&b.port_last[o][lane]) & ~taken) | first[o]);
+    }
+  }
+
+  // VC grants, then switch grants, as far as masks and counters go.
+  Word commit(B& b, int lane, const Vec* accepted, Vec got, const Vec* moved) {
+    Vec busy = L::load(&b.busy[lane]);
+    Vec used = L::load(&injected_[lane]);  // output VCs that give a slot away
+    for (int o = 0; o < kPorts; ++o) {
+      for (int v = 0; v < kVcs; ++v) {
+        Row& row = b.last[o * kVcs + v];
+        const Vec won = accepted[o * kVcs + v];
+        const Vec last = (L::load(&row[lane]) & ~got) | won;
+        L::store(&row[lane], last);
+        busy |= won != 0 ? L::all(bit(o, v)) : Vec{};
+        used |= (moved[o] & last) != 0 ? L::all(bit(o, v)) : Vec{};
+      }
+    }
+    L::store(&b.busy[lane], busy);
+    L::store(&b.active[lane], L::load(&b.active[lane]) | got);
+    take_from(b.slots, lane, used);
+    L::store(&used_[lane], used);
+    Vec popped{};
+    Word lanes_moved = 0;
+    for (int o = 0; o < kPorts; ++o) {
+      popped |= moved[o];
+      L::store(&moved_[o][lane], moved[o]);
+      const std::uint32_t some = L::nonzero(moved[o]);
+      lanes_moved |= some;
+      movers_[o] = lane == 0 ? some : movers_[o] | (some << lane);
+      L::store(&b.sent[o][lane], L::load(&b.sent[o][lane]) - reinterpret_cast<Vec>(moved[o] != 0));
+    }
+    take_from(b.queued, lane, popped);
+    L::store(&more_[lane], any_plane(b.queued, lane));
+    return lanes_moved;
+  }
+
+  // --- Flits.
+  std::uint32_t place_mask() const { return (1u << s_.capacity_bits) - 1; }
+
+  struct Taken {
+    std::uint64_t flit;
+    std::uint32_t router;
+    std::uint32_t output_vc;
+  };
+
+  // Takes the granted flit of one router from its FIFO and frees its slot.
+  template <int kOutput, Paths kPaths>
+  Taken take(int lane, std::uint32_t& tails) {
+    const std::uint32_t router = first_ + lane;
+    const auto input = static_cast<std::uint32_t>(std::countr_zero(moved_[kOutput][lane]));
+    const std::uint32_t fifo = router * kInputs + input;
+    const std::uint32_t place = read_at_[fifo];
+    const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + place];
+    read_at_[fifo] = static_cast<std::uint8_t>((place + 1) & place_mask_);
+    const auto credit = static_cast<std::uint8_t>(input % kVcs + 1);
+    const std::uint32_t side = input / kVcs;
+    if (kPaths == Paths::Any && ((long_in_[side] >> lane) & 1u) != 0) {
+      const LongLink& link = s_.longs.links[s_.longs.into[router * kLocal + side]];
+      const Cycle due = now_ + static_cast<Cycle>(s_.config.credit_delay) + link.delay;
+      s_.longs.credits[link.first_byte + (due & (s_.longs.wheel - 1))] = credit;
+    } else {
+      credits_[credit_to_[side] + router] = credit;
+    }
+    tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
+    const auto output_vc = std::countr_zero(static_cast<Word>(used_[lane] >> (kOutput * kVcs)));
+    return {flit, router, static_cast<std::uint32_t>(output_vc)};
+  }
+
+  template <Paths kPaths>
+  void send(B& b, std::uint32_t block) {
+    fifo_ = s_.fifo.data();
+    read_at_ = s_.read_at.data();
+    write_at_ = s_.write_at.data();
+    credits_ = s_.credits.data();
+    capacity_bits_ = s_.capacity_bits;
+    place_mask_ = place_mask();
+    for (int p = 0; p < kLocal; ++p) {
+      credit_to_[p] = s_.credits_at(now_ + s_.config.credit_delay, p ^ 1) - credits_ + s_.stride[p];
+    }
+    credit_to_[kLocal] =
+        s_.credits_at(now_ + s_.config.source_credit_delay, kSourceGroup) - credits_;
+    if (kPaths == Paths::Any && !s_.longs.links.empty()) {
+      std::copy_n(s_.longs.in_lanes[block].begin(), kLocal, long_in_.begin());
+      long_out_ = s_.longs.out_lanes[block];
+    }
+    const std::array<std::uint32_t, kPorts> tails{
+        send_by<kEast, kPaths>(), send_by<kWest, kPaths>(), send_by<kSouth, kPaths>(),
+        send_by<kNorth, kPaths>(), eject<kPaths>()};
+    end_packets(b, tails);
+  }
+
+  // Returns the lanes that sent a tail.
+  template <int kOutput, Paths kPaths>
+  std::uint32_t send_by() {
+    std::uint32_t tails = 0;
+    std::uint32_t lanes = movers_[kOutput];
+    if constexpr (kPaths == Paths::Any) {
+      for (std::uint32_t far = lanes & long_out_[kOutput]; far != 0; far &= far - 1) {
+        const Taken taken = take<kOutput, kPaths>(std::countr_zero(far), tails);
+        LongLink& link = s_.longs.links[s_.longs.out_of[taken.router * kLocal + kOutput]];
+        const Cycle due = now_ + static_cast<Cycle>(s_.config.flit_delay) + link.delay;
+        one_.send(link, onward<kOutput>(taken), taken.output_vc, due);
+      }
+      lanes &= ~long_out_[kOutput];
+    }
+    const std::int32_t stride = s_.stride[kOutput];
+    const std::uint64_t step = s_.order.step[kOutput];
+    const std::uint64_t first_mask = s_.order.first_mask;
+    const std::uint64_t second_mask = s_.order.second_mask;
+    std::uint8_t* const arrivals = s_.arrivals_at(now_ + s_.config.flit_delay, kOutput ^ 1);
+    for (; lanes != 0; lanes &= lanes - 1) {
+      const Taken taken = take<kOutput, kPaths>(std::countr_zero(lanes), tails);
+      std::uint64_t flit;
+      if constexpr (kPaths == Paths::Any) {
+        flit = onward<kOutput>(taken);
+      } else {
+        flit = taken.flit - step;
+        flit = Flit::with_port(flit, DimensionOrder::port_left(flit, first_mask, second_mask));
+      }
+      const std::uint32_t there = taken.router + stride;
+      const std::uint32_t fifo = there * kInputs + (kOutput ^ 1) * kVcs + taken.output_vc;
+      const std::uint32_t sender = taken.router * kOutputs + kOutput * kVcs + taken.output_vc;
+      const std::uint32_t place = write_at_[sender];
+      fifo_[(std::size_t{fifo} << capacity_bits_) + place] = flit;
+      write_at_[sender] = static_cast<std::uint8_t>((place + 1) & place_mask_);
+      arrivals[there] = static_cast<std::uint8_t>((Flit::port(flit) << 4) | (taken.output_vc + 1));
+    }
+    return tails;
+  }
+
+  // The flit as it is at the next router.
+  template <int kOutput>
+  std::uint64_t onward(const Taken& taken) const {
+    if (s_.table != nullptr) {
+      const std::uint64_t vc_class = s_.class_of_vc[taken.output_vc];
+      return (taken.flit & ~(std::uint64_t{3} << Flit::kFirstShift)) |
+             (vc_class << Flit::kFirstShift);
+    }
+    const std::uint64_t flit = taken.flit - s_.order.step[kOutput];
+    return Flit::with_port(
+        flit, DimensionOrder::port_left(flit, s_.order.first_mask, s_.order.second_mask));
+  }
+
+  template <Paths kPaths>
+  std::uint32_t eject() {
+    std::uint32_t tails = 0;
+    const Cycle arrival = now_ + s_.config.eject_delay;
+    std::uint8_t* const credits = s_.credits_at(now_ + s_.config.eject_credit_delay, kLocal);
+    for (std::uint32_t lanes = movers_[kLocal]; lanes != 0; lanes &= lanes - 1) {
+      const Taken taken = take<kLocal, kPaths>(std::countr_zero(lanes), tails);
+      credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
+      count(taken.flit, arrival);
+    }
+    return tails;
+  }
+
+  // Where a tail left, its VCs are free again; a flit behind it is the head of the next packet.
+  void end_packets(B& b, const std::array<std::uint32_t, kPorts>& tails) {
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      Vec ended{};
+      Vec freed{};
+      for (int o = 0; o < kPorts; ++o) {
+        ended |= L::keep(tails[o] >> lane, L::load(&moved_[o][lane]));
+        freed |= L::keep(tails[o] >> lane, L::load(&used_[lane]) & L::all(group(o)));
+      }
+      L::store(&b.active[lane], L::load(&b.active[lane]) & ~ended);
+      L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
+      const Vec heads = ended & L::load(&more_[lane]);
+      L::store(&heads_[lane], heads);
+      start_heads(b, lane);
+    }
+  }
+
+  void start_heads(B& b, int from) {
+    for (std::uint32_t lanes = L::nonzero(L::load(&heads_[from])); lanes != 0; lanes &= lanes - 1) {
+      const int lane = from + std::countr_zero(lanes);
+      for (Word heads = heads_[lane]; heads != 0; heads &= heads - 1) {
+        one_.start_head(b, first_ + lane, lane, std::countr_zero(heads));
+      }
+    }
+  }
+
+  void count(std::uint64_t flit, Cycle arrival) {
+    const std::uint32_t latency = Flit::since_generated(flit, arrival);
+    ++counters_.flits;
+    counters_.flit_latency_sum += Flit::since_injected(flit, arrival);
+    counters_.flit_generated_sum += arrival - latency;
+    counters_.last_arrival = arrival;
+    const std::uint32_t tail_and_mark = (flit >> Flit::kTailShift) & 3u;
+    if (tail_and_mark == (1u | (s_.counted_mark << 1))) {
+      ++counters_.packets;
+      counters_.latency_sum += latency;
+      counters_.latency_square_sum += std::uint64_t{latency} * latency;
+      counters_.latency_max = std::max(counters_.latency_max, latency);
+      counters_.histogram.add(latency);
+    }
+  }
+
+  State& s_;
+  Counters& counters_;
+  B* const blocks_;
+  OneRouter<kVcs> one_;
+  const bool speculates_;
+  Cycle now_ = 0;
+  std::uint32_t first_ = 0;  // router of lane 0
+
+  // Of the block at hand. room_: output VCs with a free slot, credits of this cycle included.
+  alignas(kRowBytes) Row room_{};
+  alignas(kRowBytes) Row injected_{};
+  alignas(kRowBytes) Row used_{};
+  alignas(kRowBytes) Row more_{};   // input VCs that still have a flit
+  alignas(kRowBytes) Row heads_{};  // input VCs where a head comes to the front
+  alignas(kRowBytes) std::array<Row, kPorts> moved_{};
+  std::array<std::uint32_t, kPorts> movers_{};  // lanes that move a flit to the output
+
+  // Copies of what the loops over flits read: stores of bytes would make the compiler reload them.
+  std::uint64_t* fifo_ = nullptr;
+  std::uint8_t* read_at_ = nullptr;
+  std::uint8_t* write_at_ = nullptr;
+  int capacity_bits_ = 0;
+  std::uint32_t place_mask_ = 0;
+  std::uint8_t* credits_ = nullptr;
+  std::array<std::uint32_t, kPorts> long_in_{};  // lanes, by side; none at kLocal
+  std::array<std::uint32_t, kLocal> long_out_{};
+  std::array<std::ptrdiff_t, kPorts> credit_to_{};  // by input port: of router 0's upstream byte
+};
+
+}  // namespace dojo::mesh::internal::DOJO_MESH_ISA

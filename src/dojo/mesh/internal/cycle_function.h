@@ -1,0 +1,42 @@
+// What cycle_plain.cc, cycle_avx2.cc and cycle_avx512.cc have in common. Everything else is
+// included before the instruction set is chosen, so that nothing shared is compiled for it.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "dojo/base/check.h"
+#include "dojo/mesh/internal/intrinsics.h"
+#include "dojo/mesh/internal/kernel.h"
+#include "dojo/mesh/internal/state.h"
+
+// Last: it changes the target.
+#include "dojo/mesh/internal/cycle.h"
+
+namespace dojo::mesh::internal::DOJO_MESH_ISA {
+
+template <int kVcs>
+void run_cycle(State& state, Counters& counters, std::span<const std::uint32_t> blocks, Cycle now) {
+  Cycles<kVcs> cycles(state, counters);
+  for (const std::uint32_t block : blocks) {
+    cycles.run(block, now);
+  }
+}
+
+template <std::size_t... kIndex>
+CycleFunction pick(int vcs, std::index_sequence<kIndex...> /*all*/) {
+  constexpr std::array<CycleFunction, kMaxVcs> kFunctions{
+      &run_cycle<static_cast<int>(kIndex) + 1>...};
+  return kFunctions[static_cast<std::size_t>(vcs - 1)];
+}
+
+CycleFunction cycle_function(int vcs) { return pick(vcs, std::make_index_sequence<kMaxVcs>()); }
+
+}  // namespace dojo::mesh::internal::DOJO_MESH_ISA
+
+#if DOJO_MESH_BYTES > 16
+#pragma GCC pop_options
+#endif
