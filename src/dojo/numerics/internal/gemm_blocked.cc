@@ -51,15 +51,13 @@ Blocking blocking_of(const GemmShape& shape, int threads, std::int64_t tile_colu
   };
   Blocking by = blocking();
   while (by.tasks(shape) < wanted) {
-    if (by.rows >= by.columns && by.rows > 4 * kMaxTileRows) {
-      ++row_blocks;
-    } else if (by.columns > 4 * tile_columns) {
-      ++column_blocks;
-    } else if (by.rows > 4 * kMaxTileRows) {
-      ++row_blocks;
-    } else {
+    const bool rows_can_shrink = by.rows > 4 * kMaxTileRows;
+    const bool columns_can_shrink = by.columns > 4 * tile_columns;
+    if (!rows_can_shrink && !columns_can_shrink) {
       break;
     }
+    const bool takes_rows = rows_can_shrink && (by.rows >= by.columns || !columns_can_shrink);
+    ++(takes_rows ? row_blocks : column_blocks);
     by = blocking();
   }
   return by;
