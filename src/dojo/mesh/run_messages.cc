@@ -15,7 +15,7 @@ Result<MessagesOutcome> run_messages(const Topology& topology, const RoutingTabl
                           .link_flits = std::move(plain.link_flits),
                           .is_stuck = plain.is_stuck};
   for (const std::int64_t cycles : plain.phases) {
-    outcome.phases.push_back(Cycles{cycles});
+    outcome.phases.emplace_back(cycles);
   }
   return outcome;
 }

@@ -19,7 +19,6 @@
 namespace dojo::tools {
 namespace {
 
-using machine::Shape;
 using machine::Site;
 using mesh::MessageTrace;
 using mesh::RoutingTable;
