@@ -192,8 +192,7 @@ TEST(PlacedStep, ScalesWithTheClock) {
 // live nodes' peak while it runs.
 TEST(PlacedProduct, ReachesTheUtilisationOfTheTable) {
   const Step step = step_of("gemm", "d1");
-  const auto simulation =
-      system::simulate(step.graph, step.program, *machine::load_description("d1"));
+  const auto simulation = system::simulate(step.program, *machine::load_description("d1"));
   ASSERT_TRUE(simulation.has_value()) << simulation.error().to_string();
   const auto product = std::find_if(simulation->ops.begin(), simulation->ops.end(),
                                     [](const system::OpTime& op) { return op.op == "aten.mm"; });
@@ -207,7 +206,7 @@ TEST(PlacedProduct, ReachesTheUtilisationOfTheTable) {
 TEST(PlacedStep, OfASmallNetworkLeavesATileMostlyIdle) {
   const Step step = step_of("cnn", "training-tile");
   const auto simulation =
-      system::simulate(step.graph, step.program, *machine::load_description("training-tile"));
+      system::simulate(step.program, *machine::load_description("training-tile"));
   ASSERT_TRUE(simulation.has_value()) << simulation.error().to_string();
   EXPECT_LT(simulation->utilisation, 0.1);
   EXPECT_EQ(simulation->lowered_graph_sha256, graph::graph_sha256(step.graph));

@@ -1,42 +1,17 @@
-"""`dojo machine` as a user meets it: what it prints, how it fails.
-
-DOJO_BIN names another binary than build/bin/dojo.
-"""
+"""`dojo machine` as a user meets it: what it prints, how it fails."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-DOJO = Path(os.environ.get("DOJO_BIN", ROOT / "build/bin/dojo")).resolve()
+from command_line import DOJO, ROOT, error_of, output_of
 
 
 @pytest.fixture(autouse=True)
 def _binary():
     if not DOJO.exists():
         pytest.skip(f"{DOJO} is not built")
-
-
-def dojo(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run([DOJO, *arguments], capture_output=True, text=True, cwd=cwd, check=False)
-
-
-def output_of(*arguments: str) -> str:
-    result = dojo(*arguments)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
-
-
-def error_of(*arguments: str, code: int = 1, cwd: Path | None = None) -> str:
-    result = dojo(*arguments, cwd=cwd)
-    assert result.returncode == code
-    assert result.stdout == ""
-    assert result.stderr.startswith("dojo: error: ") and result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("dojo: error: ").rstrip("\n")
 
 
 def machine_file(folder: Path, text: str) -> Path:
@@ -92,6 +67,16 @@ def test_show_json_goes_to_a_file(tmp_path):
     file = tmp_path / "machine.json"
     assert output_of("machine", "show", "d1", "--json", str(file)) == ""
     assert json.loads(file.read_text())["name"] == "d1"
+
+
+@pytest.mark.parametrize("sites", ["2,3 4,15", '["2,3", "4,15"]', "[]", '["2,3" "x"]'])
+def test_dead_sites_are_a_list_as_in_a_file_or_words(sites):
+    change = ("machine", "show", "d1", "--what-if", f"mesh.die.dead={sites}")
+    if "x" in sites:
+        assert "expected sites" in error_of(*change)
+        return
+    live = json.loads(output_of(*change, "--json", "-"))["levels"][0]["live_nodes"]
+    assert live == 360 - sites.count("2,3") - sites.count("4,15")
 
 
 def test_what_if_changes_a_fact():

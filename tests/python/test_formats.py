@@ -1,7 +1,7 @@
 """Conversions against ml_dtypes and gfloat, two implementations of others.
 
 CFloat8 and SHP meet gfloat with gradual denormals: no other library has the paper's. ml_dtypes
-does not saturate, so its Inf and NaN beyond the range stand for our largest magnitude.
+does not saturate, so where we do its Inf and NaN beyond the range stand for our largest magnitude.
 """
 
 import gfloat
@@ -60,9 +60,12 @@ CASES = [(name, bias) for name in ("cf8_1_4_3", "cf8_1_5_2", "shp") for bias in 
 ]
 
 
-def quantized(x: np.ndarray, name: str, bias: int | None, rounding: str) -> numerics.Quantized:
+def quantized(
+    x: np.ndarray, name: str, bias: int | None, rounding: str, overflow: str = "format"
+) -> numerics.Quantized:
     chosen = "amax" if bias is None else bias
-    return numerics.quantize(x, name, chosen, rounding=rounding, denormals="gradual")
+    options = {"rounding": rounding, "denormals": "gradual", "overflow": overflow}
+    return numerics.quantize(x, name, chosen, **options)
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "nearest_away"])
@@ -89,26 +92,52 @@ def test_every_code_is_worth_what_gfloat_says(name: str, bias: int | None) -> No
     np.testing.assert_array_equal(np.signbit(got)[is_number], np.signbit(wanted)[is_number])
 
 
+@pytest.mark.parametrize("overflow", ["saturates", "special"])
 @pytest.mark.parametrize(
     ("name", "bias", "dtype", "largest"),
     [
         ("e4m3", 7, ml_dtypes.float8_e4m3fn, 0x7E),
         ("e5m2", 15, ml_dtypes.float8_e5m2, 0x7B),
-        ("bf16", None, ml_dtypes.bfloat16, None),
-        ("f16", None, np.float16, None),
+        ("bf16", None, ml_dtypes.bfloat16, 0x7F7F),
+        ("f16", None, np.float16, 0x7BFF),
     ],
 )
 def test_codes_are_those_of_ml_dtypes(
-    name: str, bias: int | None, dtype: type, largest: int | None
+    name: str, bias: int | None, dtype: type, largest: int, overflow: str
 ) -> None:
     x = inputs(bias or 0, ml_dtypes.finfo(dtype).nmant)
-    got = quantized(x, name, bias, "nearest").codes
+    got = quantized(x, name, bias, "nearest", overflow).codes
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = x.astype(dtype)
     wanted = rounded.view(got.dtype).copy()
-    if largest is not None:  # saturates
-        beyond = ~np.isfinite(rounded.astype(np.float32)) & ~np.isnan(x)
-        wanted[beyond] = np.where(np.signbit(x[beyond]), 0x80 | largest, largest)
+    is_beyond = ~np.isfinite(rounded.astype(np.float32)) & ~np.isnan(x)
+    assert is_beyond.any()
+    if overflow == "saturates":
+        sign = 1 << (8 * got.itemsize - 1)
+        wanted[is_beyond] = np.where(np.signbit(x[is_beyond]), sign | largest, largest)
     is_number = ~np.isnan(x)
     np.testing.assert_array_equal(got[is_number], wanted[is_number])
     assert np.isnan(got[~is_number].view(dtype).astype(np.float32)).all()
+
+
+@pytest.mark.parametrize(
+    ("element", "info"),
+    [
+        ("e4m3", gfloat.formats.format_info_mxfp8_e4m3),
+        ("e5m2", gfloat.formats.format_info_mxfp8_e5m2),
+    ],
+)
+def test_blocks_of_mxfp8_are_those_of_gfloat(element: str, info: gfloat.BlockFormatInfo) -> None:
+    rng = np.random.default_rng(5)
+    blocks = (rng.standard_normal((150, 32)) * 2.0 ** rng.integers(-20, 21, (150, 32))).astype("f4")
+    blocks *= 2.0 ** rng.integers(-90, 90, (150, 1)).astype(np.float32)
+    blocks[0] = 0.0
+    got = numerics.quantize_mx(blocks, element)
+    beyond = 0
+    for block, codes, scale in zip(blocks, got.codes, got.scales[:, 0], strict=True):
+        largest = gfloat.compute_scale_amax(info.etype.emax, block.astype(np.float64))
+        scaled = block.astype(np.float64) / largest
+        beyond += int((np.abs(scaled) > info.etype.max).sum())
+        # gfloat saturates, as the specification's conversion may.
+        assert [int(scale), *codes.tolist()] == list(gfloat.encode_block(info, largest, scaled))
+    assert beyond > 10

@@ -155,6 +155,44 @@ def test_quantizing_what_was_dequantized_changes_nothing(name, kind):
     assert again.stats.zeroed == again.stats.saturated == 0
 
 
+def flags_of(x: float, value: float, format: numerics.Format, bias: int) -> numerics.Flags:
+    """Of one element whose rounded value is `value`, by the words of docs/numerics.md."""
+    if np.isnan(x) or (x < 0 and not format.is_signed):
+        return numerics.Flags(invalid=True)
+    largest = format.max(bias if format.has_bias else None)
+    smallest = format.min_normal(bias if format.has_bias else None)
+    return numerics.Flags(
+        denormal=0 < abs(x) < 2.0**-126,
+        overflow=value != x and (np.isinf(x) or abs(x) > 1.1 * largest),
+        underflow=abs(value) < smallest and value != x,
+    )
+
+
+@pytest.mark.parametrize("name", [format.name for format in numerics.formats()])
+def test_flags_say_which_exceptions_occurred(name):
+    format = next(f for f in numerics.formats() if f.name == name)
+    bias = 11 if format.has_bias else 0
+    small = format.min_normal(bias if format.has_bias else None)
+    near = [small, small / 2, small * 0.9, -small / 64, small * 0.75, 2.0**-149, 3e-39]
+    for x in np.array([1.0, -1.0, 0.0, -0.0, 3e38, np.inf, -np.inf, np.nan, *near], np.float32):
+        q = numerics.quantize(np.array([x]), name, bias, overflow="special")
+        expected = flags_of(float(x), float(q.dequantize()[0]), format, bias)
+        assert q.stats.flags == expected, x
+    together = numerics.quantize(np.float32([np.nan, small / 3, 1.0]), name, bias).stats.flags
+    assert together.invalid
+    assert together.underflow == (name != "f32")
+
+
+def test_flags_of_mxfp8_are_those_of_its_elements():
+    x = np.zeros((3, 32), np.float32)
+    x[:, 0] = 2.0**8
+    assert numerics.quantize_mx(x, "e4m3").stats.flags == numerics.Flags()
+    x[0, 0] = 1.9375 * 2.0**8  # 496 of at most 448
+    x[1, 3] = np.nan
+    x[2, 5] = 1e-40
+    assert numerics.quantize_mx(x, "e4m3").stats.flags == numerics.Flags(True, True, True, True)
+
+
 def every_65th_float() -> np.ndarray:
     return np.arange(0, 2**32, 65537, dtype=np.uint64).astype(np.uint32).view(np.float32)
 

@@ -36,4 +36,7 @@ def test_the_page_fills_itself(tmp_path: Path) -> None:
         timeout=120,
     ).stdout
     assert "page on d1" in seen
+    assert "of it does the step's work" in seen
+    assert "No schedule of this plan takes less than" in seen
+    assert f"<td>{simulation['memory'][0]['tensor']}</td>" in seen
     assert "OpenDojo is not affiliated with Tesla" in seen  # what the script writes last

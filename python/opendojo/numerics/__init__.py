@@ -9,7 +9,7 @@ from opendojo.numerics.autograd import (
     quantized_linear,
     quantized_matmul,
 )
-from opendojo.numerics.bias import BiasControl, Stats, bias_from_amax
+from opendojo.numerics.bias import BiasControl, Flags, Stats, bias_from_amax
 from opendojo.numerics.convolutions import (
     convolution,
     convolution_input_gradient,
@@ -28,6 +28,7 @@ from opendojo.numerics.workers import set_threads, threads
 
 __all__ = [
     "BiasControl",
+    "Flags",
     "Format",
     "QuantSpec",
     "Quantized",

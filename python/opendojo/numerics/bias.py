@@ -15,6 +15,28 @@ _RULES = {rule: rule for rule in ("delayed", "current", "learnt")}
 
 
 @dataclass(frozen=True)
+class Flags:
+    """The exception flags of Tesla's paper, each of all elements of an encode together.
+
+    Attributes:
+        invalid: an element was NaN, or negative where the format has no sign.
+        denormal: an element was a denormal FP32 number.
+        overflow: a value, rounded (stochastic: before), was beyond the largest finite one; or an
+            Inf did not stay one.
+        underflow: a value below the smallest normal one of the format, after rounding, is not what
+            was read.
+
+    Source: Tesla, "A Guide to Tesla's Configurable Floating Point Formats & Arithmetic", 2021;
+    docs/numerics.md for what it leaves open.
+    """
+
+    invalid: bool = False
+    denormal: bool = False
+    overflow: bool = False
+    underflow: bool = False
+
+
+@dataclass(frozen=True)
 class Stats:
     """What an encode met, counted in the same pass.
 
@@ -24,12 +46,21 @@ class Stats:
             unless they stay what they are.
         zeroed: elements that were not zero and became zero.
         not_finite: elements that were Inf or NaN.
+        flags: which exceptions occurred.
     """
 
     amax: float
     saturated: int
     zeroed: int
     not_finite: int
+    flags: Flags = Flags()
+
+    @classmethod
+    def of(
+        cls, counts: tuple[float, int, int, int], flags: tuple[bool, bool, bool, bool]
+    ) -> "Stats":
+        """As a kernel gives them."""
+        return cls(*counts, Flags(*flags))
 
 
 def bias_from_amax(amax: float, format: str | Format, margin: int = 0) -> int:

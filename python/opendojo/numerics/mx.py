@@ -111,7 +111,7 @@ def quantize_mx(
     along = integer(axis, "axis", -values.ndim, values.ndim - 1) % max(values.ndim, 1)
     codes = empty_like(values, values.shape, "uint8")
     scales = empty_like(values, _scales_shape(values.shape, along), "uint8")
-    counts = _core.numerics.encode_mx(
+    seen = _core.numerics.encode_mx(
         workers(),
         exported(values),
         _extents(values.shape, along),
@@ -121,7 +121,7 @@ def quantize_mx(
         exported(codes),
         exported(scales),
     )
-    return QuantizedMx(codes, scales, element, along, Stats(*counts))
+    return QuantizedMx(codes, scales, element, along, Stats.of(*seen))
 
 
 def _scales_shape(shape: Sequence[int], axis: int) -> list[int]:

@@ -171,7 +171,7 @@ def quantize(
     values = float32_values(x)
     codes = _checked_out(out, x, chosen.code_dtype)
     exponent_bias = _bias_for(values, chosen, bias, margin)
-    stats = Stats(
+    stats = Stats.of(
         *_core.numerics.encode(
             workers(),
             exported(values),

@@ -5,6 +5,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -92,19 +93,26 @@ numerics::Storage storage_of(const Operand& array, const StorageFormat& type) {
   return {.data = array.data(), .type = type};
 }
 
-// EncodeStats: amax, saturated, zeroed, not finite.
+// EncodeStats: amax, saturated, zeroed, not finite; its flags.
 using Counts = std::tuple<float, std::int64_t, std::int64_t, std::int64_t>;
+using FlagBits = std::tuple<bool, bool, bool, bool>;  // invalid, denormal, overflow, underflow
 
-Counts encode(Workers& workers, const Values& in, const StorageFormat& to, numerics::Rounding mode,
-              const RandomStream& stream, const CodesOut& out) {
+std::pair<Counts, FlagBits> seen(const numerics::EncodeStats& stats) {
+  const numerics::Flags& flags = stats.flags;
+  return {{stats.amax, stats.saturated, stats.zeroed, stats.not_finite},
+          {flags.invalid, flags.denormal, flags.overflow, flags.underflow}};
+}
+
+std::pair<Counts, FlagBits> encode(Workers& workers, const Values& in, const StorageFormat& to,
+                                   numerics::Rounding mode, const RandomStream& stream,
+                                   const CodesOut& out) {
   require(out.nbytes() == in.size() * static_cast<std::size_t>(bytes_of(to.format)),
           "encode: the output has another size than the input");
   const std::span<const float> values(in.data(), in.size());
   const std::span<std::byte> codes(static_cast<std::byte*>(out.data()), out.nbytes());
-  const numerics::EncodeStats stats = workers.run([&](ThreadPool& pool) {
+  return seen(workers.run([&](ThreadPool& pool) {
     return numerics::encode(pool, values, to, {.mode = mode, .stream = stream}, codes);
-  });
-  return {stats.amax, stats.saturated, stats.zeroed, stats.not_finite};
+  }));
 }
 
 void decode(Workers& workers, const Codes& in, const StorageFormat& from, const ValuesOut& out) {
@@ -127,16 +135,17 @@ numerics::MxShape mx_shape_of(const std::array<std::int64_t, 3>& extents, std::s
   return shape;
 }
 
-Counts encode_mx(Workers& workers, const Values& in, const std::array<std::int64_t, 3>& extents,
-                 const StorageFormat& element, numerics::Rounding mode, const RandomStream& stream,
-                 const CodesOut& codes, const ScalesOut& scales) {
+std::pair<Counts, FlagBits> encode_mx(Workers& workers, const Values& in,
+                                      const std::array<std::int64_t, 3>& extents,
+                                      const StorageFormat& element, numerics::Rounding mode,
+                                      const RandomStream& stream, const CodesOut& codes,
+                                      const ScalesOut& scales) {
   const numerics::MxShape shape = mx_shape_of(extents, in.size(), codes.nbytes(), scales.size());
-  const numerics::EncodeStats stats = workers.run([&](ThreadPool& pool) {
+  return seen(workers.run([&](ThreadPool& pool) {
     return numerics::encode_mx(
         pool, {in.data(), in.size()}, shape, element.format, {.mode = mode, .stream = stream},
         {static_cast<std::byte*>(codes.data()), codes.nbytes()}, {scales.data(), scales.size()});
-  });
-  return {stats.amax, stats.saturated, stats.zeroed, stats.not_finite};
+  }));
 }
 
 void decode_mx(Workers& workers, const Codes& codes, const Scales& scales,
@@ -407,7 +416,7 @@ void bind_bias_policy(nb::module_& module) {
           [](const BiasPolicy& self, int bias, const Counts& counts, std::int64_t elements,
              BiasMemory& memory) {
             const auto& [amax, saturated, zeroed, not_finite] = counts;
-            numerics::note_step(self, bias, {amax, saturated, zeroed, not_finite}, elements,
+            numerics::note_step(self, bias, {amax, saturated, zeroed, not_finite, {}}, elements,
                                 memory);
           },
           nb::arg("bias"), nb::arg("counts"), nb::arg("elements"), nb::arg("memory"));

@@ -240,6 +240,23 @@ nb::list tensor_log(const Executor& self) {
   return list;
 }
 
+nb::list stored_tensors(const Executor& self) {
+  nb::list list;
+  for (const run::StoredTensor& tensor : self.stored_tensors()) {
+    nb::dict dict;
+    dict["ops"] = tensor.ops;
+    dict["module"] = tensor.module;
+    dict["phase"] = std::string(graph::name_of(tensor.phase));
+    dict["value"] = tensor.value;
+    dict["format"] = std::string(info(tensor.format).name);
+    dict["elements"] = tensor.elements;
+    dict["is_saved"] = tensor.is_saved;
+    dict["is_piece"] = tensor.is_piece;
+    list.append(dict);
+  }
+  return list;
+}
+
 nb::list profile(const Executor& self) {
   nb::list list;
   for (const run::TaskTime& time : self.profile()) {
@@ -309,6 +326,10 @@ void bind_run(nb::module_& module) {
       .def("profile", &profile,
            "The tasks of the step in the order they run: ops, module, phase, seconds in the last "
            "step, and how many of these outside element-wise work.")
+      .def("stored_tensors", &stored_tensors,
+           "What a step stores: ops and module that make it, phase, the Graph's value (or '': an "
+           "intermediate), format, elements, whether the backward part reads it, whether it is "
+           "memory of pieces.")
       .def_prop_ro("completed_steps", &Executor::completed_steps)
       .def_prop_ro("seed", &Executor::seed)
       .def_prop_ro("threads", &Executor::threads)

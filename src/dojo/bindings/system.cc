@@ -39,7 +39,7 @@ TimedSimulation simulate(const graph::Graph& lowered, std::string_view machine) 
   const machine::Description description = value_or_throw(machine::load_description(machine));
   const program::Program program =
       value_or_throw(place::place(lowered, machine::resolve(description)));
-  TimedSimulation timed{value_or_throw(system::simulate(lowered, program, description))};
+  TimedSimulation timed{value_or_throw(system::simulate(program, description))};
   timed.wall_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return timed;

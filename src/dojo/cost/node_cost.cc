@@ -84,20 +84,23 @@ NodeCost node_cost(const program::NodeWork& work, const machine::NodeModel& node
                    double network_share) {
   NodeCost cost;
   cost.launch = node.launch;
-  double loaded = static_cast<double>(work.loaded.count());
+  cost.loaded = static_cast<double>(work.loaded.count());
+  cost.stored = static_cast<double>(work.stored.count());
   for (const program::MatrixWork& product : work.matrix) {
     const MatrixCycles matrix = matrix_cycles(product, node);
     const double on_pipe = vector_pipe_cycles(product, node);
     // Narrow products (depthwise: one column) leave most of the unit idle; the pipe may be quicker.
     if (product.on_vector_pipe || on_pipe < matrix.total) {
       cost.vector += on_pipe;
-      loaded += macs_of(product) * 4;  // one FP32 operand per lane, the other is kept or broadcast
+      // One FP32 operand per lane, the other is kept or broadcast.
+      cost.loaded += macs_of(product) * 4;
     } else {
+      cost.matrix_macs += macs_of(product);
       cost.matrix.ideal += matrix.ideal;
       cost.matrix.shape += matrix.shape;
       cost.matrix.operands += matrix.operands;
       cost.matrix.total += matrix.total;
-      loaded += operand_bytes(product, node);
+      cost.loaded += operand_bytes(product, node);
     }
   }
   const double lanes = node.fp32_lanes();
@@ -105,8 +108,9 @@ NodeCost node_cost(const program::NodeWork& work, const machine::NodeModel& node
       static_cast<double>(work.vector_ops) / lanes +
       static_cast<double>(work.special_ops) * static_cast<double>(node.sfu.count()) / lanes +
       static_cast<double>(work.rounded.count()) / static_cast<double>(node.vector_width.count());
-  cost.load = load_cycles(loaded, node, network_share);
-  cost.store = static_cast<double>(work.stored.count()) / node.vector_store.value();
+  cost.vector_lanes = cost.vector * lanes;
+  cost.load = load_cycles(cost.loaded, node, network_share);
+  cost.store = cost.stored / node.vector_store.value();
   const std::array<double, 4> parts{cost.matrix.total, cost.vector, cost.load, cost.store};
   cost.bound = static_cast<NodePart>(std::max_element(parts.begin(), parts.end()) - parts.begin());
   return cost;

@@ -30,6 +30,11 @@ struct NodeCost {
   double store = 0;
   NodePart bound = NodePart::Matrix;  // the largest; ties to the first
   Cycles launch{};
+  // What it does meanwhile.
+  double matrix_macs = 0;
+  double vector_lanes = 0;  // FP32 operations of one lane
+  double loaded = 0;        // bytes from SRAM, the matrix unit's operands included
+  double stored = 0;        // bytes to SRAM
 
   double busiest() const;  // of the four
   Cycles body() const;     // rounded up, launch included

@@ -24,6 +24,23 @@ Cycles TransferCost::total(double pace) const {
   return latency + Cycles{static_cast<std::int64_t>(std::ceil(cycles - 1e-9 * (1 + cycles)))};
 }
 
+Traffic& Traffic::operator+=(const Traffic& other) {
+  sram += other.sram;
+  hops += other.hops;
+  for (std::size_t i = 0; i < outer.size(); ++i) {
+    outer[i] += other.outer[i];
+  }
+  return *this;
+}
+
+Traffic Traffic::operator*(double times) const {
+  Traffic product{.sram = sram * times, .hops = hops * times, .outer = outer};
+  for (double& bytes : product.outer) {
+    bytes *= times;
+  }
+  return product;
+}
+
 TransferCost& TransferCost::operator+=(const TransferCost& next) {
   latency += next.latency;
   if (next.busy > busy) {
@@ -33,6 +50,7 @@ TransferCost& TransferCost::operator+=(const TransferCost& next) {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     bytes[i] += next.bytes[i];
   }
+  traffic += next.traffic;
   return *this;
 }
 
@@ -42,6 +60,23 @@ std::int64_t stage(const MachineModel& machine) { return machine.network.stage.c
 // What a stage that adds takes beyond one that forwards.
 std::int64_t add(const MachineModel& machine) { return machine.network.reduce_stage.count(); }
 
+// The lines of a region do the same side by side.
+TransferCost on_lines(TransferCost line, double lines) {
+  line.traffic = line.traffic * lines;
+  return line;
+}
+
+// Links of the whole line times packets.
+double over_line(const Line& line, double packets) {
+  return packets * (line.nodes - 1) * line.spacing;
+}
+
+// Sum of the distances of all ordered pairs of nodes of a line.
+double all_distances(const Line& line) {
+  const double n = line.nodes;
+  return n * (n * n - 1) / 3 * line.spacing;
+}
+
 TransferCost multicast_line(const Line& line, int source, double v, const MachineModel& machine) {
   const int n = line.nodes;
   if (n < 2) {
@@ -50,9 +85,9 @@ TransferCost multicast_line(const Line& line, int source, double v, const Machin
   const int longer = std::max(source, n - 1 - source);
   const bool is_inside = source > 0 && source < n - 1;
   Loads loads(machine, line);
-  loads.port(is_inside ? 2 * v : v).link(v);
+  loads.port(is_inside ? 2 * v : v).link(v).moves(v * (n - 1), over_line(line, v));
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v);
+    loads.crossing(at, v, v);
   }
   return loads.with_latency((longer - 1) * stage(machine) + 2 + line.extra());
 }
@@ -63,9 +98,9 @@ TransferCost all_gather_line(const Line& line, double v, const MachineModel& mac
     return {};
   }
   Loads loads(machine, line);
-  loads.port(v * (n + 1) / n).link(v * (n - 1) / n);
+  loads.port(v * (n + 1) / n).link(v * (n - 1) / n).moves(v * (n - 1), over_line(line, v));
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v * std::max(at.before, n - at.before) / n);
+    loads.crossing(at, v * std::max(at.before, n - at.before) / n, v);
   }
   return loads.with_latency((n - 2) * stage(machine) + 2 + line.extra());
 }
@@ -77,9 +112,9 @@ TransferCost reduce_line(const Line& line, double v, const MachineModel& machine
     return {};
   }
   Loads loads(machine, line);
-  loads.port(v).link(v);
+  loads.port(v).link(v).moves(v * (n - 1), over_line(line, v));
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v);
+    loads.crossing(at, v, v);
   }
   return loads.with_latency((n - 2) * stage(machine) + 2 + (n - 1) * add(machine) + line.extra());
 }
@@ -100,9 +135,10 @@ TransferCost all_to_all_line(const Line& line, double m, const MachineModel& mac
     return {};
   }
   Loads loads(machine, line);
-  add_slots(loads, n, 2, m);
+  add_slots(loads, n, 2, m).moves(m * n * (n - 1), m * all_distances(line));
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, m * at.before * (n - at.before));
+    const double one_way = m * at.before * (n - at.before);
+    loads.crossing(at, one_way, 2 * one_way);
   }
   return loads.with_latency(std::int64_t{n} * (n - 1) / 2 + line.extra());
 }
@@ -119,9 +155,11 @@ TransferCost reduce_scatter_line(const Line& line, double v, const MachineModel&
     return {};
   }
   Loads loads(machine, line);
+  // East through every node, which adds; then each block back to its owner.
   loads.port(v * (n + 1) / n).link(v);
+  loads.moves(v * (n - 1) * (n + 1) / n, 1.5 * over_line(line, v));
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v);
+    loads.crossing(at, v, v + v * at.before / n);
   }
   const TransferCost chain =
       loads.with_latency((n - 1) * (stage(machine) + add(machine)) + n + line.extra());
@@ -138,24 +176,30 @@ TransferCost to_middle(const Line& line, double v, std::int64_t wait, const Mach
     return {};
   }
   Loads loads(machine, line);
-  loads.port(v * n).link(v * (n / 2));  // NOLINT(bugprone-integer-division): nodes on one side
+  const int before = n / 2;
+  const int after = n - 1 - before;
+  loads.port(v * n).link(v * before);
+  loads.moves(v * (n - 1), v * line.spacing * (before * (before + 1) + after * (after + 1)) / 2);
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v * std::min(at.before, n - at.before));
+    const double one_way = v * (at.before <= before ? at.before : n - at.before);
+    loads.crossing(at, v * std::min(at.before, n - at.before), one_way);
   }
   return loads.with_latency(n / 2 + line.extra() + stage(machine) + wait);
 }
 
-TransferCost all_reduce_chain(const Line& row, const Line& column, double v,
-                              const MachineModel& machine) {
-  TransferCost chain = reduce_scatter_line(row, v, machine);
+// `rows` lines along rows and `columns` along columns do it at once.
+TransferCost all_reduce_chain(const Line& row, const Line& column, double rows, double columns,
+                              double v, const MachineModel& machine) {
+  TransferCost chain = on_lines(reduce_scatter_line(row, v, machine), rows);
   const double share = v / row.nodes;
-  chain += reduce_scatter_line(column, share, machine);
-  chain += all_gather_line(column, share, machine);
-  chain += all_gather_line(row, v, machine);
-  TransferCost gathered = to_middle(row, v, add(machine), machine);
-  gathered += to_middle(column, v, add(machine), machine);
-  gathered += to_middle(column, v, 0, machine);
-  gathered += to_middle(row, v, 0, machine);
+  chain += on_lines(reduce_scatter_line(column, share, machine), columns);
+  chain += on_lines(all_gather_line(column, share, machine), columns);
+  chain += on_lines(all_gather_line(row, v, machine), rows);
+  TransferCost gathered = on_lines(to_middle(row, v, add(machine), machine), rows);
+  const double middles = columns / row.nodes;  // one of the columns of each group
+  gathered += on_lines(to_middle(column, v, add(machine), machine), middles);
+  gathered += on_lines(to_middle(column, v, 0, machine), middles);
+  gathered += on_lines(to_middle(row, v, 0, machine), rows);
   return quicker(chain, gathered, machine.network.pace);
 }
 
@@ -192,6 +236,20 @@ TransferCost all_reduce_centre(const Region& region, double v, const MachineMode
   // The first packet is all latency; each further one waits for two of its like at the middle, in
   // four stretches (row in, column in, column out, row out).
   loads.port(8 * std::max(0.0, v - 1));
+  // There and back over a tree of all nodes, and over one of all dies.
+  const double dies = static_cast<double>(region.dies.count());
+  const double links = dies * static_cast<double>(region.nodes_of_die.count() - 1);
+  const double die_rows = region.dies.rows;
+  const double across = die_rows * (region.dies.columns - 1);  // rows of dies, then one column
+  loads.moves(
+      2 * v * (links + dies - 1),
+      2 * v * (links + across * machine.sites().columns + (die_rows - 1) * machine.sites().rows));
+  for (int die = 1; die < region.dies.columns; ++die) {
+    loads.passes(machine.column_boundary(region.first_die.column + die - 1), 2 * v * die_rows);
+  }
+  for (int die = 1; die < region.dies.rows; ++die) {
+    loads.passes(machine.row_boundary(region.first_die.row + die - 1), 2 * v);
+  }
   return loads.with_latency(latency + adds * add(machine));
 }
 
@@ -208,13 +266,17 @@ TransferCost halo_cost(const Pattern& pattern, const Region& region, int reach,
   Loads loads(machine);
   loads.port(north + south + east + west);
   loads.link(std::max({north, south, east, west}) * overlap);
+  const double along_rows = (east + west) * region.rows();
+  const double along_columns = (north + south) * region.columns();
+  const double received = along_rows * (row.nodes - 1) + along_columns * (column.nodes - 1);
+  loads.moves(received, received * overlap);
   std::int64_t extra = 0;
   for (const Crossing& at : row.crossings) {
-    loads.crossing(at, std::max(east, west) * overlap);
+    loads.crossing(at, std::max(east, west) * overlap, along_rows * overlap);
     extra = std::max(extra, east + west > 0 ? at.extra.count() : 0);
   }
   for (const Crossing& at : column.crossings) {
-    loads.crossing(at, std::max(north, south) * overlap);
+    loads.crossing(at, std::max(north, south) * overlap, along_columns * overlap);
     extra = std::max(extra, north + south > 0 ? at.extra.count() : 0);
   }
   return loads.with_latency(2 + reach - 1 + extra);
@@ -227,9 +289,11 @@ TransferCost shift_line(const Line& line, int distance, double v, const MachineM
     return {};
   }
   Loads loads(machine, line);
-  loads.port(v).link(v * std::min(d, n - d));
+  // n - d nodes go d on, the other d come back n - d.
+  loads.port(v).link(v * std::min(d, n - d)).moves(v * n, v * line.spacing * 2 * d * (n - d));
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v * std::min({d, at.before, n - at.before}));
+    const int one_way = std::min({d, n - d, at.before, n - at.before});
+    loads.crossing(at, v * std::min({d, at.before, n - at.before}), 2 * v * one_way);
   }
   // Those at the end go all the way back.
   return loads.with_latency(std::max(d, n - d) + 1 + line.extra());
@@ -246,11 +310,18 @@ TransferCost all_to_all_both(const Line& row, const Line& column, double m,
   Loads by_columns(machine);
   add_slots(by_columns, r, 4, m * c);
   Loads loads = by_columns.busy() > by_rows.busy() ? by_columns : by_rows;
+  // A packet that turns is stored at its corner.
+  const double nodes = static_cast<double>(r) * c;
+  loads.moves(m * nodes * (nodes - 1 + (r - 1.0) * (c - 1.0)),
+              m * (static_cast<double>(r) * r * all_distances(row) +
+                   static_cast<double>(c) * c * all_distances(column)));
   for (const Crossing& at : row.crossings) {
-    loads.crossing(at, m * r * at.before * (c - at.before));
+    const double of_line = m * r * at.before * (c - at.before);
+    loads.crossing(at, of_line, 2 * of_line * r);
   }
   for (const Crossing& at : column.crossings) {
-    loads.crossing(at, m * c * at.before * (r - at.before));
+    const double of_line = m * c * at.before * (r - at.before);
+    loads.crossing(at, of_line, 2 * of_line * c);
   }
   return loads.with_latency(std::int64_t{std::max(r * (r - 1), c * (c - 1))} + row.extra() +
                             column.extra());
@@ -267,11 +338,13 @@ TransferCost region_move(const Pattern& pattern, const Region& region,
   const int down = std::min(dy, region.rows());
   Loads loads(machine);
   loads.port(v).link(v * std::max(across, down));
+  const double nodes = static_cast<double>(region.nodes());
+  loads.moves(v * nodes, v * nodes * (dx + dy));
   for (const Crossing& at : row.crossings) {
-    loads.crossing(at, v * across);
+    loads.crossing(at, v * across, v * across * region.rows());
   }
   for (const Crossing& at : column.crossings) {
-    loads.crossing(at, v * down);
+    loads.crossing(at, v * down, v * down * region.columns());
   }
   return loads.with_latency(dx + dy + (dx > 0 ? row.extra() : 0) + (dy > 0 ? column.extra() : 0));
 }
@@ -289,10 +362,15 @@ TransferCost edge_cost(const Pattern& pattern, const Region& region, const Machi
   const machine::LinkModel& edge = machine.link(edge_class);
   Loads loads(machine);
   loads.port(v).link((line.nodes - 1) * v);
+  // Outside is no SRAM of a node: half of what an exchange between nodes costs.
+  const double nodes = static_cast<double>(region.nodes());
+  loads.moves(v * nodes / 2, v * nodes * (line.nodes - 1) / 2);
   const bool from_start =
       pattern.edge == machine::Side::West || pattern.edge == machine::Side::North;
+  const double lines = nodes / line.nodes;
   for (const Crossing& at : line.crossings) {
-    loads.crossing(at, v * (from_start ? line.nodes - at.before : at.before));
+    const double of_line = v * (from_start ? line.nodes - at.before : at.before);
+    loads.crossing(at, of_line, of_line * lines);
   }
   const Crossing outside{
       .before = 0,
@@ -300,7 +378,7 @@ TransferCost edge_cost(const Pattern& pattern, const Region& region, const Machi
       .rate = along_rows ? edge.per_row.value() : edge.per_column.value(),
       .lines = along_rows ? region.nodes_of_die.rows : region.nodes_of_die.columns,
       .link = edge_class};
-  loads.crossing(outside, v * line.nodes);
+  loads.crossing(outside, v * line.nodes, v * nodes);
   return loads.with_latency(2 + edge.latency.count() + line.extra());
 }
 
@@ -327,32 +405,45 @@ Lines lines_of(const Pattern& pattern, const Region& region, const MachineModel&
 
 TransferCost sum(TransferCost first, const TransferCost& second) { return first += second; }
 
-// Patterns along lines; `both` takes one direction after the other.
-TransferCost lines_cost(const Pattern& pattern, const Lines& lines, const MachineModel& machine) {
+// Patterns along lines of a region of `nodes`; `both` takes one direction after the other.
+TransferCost lines_cost(const Pattern& pattern, const Lines& lines, double nodes,
+                        const MachineModel& machine) {
   const double v = packets(pattern.bytes, machine);
   const Line& row = lines.row;
   const Line& column = lines.column;
   const bool is_both = pattern.axis == machine::Axis::Both;
+  // A line of one node moves nothing, however many of them there are.
+  const double rows = nodes / row.nodes;
+  const double columns = nodes / column.nodes;
+  // Of `both`, where one line along the other axis does it: the source's column, the last column.
+  const double one_column = is_both ? columns / row.nodes : columns;
   switch (pattern.kind) {
     case PatternKind::Multicast:  // down the column of the source, then along every row
       return sum(
-          multicast_line(column, is_both ? pattern.source / row.nodes : pattern.source, v, machine),
-          multicast_line(row, is_both ? pattern.source % row.nodes : pattern.source, v, machine));
+          on_lines(multicast_line(column, is_both ? pattern.source / row.nodes : pattern.source, v,
+                                  machine),
+                   one_column),
+          on_lines(multicast_line(row, is_both ? pattern.source % row.nodes : pattern.source, v,
+                                  machine),
+                   rows));
     case PatternKind::AllGather:
-      return sum(all_gather_line(column, v / row.nodes, machine), all_gather_line(row, v, machine));
+      return sum(on_lines(all_gather_line(column, v / row.nodes, machine), columns),
+                 on_lines(all_gather_line(row, v, machine), rows));
     case PatternKind::Reduce:
-      return sum(reduce_line(row, v, machine), reduce_line(column, v, machine));
+      return sum(on_lines(reduce_line(row, v, machine), rows),
+                 on_lines(reduce_line(column, v, machine), one_column));
     case PatternKind::ReduceScatter:
-      return sum(reduce_scatter_line(row, v, machine),
-                 reduce_scatter_line(column, v / row.nodes, machine));
+      return sum(on_lines(reduce_scatter_line(row, v, machine), rows),
+                 on_lines(reduce_scatter_line(column, v / row.nodes, machine), columns));
     case PatternKind::AllReduce:
-      return all_reduce_chain(row, column, v, machine);
+      return all_reduce_chain(row, column, rows, columns, v, machine);
     case PatternKind::Shift:
-      return sum(shift_line(row, pattern.distance, v, machine),
-                 shift_line(column, pattern.distance, v, machine));
+      return sum(on_lines(shift_line(row, pattern.distance, v, machine), rows),
+                 on_lines(shift_line(column, pattern.distance, v, machine), columns));
     default:
       return is_both ? all_to_all_both(row, column, v, machine)
-                     : sum(all_to_all_line(row, v, machine), all_to_all_line(column, v, machine));
+                     : sum(on_lines(all_to_all_line(row, v, machine), rows),
+                           on_lines(all_to_all_line(column, v, machine), columns));
   }
 }
 
@@ -382,10 +473,12 @@ TransferCost pattern_cost(const Pattern& pattern, const Region& region, const Ma
       break;
   }
   if (pattern.kind == PatternKind::AllReduce && pattern.order == Association::Centre) {
-    return all_reduce_centre(along_axis(region, pattern.axis), packets(pattern.bytes, machine),
-                             machine);
+    const Region line = along_axis(region, pattern.axis);
+    return on_lines(all_reduce_centre(line, packets(pattern.bytes, machine), machine),
+                    static_cast<double>(region.nodes()) / static_cast<double>(line.nodes()));
   }
-  return lines_cost(pattern, lines_of(pattern, region, machine, reach), machine);
+  return lines_cost(pattern, lines_of(pattern, region, machine, reach),
+                    static_cast<double>(region.nodes()), machine);
 }
 
 Cycles barrier_cost(const Region& region, const MachineModel& machine) {

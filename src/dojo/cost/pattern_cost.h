@@ -22,11 +22,22 @@ namespace dojo::cost {
 // Bytes through the busiest unit of each link class (one link, one port, one edge).
 using LinkBytes = std::array<double, machine::kLinkClassCount>;
 
+// What a transfer moves, all its nodes together: what its energy follows from. Bytes.
+struct Traffic {
+  double sram = 0;                                       // read and written
+  double hops = 0;                                       // times links crossed, inside dies
+  std::array<double, machine::kLinkClassCount> outer{};  // through edges, processors, ...
+
+  Traffic& operator+=(const Traffic& other);
+  Traffic operator*(double times) const;
+};
+
 struct TransferCost {
   Cycles latency{};  // A
   double busy = 0;   // L in cycles at full rate, pace not yet applied
   machine::LinkClass busiest = machine::LinkClass::PortIn;
   LinkBytes bytes{};
+  Traffic traffic{};
 
   // A + L / pace, rounded up.
   Cycles total(double pace) const;
@@ -34,7 +45,8 @@ struct TransferCost {
   TransferCost& operator+=(const TransferCost& next);
 };
 
-// One pattern inside a region; `reach` is program::Move's. Zero if the region has one node.
+// One pattern inside a region; `reach` is program::Move's. Zero if the region has one node. Its
+// traffic is that of all nodes of the region; hops are counted between logical neighbours.
 TransferCost pattern_cost(const machine::Pattern& pattern, const machine::Region& region,
                           const machine::MachineModel& machine, int reach = 1);
 

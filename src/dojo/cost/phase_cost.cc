@@ -93,6 +93,17 @@ TransferTime ingest_time(const program::Ingest& ingest, const Replicas& replicas
   add_shared(cost, LinkClass::NodeLink, static_cast<double>(ingest.bytes_per_replica.count()),
              region.rows(), machine);
   cost.latency += Cycles{machine.dies().columns * machine.sites().columns};
+  // On average halfway along a row of dies, and halfway along a row of nodes.
+  const double crossed = (machine.dies().columns - 1) / 2.0;
+  cost.traffic = {.sram = bytes, .hops = bytes * (crossed + 0.5) * machine.sites().columns};
+  cost.traffic.outer[static_cast<std::size_t>(LinkClass::DieEdge)] = bytes * crossed;
+  cost.traffic.outer[static_cast<std::size_t>(rim)] += bytes;
+  if (processors > 0) {
+    for (const LinkClass link :
+         {LinkClass::HostDecode, LinkClass::Pcie, LinkClass::ProcessorLink}) {
+      cost.traffic.outer[static_cast<std::size_t>(link)] = bytes;
+    }
+  }
   return timed(cost, 1, machine);
 }
 

@@ -1,6 +1,7 @@
 #include "dojo/cost/replica_cost.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 
@@ -29,6 +30,7 @@ std::int64_t replicas_per_row(const Replicas& replicas, const MachineModel& mach
 // The way from a node to its equal in another replica.
 struct Way {
   std::int64_t cycles = 0;  // hops and crossings
+  std::int64_t hops = 0;    // from router to router inside dies
   bool is_along_rows = false;
   std::vector<Crossing> crossings{};  // with the rate of one row or column
 };
@@ -49,19 +51,22 @@ Way way(machine::Site from, machine::Site to, const MachineModel& machine) {
   };
   for (int die = std::min(from.column, to.column); die < std::max(from.column, to.column); ++die) {
     cross(machine.column_boundary(die), true);
-    out.cycles += machine.sites().columns;
+    out.hops += machine.sites().columns;
   }
   for (int die = std::min(from.row, to.row); die < std::max(from.row, to.row); ++die) {
     cross(machine.row_boundary(die), false);
-    out.cycles += machine.sites().rows;
+    out.hops += machine.sites().rows;
   }
+  out.cycles += out.hops;
   return out;
 }
 
 // What the chain of replicas adds up to: its whole length and the worst load factor of its edges.
 struct Chain {
   std::int64_t cycles = 0;
-  bool has_rows = false;  // some step goes west-east
+  double hops = 0;
+  std::array<double, machine::kLinkClassCount> passes{};  // crossings by class
+  bool has_rows = false;                                  // some step goes west-east
   bool has_columns = false;
   std::vector<Crossing> crossings{};  // one of each link class and direction
 };
@@ -72,9 +77,11 @@ Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
     const Way step =
         way(replica_site(replicas, i - 1, machine), replica_site(replicas, i, machine), machine);
     chain.cycles += step.cycles;
+    chain.hops += static_cast<double>(step.hops);
     chain.has_rows = chain.has_rows || step.is_along_rows;
     chain.has_columns = chain.has_columns || !step.is_along_rows;
     for (const Crossing& at : step.crossings) {
+      chain.passes[static_cast<std::size_t>(at.link)] += 1;
       const bool is_known =
           std::any_of(chain.crossings.begin(), chain.crossings.end(), [&](const Crossing& known) {
             return known.link == at.link && known.lines == at.lines && known.rate == at.rate;
@@ -105,6 +112,10 @@ struct Group {
   std::int64_t stops() const {
     return !is_through() ? 1 : axis == machine::Axis::Columns ? region.rows() : region.columns();
   }
+  // Groups that do it side by side.
+  double count() const {
+    return static_cast<double>(region.nodes()) / static_cast<double>(stops());
+  }
   // Lines that go on to the next replica side by side: one per column, or one per row, or (equals)
   // every node.
   Sharing sharing() const {
@@ -119,7 +130,16 @@ void load_chain(Loads& loads, const Chain& chain, const Sharing& share, double v
   loads.link(v *
              std::max(chain.has_rows ? share.on_row : 0, chain.has_columns ? share.on_column : 0));
   for (const Crossing& at : chain.crossings) {
-    loads.crossing(at, v * std::max(share.on_row, share.on_column));
+    loads.crossing(at, v * std::max(share.on_row, share.on_column), 0);
+  }
+}
+
+// What all groups move: packets stored, and packets sent over all of the chain.
+void move_along(Loads& loads, const Chain& chain, const Group& group, double stored, double sent) {
+  const double inside = static_cast<double>(group.is_through() ? group.stops() * group.spacing : 0);
+  loads.moves(group.count() * stored, group.count() * sent * (chain.hops + inside));
+  for (std::size_t i = 0; i < chain.passes.size(); ++i) {
+    loads.passes(static_cast<LinkClass>(i), group.count() * sent * chain.passes[i]);
   }
 }
 
@@ -133,6 +153,8 @@ TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain,
   Loads loads(machine);
   loads.port(2 * v * (n + 1) / n);
   load_chain(loads, chain, group.sharing(), 2 * v);
+  // Partials on, sums back to their owners (half of the chain), sums to all.
+  move_along(loads, chain, group, 2 * v * (n - 1) + v, 2.5 * v);
   return loads.with_latency(2 * hops + (stations - 1) * (2 * stage + add) + stations + 2);
 }
 
@@ -140,14 +162,21 @@ TransferCost through_middle(const Group& group, double v, const Chain& chain,
                             const Replicas& replicas, const MachineModel& machine) {
   const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
   std::int64_t radius = 0;
+  Chain all_ways;  // of every replica to the middle
   for (std::int64_t i = 0; i < replicas.count; ++i) {
-    radius = std::max(radius, way(replica_site(replicas, i, machine), middle, machine).cycles);
+    const Way to_middle = way(replica_site(replicas, i, machine), middle, machine);
+    radius = std::max(radius, to_middle.cycles);
+    all_ways.hops += static_cast<double>(to_middle.hops);
+    for (const Crossing& at : to_middle.crossings) {
+      all_ways.passes[static_cast<std::size_t>(at.link)] += 1;
+    }
   }
   const double n = static_cast<double>(replicas.count * group.stops());
   Loads loads(machine);
   loads.port(2 * v * n);
   // x then y: half of the senders meet on the links next to the middle replica, there and back.
   load_chain(loads, chain, group.sharing(), v * n);
+  move_along(loads, all_ways, group, 2 * v * (n - 1), 2 * v * static_cast<double>(group.stops()));
   const std::int64_t inside = group.is_through() ? group.stops() * group.spacing : 0;
   return loads.with_latency(2 * (radius + inside + machine.network.stage.count()) +
                             machine.network.reduce_stage.count());
@@ -190,8 +219,9 @@ TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replica
   const Chain chain = chain_of(replicas, machine);
   Loads loads(machine);
   loads.port(v * (n + 1) / n);
-  load_chain(loads, chain, Group{Scope::Across, machine::Axis::Both, region}.sharing(),
-             v * (n - 1) / n);
+  const Group group{Scope::Across, machine::Axis::Both, region};
+  load_chain(loads, chain, group.sharing(), v * (n - 1) / n);
+  move_along(loads, chain, group, v * (n - 1), v);
   return loads.with_latency(chain.cycles + (replicas.count - 2) * machine.network.stage.count() +
                             2);
 }

@@ -92,6 +92,17 @@ Uses uses_of(const Graph& graph) {
   return uses;
 }
 
+ValueId storage_of(const Graph& graph, const Uses& uses, ValueId id) {
+  while (uses.definition[id.index].has_value()) {
+    const Op& op = graph.ops[uses.definition[id.index]->index];
+    if (!op.info->is_strided_view || graph.value(*op.inputs[0]).format != graph.value(id).format) {
+      break;
+    }
+    id = *op.inputs[0];
+  }
+  return id;
+}
+
 namespace {
 
 std::string_view name_of(ValueKind kind) {
@@ -149,7 +160,8 @@ Result<std::vector<std::uint32_t>> tensor_ids(const Graph& graph) {
                                quoted(value.label))};
     }
     ids[i] = static_cast<std::uint32_t>(std::stoul(sha256_hex(keys[i]).substr(0, 8), nullptr, 16));
-    const bool hangs_on_it = !value.is_fused && (value.is_stochastic || has_bias(value.format));
+    const bool hangs_on_it = !value.is_fused && !value.again_of.has_value() &&
+                             (value.is_stochastic || has_bias(value.format));
     if (!hangs_on_it) {
       continue;
     }

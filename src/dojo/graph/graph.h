@@ -81,6 +81,9 @@ struct Value {
   Role role = Role::None;
   bool is_fused = false;       // lowered: FP32, never stored, consumed inside its group only
   bool is_stochastic = false;  // lowered: rounded stochastically when stored
+  // Lowered: computed once more, by the same op from the same operands, so it has the codes of that
+  // value, whose bias it takes.
+  std::optional<ValueId> again_of;
 };
 
 // An attribute as the text form writes it: 3, 0.5, true, "none", [1,2], [0.5,1.0].
@@ -155,6 +158,9 @@ struct Uses {
   std::vector<std::vector<OpId>> readers;  // each op once, ascending
 };
 Uses uses_of(const Graph& graph);
+
+// The value whose bytes this one's are: through views of unchanged format up to what was stored.
+ValueId storage_of(const Graph& graph, const Uses& uses, ValueId id);
 
 // The stable 32-bit id of each value, by value index: the hash of (module path or label, phase,
 // role, ordinal among equals). Bias windows and random streams hang on it. Two values with one id

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "dojo/graph/op_table.h"
+#include "dojo/graph/statistics.h"
 #include "dojo/graph/text.h"
 #include "dojo/graph/verify.h"
 
@@ -359,6 +360,68 @@ TEST(Lower, StoresWhatAMaximumMakesAnOperandOfAsAnOperand) {
   const Graph graph = lowered(kPooled, *recipe_named("cfloat8"));
   EXPECT_EQ(named(graph, "r").format, Format::Cf8_1_4_3);
   EXPECT_EQ(named(graph, "p").format, Format::Cf8_1_4_3);
+}
+
+TEST(Lower, NumbersTheWinnersOfAPoolingByTapForItsGradientAlone) {
+  std::string text = kPooled;
+  text.replace(text.rfind('}'), 1, "  output %i \"places\"\n}");
+  EXPECT_EQ(named(lowered(text, *recipe_named("cfloat8")), "i").format, Format::I64);
+  text = kPooled;
+  text.replace(text.find("  output"), 0,
+               "  %dp = aten.mul(%p) {other=2.0} : f32[2,4,4,4] @\"pool\" bwd\n"
+               "  %dr = aten.max_pool2d_with_indices_backward(%dp, %r, %i) {kernel_size=[2,2], "
+               "stride=[2,2]} : f32[2,4,8,8] @\"pool\" bwd\n"
+               "  output %dr \"dr\"\n");
+  const Graph graph = lowered(text, *recipe_named("cfloat8"));
+  EXPECT_EQ(named(graph, "i").format, Format::U8);
+  EXPECT_TRUE(bool_attr(defining(graph, "dr"), "in_window"));
+}
+
+// Two dense layers with a GELU between them, whose gradient reads what the GELU read.
+constexpr const char* kGelu = R"(graph "gelu" {
+  %x = input f32[8,16] "x"
+  %w0 = weight f32[16,16] "in.weight"
+  %w1 = weight f32[16,32] "up.weight"
+  %w2 = weight f32[32,16] "down.weight"
+  %w3 = weight f32[16,4] "out.weight"
+  %y = aten.mm(%x, %w0) : f32[8,16] @"in" fwd
+  %u = aten.mm(%y, %w1) : f32[8,32] @"up" fwd
+  %g = aten.gelu(%u) : f32[8,32] @"act" fwd
+  %d = aten.mm(%g, %w2) : f32[8,16] @"down" fwd
+  %o = aten.mm(%d, %w3) : f32[8,4] @"out" fwd
+  %do = aten.full() {fill_value=1.0, size=[8,4]} : f32[8,4] @"" bwd
+  %w3.t = aten.permute(%w3) {dims=[1,0]} : f32[4,16] @"out" bwd
+  %dd = aten.mm(%do, %w3.t) : f32[8,16] @"out" bwd
+  %g.t = aten.permute(%g) {dims=[1,0]} : f32[32,8] @"down" bwd
+  %dw2 = aten.mm(%g.t, %dd) : f32[32,16] @"down" bwd
+  %w2.t = aten.permute(%w2) {dims=[1,0]} : f32[16,32] @"down" bwd
+  %dg = aten.mm(%dd, %w2.t) : f32[8,32] @"down" bwd
+  %du = aten.gelu_backward(%dg, %u) : f32[8,32] @"act" bwd
+  output %o "o"
+  output %dw2 "dw2"
+  output %du "du"
+}
+)";
+
+TEST(Lower, MakesAgainWhatOnePassMakesOfWhatIsSavedAnyway) {
+  const Graph graph = lowered(kGelu, *recipe_named("cfloat8"));
+  const Value& again = graph.value(*defining(graph, "g.t").inputs[0]);
+  EXPECT_EQ(again.name, "g.again");
+  EXPECT_EQ(graph.value(*again.again_of).name, "g");
+  EXPECT_EQ(again.format, Format::Cf8_1_4_3);
+  EXPECT_EQ(defining(graph, "g.again").inputs, defining(graph, "g").inputs);
+  for (const ValueId saved : saved_values(graph)) {
+    EXPECT_NE(graph.value(saved).name, "g");
+  }
+}
+
+TEST(Lower, SavesWhatCouldOnlyBeMadeOfMore) {
+  std::string text = kGelu;
+  text.replace(text.find("aten.gelu_backward(%dg, %u)"), 27, "aten.mul(%dg, %g)");
+  const Graph graph = lowered(text, *recipe_named("cfloat8"));
+  const std::vector<ValueId> saved = saved_values(graph);
+  EXPECT_TRUE(std::any_of(saved.begin(), saved.end(),
+                          [&](ValueId id) { return graph.value(id).name == "g"; }));
 }
 
 TEST(Recipe, UnknownNamesGetTheNearest) {

@@ -362,6 +362,11 @@ class Parser {
     while (lexer_.peek().kind == TokenKind::Word) {
       const std::string_view word = lexer_.peek().text;
       bool& flag = word == "fused" ? value.is_fused : value.is_stochastic;
+      if (word == "again_of" && !value.again_of.has_value()) {
+        lexer_.take();
+        DOJO_TRY(value.again_of, take_value("the value that is computed again"));
+        continue;
+      }
       if (word == "fused" || word == "stochastic") {
         if (flag) {
           return unexpected("this word once");
@@ -371,11 +376,11 @@ class Parser {
                  role.has_value() && role != Role::None && value.role == Role::None) {
         value.role = *role;
       } else {
-        std::vector<std::string> names{"fused", "stochastic"};
+        std::vector<std::string> names{"fused", "stochastic", "again_of"};
         for (const RoleInfo& row : roles()) {
           names.emplace_back(row.name);
         }
-        return unexpected(fmt::format("one role, fused, stochastic or @{}",
+        return unexpected(fmt::format("one role, fused, stochastic, again_of %name or @{}",
                                       suggestion(word.substr(0, 100), names)));
       }
       lexer_.take();

@@ -78,7 +78,7 @@ std::string print_targets(const Graph& graph, const std::vector<std::optional<Va
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
-std::string print_words(const Value& value) {
+std::string print_words(const Graph& graph, const Value& value) {
   std::string out = print_type(value.format, value.shape);
   if (value.role != Role::None) {
     out += fmt::format(" {}", name_of(value.role));
@@ -88,6 +88,9 @@ std::string print_words(const Value& value) {
   }
   if (value.is_stochastic) {
     out += " stochastic";
+  }
+  if (value.again_of.has_value()) {
+    out += fmt::format(" again_of %{}", graph.value(*value.again_of).name);
   }
   return out;
 }
@@ -102,7 +105,7 @@ std::string print_op(const Graph& graph, const Op& op) {
   std::vector<std::string> types;
   for (const std::optional<ValueId>& output : op.outputs) {
     if (output.has_value()) {
-      types.push_back(print_words(graph.value(*output)));
+      types.push_back(print_words(graph, graph.value(*output)));
     }
   }
   std::string out = fmt::format("{} = {}({})", print_targets(graph, op.outputs, "_"), op.info->name,

@@ -99,24 +99,12 @@ std::string statistics_json(const Statistics& statistics) {
 
 std::vector<ValueId> saved_values(const Graph& graph) {
   const Uses uses = uses_of(graph);
-  const auto storage = [&](ValueId id) {
-    while (uses.definition[id.index].has_value()) {
-      const Op& op = graph.ops[uses.definition[id.index]->index];
-      const bool is_view =
-          op.info->is_strided_view && graph.value(*op.inputs[0]).format == graph.value(id).format;
-      if (!is_view) {
-        break;
-      }
-      id = *op.inputs[0];
-    }
-    return id;
-  };
   std::vector<bool> is_saved(graph.values.size(), false);
   for (const Op& op : graph.ops) {
     for (std::size_t i = 0; i < op.inputs.size() && op.phase != Phase::Forward; ++i) {
       const auto operand = std::min(i, op.info->operands.size() - 1);
       if (op.inputs[i].has_value() && !op.info->operands[operand].is_shape_only) {
-        const ValueId root = storage(*op.inputs[i]);
+        const ValueId root = storage_of(graph, uses, *op.inputs[i]);
         const std::optional<OpId> definition = uses.definition[root.index];
         is_saved[root.index] = definition.has_value() &&
                                graph.ops[definition->index].phase == Phase::Forward &&

@@ -18,10 +18,12 @@ constexpr const char* kLowered =
   %w0.m = state f32[8,3,3,3] "trunk.0.weight.momentum"
   %w0.c = dojo.convert(%w0) : cf8_1_4_3[8,3,3,3] weight_operand @"trunk.0" fwd
   %y0 = aten.convolution(%x, %w0.c, none) {stride=[2,2]} : f32[4,8,4,4] fused @"trunk.0" fwd
+  %x.b = aten._to_copy(%x) {dtype="f32"} : bf16[4,3,9,9] activation @"" fwd
   %a0 = aten.relu(%y0) : cf8_1_4_3[4,8,4,4] matrix_operand stochastic @"trunk.1" fwd
   %loss = aten.sum(%a0) : f32[] loss @"" fwd
   %d0 = aten.threshold_backward(%loss, %a0) {threshold=0} : cf8_1_5_2[4,8,4,4] gradient_operand @"trunk.1" bwd
   %dw0 = dojo.conv_weight_grad(%d0, %x) {stride=[2,2], weight_size=[8,3,3,3]} : f32[8,3,3,3] weight_gradient @"trunk.0" bwd k_parts={n:2x2, y:2x3}
+  %x.b.again = aten._to_copy(%x) {dtype="f32"} : bf16[4,3,9,9] activation again_of %x.b @"" bwd
   %w0.1, %w0.m1 = dojo.sgd(%w0, %dw0, %w0.m, %lr) {momentum=0.9} : f32[8,3,3,3], f32[8,3,3,3] @"trunk.0" upd
   update %w0 = %w0.1
   update %w0.m = %w0.m1
@@ -41,14 +43,15 @@ TEST(GraphText, KeepsWhatItSays) {
   EXPECT_EQ(graph.name, "steer.step");
   EXPECT_EQ(graph.lowering->machine, "training-tile");
   EXPECT_EQ(graph.lowering->bias, BiasPolicy{});
-  ASSERT_EQ(graph.ops.size(), 7u);
+  ASSERT_EQ(graph.ops.size(), 9u);
   EXPECT_EQ(graph.ops[1].inputs.size(), 3u);
   EXPECT_FALSE(graph.ops[1].inputs[2].has_value());
   EXPECT_TRUE(graph.value(*graph.ops[1].outputs[0]).is_fused);
-  EXPECT_TRUE(graph.value(*graph.ops[2].outputs[0]).is_stochastic);
-  EXPECT_EQ(graph.value(*graph.ops[2].outputs[0]).role, Role::MatrixOperand);
-  EXPECT_EQ(graph.ops[5].k_parts, (std::vector<ReduceCut>{{"n", 2, 2}, {"y", 2, 3}}));
-  EXPECT_EQ(graph.ops[6].phase, Phase::Update);
+  EXPECT_TRUE(graph.value(*graph.ops[3].outputs[0]).is_stochastic);
+  EXPECT_EQ(graph.value(*graph.ops[3].outputs[0]).role, Role::MatrixOperand);
+  EXPECT_EQ(graph.ops[6].k_parts, (std::vector<ReduceCut>{{"n", 2, 2}, {"y", 2, 3}}));
+  EXPECT_EQ(graph.value(*graph.ops[7].outputs[0]).again_of, *graph.ops[2].outputs[0]);
+  EXPECT_EQ(graph.ops[8].phase, Phase::Update);
   EXPECT_EQ(graph.updates.size(), 2u);
   EXPECT_EQ(graph.outputs[0].label, "loss");
 }
@@ -126,10 +129,11 @@ TEST(GraphText, SaysWhatItFoundWhereAndWhatItExpected) {
       {"%y = aten.relu(%x) : f32[2,0] @\"\" fwd",
        "f.graph:3:28: a type has at most 16 extents, each from 1 to 2^40"},
       {"%y = aten.relu(%x) : f32[2,3] residul @\"\" fwd",
-       "f.graph:3:31: found \"residul\", expected one role, fused, stochastic or @ (nearest: "
+       "f.graph:3:31: found \"residul\", expected one role, fused, stochastic, again_of %name or @ "
+       "(nearest: "
        "residual"},
       {"%y = aten.relu(%x) : f32[2,3] fwd",
-       "f.graph:3:31: found \"fwd\", expected one role, fused, stochastic or @"},
+       "f.graph:3:31: found \"fwd\", expected one role, fused, stochastic, again_of %name or @"},
       {"%y = aten.relu(%x) : f32[2,3] @ fwd",
        "f.graph:3:33: found \"fwd\", expected the module's path in quotes"},
       {"%y = aten.relu(%x) : f32[2,3] @\"\" sideways",

@@ -113,8 +113,9 @@ class Verifier {
     check_shape(id, value);
     if (value.kind == ValueKind::Op) {
       check_words(id, value);
-    } else if (value.role != Role::None || value.is_fused || value.is_stochastic) {
-      fail_value(id, "a leaf has no role and is neither fused nor stochastic");
+    } else if (value.role != Role::None || value.is_fused || value.is_stochastic ||
+               value.again_of.has_value()) {
+      fail_value(id, "a leaf has no role and is neither fused, stochastic nor again_of another");
     } else if (value.label.empty() || is_long(value.label)) {
       fail_value(id, "a leaf needs a label of at most {} characters", TextLimits::kNameLength);
     }
@@ -151,6 +152,24 @@ class Verifier {
       fail_value(id, "is fused, so it must be f32, not {}", info(value.format).name);
     } else if (value.is_stochastic && (!is_float(value.format) || value.format == Format::F32)) {
       fail_value(id, "{} is never rounded stochastically", info(value.format).name);
+    } else if (value.again_of.has_value()) {
+      check_again(id, value);
+    }
+  }
+
+  // That the op and its operands are the same is what lower() promises; that the codes can be the
+  // same is checked.
+  void check_again(ValueId id, const Value& value) {
+    if (!graph_.is_lowered() || value.is_fused || value.is_stochastic) {
+      fail_value(id, "again_of belongs to stored values of lowered Graphs, rounded to nearest");
+    } else if (value.again_of->index >= id.index) {
+      fail_value(id, "is again_of a value that does not come before it");
+    } else if (const Value& first = graph_.value(*value.again_of);
+               first.kind != ValueKind::Op || first.format != value.format ||
+               first.shape != value.shape || first.is_fused || first.is_stochastic ||
+               first.again_of.has_value()) {
+      fail_value(id, "is again_of %{}, which is not a stored op value of this type, made once",
+                 first.name);
     }
   }
 

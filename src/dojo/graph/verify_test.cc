@@ -147,6 +147,25 @@ TEST(Verify, HoldsFusedValuesToOneReaderInTheirPhase) {
              "%y: is fused, but an output or update keeps it");
 }
 
+TEST(Verify, HoldsWhatIsMadeAgainToWhatItIsMadeAgainOf) {
+  const std::string first = "%y = aten.relu(%x) : cf8_1_4_3[4,6] @\"\" fwd\n";
+  const std::string again = "%z = aten.relu(%x) : ";
+  EXPECT_EQ(lowered(first + again + "cf8_1_4_3[4,6] again_of %y @\"\" bwd"), "none");
+  EXPECT_HAS(lowered(first + again + "bf16[4,6] again_of %y @\"\" bwd"),
+             "%z: is again_of %y, which is not a stored op value of this type, made once");
+  EXPECT_HAS(lowered(first + again + "cf8_1_4_3[4,6] stochastic again_of %y @\"\" bwd"),
+             "%z: again_of belongs to stored values of lowered Graphs, rounded to nearest");
+  EXPECT_HAS(lowered(first + again +
+                     "cf8_1_4_3[4,6] again_of %y @\"\" bwd\n"
+                     "%v = aten.relu(%x) : cf8_1_4_3[4,6] again_of %z @\"\" bwd"),
+             "%v: is again_of %z, which is not a stored op value of this type, made once");
+  EXPECT_HAS(lowered(again + "f32[4,6] again_of %x @\"\" bwd"),
+             "%z: is again_of %x, which is not a stored op value");
+  EXPECT_HAS(unlowered("%y = aten.relu(%x) : f32[4,6] @\"\" fwd\n" + again +
+                       "f32[4,6] again_of %y @\"\" bwd"),
+             "%z: again_of belongs to stored values of lowered Graphs");
+}
+
 TEST(Verify, RefusesOpsThatLoweringTakesApart) {
   EXPECT_HAS(lowered("%w = weight f32[3,1,1,1] \"w\"\n%i = input f32[1,1,4,4] \"i\"\n"
                      "%g = input f32[1,3,4,4] \"g\"\n"

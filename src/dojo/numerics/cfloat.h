@@ -107,6 +107,14 @@ struct Flags {
   bool denormal = false;
   bool overflow = false;
   bool underflow = false;
+
+  constexpr Flags& operator|=(const Flags& other) {
+    invalid |= other.invalid;
+    denormal |= other.denormal;
+    overflow |= other.overflow;
+    underflow |= other.underflow;
+    return *this;
+  }
   friend constexpr bool operator==(const Flags&, const Flags&) = default;
 };
 

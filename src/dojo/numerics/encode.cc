@@ -28,11 +28,10 @@ void note(EncodeStats& stats, float x, bool saturated, bool zero_written) {
   stats.zeroed += (x != 0 && zero_written) ? 1 : 0;
 }
 
-EncodeStats encode_plain(std::span<const float> in, const StorageFormat& to,
-                         const RoundingSpec& rounding, std::byte* out) {
+void encode_plain(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+                  std::byte* out, EncodeStats& stats) {
   const CFloatSpec spec = to.spec();
   const std::size_t width = static_cast<std::size_t>(bytes_of(to.format));
-  EncodeStats stats;
   for (std::size_t i = 0; i < in.size(); ++i) {
     const std::uint32_t random = rounding.mode == Rounding::Stochastic
                                      ? rounding.stream.bits16(rounding.first_element + i)
@@ -43,32 +42,30 @@ EncodeStats encode_plain(std::span<const float> in, const StorageFormat& to,
     const bool stays_nan = std::isnan(in[i]) && spec.has_nan();
     note(stats, in[i], flags.overflow || (flags.invalid && !stays_nan),
          (code & spec.magnitude_mask()) == 0);
+    stats.flags |= flags;
   }
-  return stats;
 }
 
-EncodeStats copy_f32(std::span<const float> in, std::byte* out) {
-  EncodeStats stats;
+void copy_f32(std::span<const float> in, std::byte* out, EncodeStats& stats) {
   std::ranges::copy(std::as_bytes(in), out);
   for (const float x : in) {
     note(stats, x, false, false);
+    stats.flags.invalid |= std::isnan(x);
+    stats.flags.denormal |= std::fpclassify(x) == FP_SUBNORMAL;
   }
-  return stats;
 }
 
-EncodeStats encode_range(std::span<const float> in, const StorageFormat& to,
-                         const RoundingSpec& rounding, std::span<std::byte> out, Isa isa,
-                         Caching caching) {
+void encode_range(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+                  std::span<std::byte> out, Isa isa, Caching caching, EncodeStats& stats) {
   switch (isa) {
     case Isa::Avx512:
-      return avx512::encode(in, to, rounding, out.data(), caching);
+      return avx512::encode(in, to, rounding, out.data(), caching, stats);
     case Isa::Avx2:
-      return avx2::encode(in, to, rounding, out.data(), caching);
+      return avx2::encode(in, to, rounding, out.data(), caching, stats);
     case Isa::Plain:
-      break;
+      return to.format == Format::F32 ? copy_f32(in, out.data(), stats)
+                                      : encode_plain(in, to, rounding, out.data(), stats);
   }
-  return to.format == Format::F32 ? copy_f32(in, out.data())
-                                  : encode_plain(in, to, rounding, out.data());
 }
 
 // PERF: codes of arrays that no cache will hold are written around the caches, which saves reading
@@ -86,14 +83,23 @@ EncodeStats& EncodeStats::operator+=(const EncodeStats& other) {
   saturated += other.saturated;
   zeroed += other.zeroed;
   not_finite += other.not_finite;
+  flags |= other.flags;
   return *this;
 }
 
 EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
                    std::span<std::byte> out, Isa isa) {
+  EncodeStats stats;
+  encode_and_add(in, to, rounding, out, stats, isa);
+  return stats;
+}
+
+void encode_and_add(std::span<const float> in, const StorageFormat& to,
+                    const RoundingSpec& rounding, std::span<std::byte> out, EncodeStats& stats,
+                    Isa isa) {
   DOJO_CHECK(is_float(to.format));
   DOJO_CHECK(out.size() == in.size() * static_cast<std::size_t>(bytes_of(to.format)));
-  return encode_range(in, to, rounding, out, isa, caching_of(in.size()));
+  encode_range(in, to, rounding, out, isa, caching_of(in.size()), stats);
 }
 
 EncodeStats encode(ThreadPool& pool, std::span<const float> in, const StorageFormat& to,
@@ -109,9 +115,9 @@ EncodeStats encode(ThreadPool& pool, std::span<const float> in, const StorageFor
         const std::size_t count = static_cast<std::size_t>(end - begin);
         RoundingSpec part = rounding;
         part.first_element += first;
-        const EncodeStats stats =
-            encode_range(in.subspan(first, count), to, part,
-                         out.subspan(first * width, count * width), isa, caching_of(in.size()));
+        EncodeStats stats;
+        encode_range(in.subspan(first, count), to, part, out.subspan(first * width, count * width),
+                     isa, caching_of(in.size()), stats);
         const std::lock_guard lock(mutex);
         total += stats;
       });

@@ -3,6 +3,7 @@
 // over billions of inputs takes seconds.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -131,6 +132,7 @@ class Sweep {
     // Of the inputs beyond the range the last one may be Inf.
     const bool has_infinity = is_beyond && std::isinf(x_[first + run - 1]);
     const bool infinity_is_negative = (first + run - 1) % 2 == 1;
+    note_flags(wanted.flags, first, run);
     if (is_nan) {
       wanted.not_finite += count;
       wanted.saturated += spec_.has_nan() ? 0 : count;
@@ -146,6 +148,24 @@ class Sweep {
     }
     wanted.zeroed += segments_[at_].code == 0 ? count - zeros : 0;
     wanted.saturated += is_beyond ? count - (has_infinity && spec_.keeps_infinity() ? 1 : 0) : 0;
+  }
+
+  // Of inputs with one code: as the first four of them have it. Signs alternate, and at most one
+  // magnitude is zero, or exact (or Inf, which is the last).
+  void note_flags(Flags& wanted, std::size_t first, std::size_t run) const {
+    const bool is_beyond = at_ + 2 == segments_.size();
+    const std::uint32_t code = segments_[at_].code;
+    const bool is_small = code < spec_.min_normal_magnitude();
+    for (std::size_t i = first; i < first + std::min<std::size_t>(run, 4); ++i) {
+      const float magnitude = std::fabs(x_[i]);
+      if (std::isnan(magnitude) || (!spec_.has_sign && std::signbit(x_[i]))) {
+        wanted.invalid |= magnitude != 0;
+        continue;
+      }
+      wanted.denormal |= magnitude != 0 && magnitude < std::numeric_limits<float>::min();
+      wanted.overflow |= is_beyond && !(std::isinf(magnitude) && spec_.keeps_infinity());
+      wanted.underflow |= is_small && magnitude != decode(spec_, code);
+    }
   }
 
   StorageFormat type_;

@@ -222,6 +222,77 @@ TEST(Encode, DoesNotDependOnRangesOrThreads) {
   }
 }
 
+// Where flags change: values and middles of the format and their neighbours, ends of FP32's ranges.
+std::vector<float> edges_of(const CFloatSpec& spec) {
+  const testing::GridOracle oracle(spec);
+  std::vector<double> centre{0, 0x1p-126, 0x1p-149, oracle.overflow(), HUGE_VAL};
+  const std::size_t near_normal = spec.min_normal_magnitude() + 2;
+  for (const auto& grid : {oracle.values(), oracle.middles()}) {
+    centre.insert(centre.end(), grid.begin(), grid.begin() + 4);
+    const auto normal = grid.begin() + static_cast<std::ptrdiff_t>(near_normal);
+    centre.insert(centre.end(), normal - 4, normal);
+    centre.insert(centre.end(), grid.end() - 2, grid.end());
+  }
+  std::vector<float> edges;
+  for (const double value : centre) {
+    const auto bits = static_cast<std::int64_t>(testing::bits_of(static_cast<float>(value)));
+    for (std::int64_t near = std::max<std::int64_t>(bits - 1, 0); near <= bits + 1; ++near) {
+      const float x = std::bit_cast<float>(static_cast<std::uint32_t>(near));
+      edges.insert(edges.end(), {x, -x});
+    }
+  }
+  return edges;
+}
+
+// One edge at a time, among as many values that raise no flag as fill vectors, steps and blocks.
+TEST(Encode, FlagsAreThoseOfTheScalarCodec) {
+  Random random(47);
+  for (const int bias : {0, 7, 31, 63}) {
+    for (StorageFormat type : testing::encoded_formats(bias, 0)) {
+      type.overflow = static_cast<Overflow>(random.between(0, 2));
+      const CFloatSpec spec = type.spec();
+      const float harmless = decode(spec, spec.min_normal_magnitude());
+      for (const Rounding mode :
+           {Rounding::NearestEven, Rounding::Stochastic, Rounding::NearestAway}) {
+        const RoundingSpec rounding{mode, {random.bits(), 1, 2}, 0};
+        for (const float edge : edges_of(spec)) {
+          std::vector<float> x(static_cast<std::size_t>(random.between(1, 1500)), harmless);
+          const auto at = static_cast<std::size_t>(random.between(0, std::ssize(x) - 1));
+          x[at] = edge;
+          Flags wanted;
+          internal::encode(spec, edge, mode, rounding.stream.bits16(at), wanted);
+          for (const Isa isa : isas()) {
+            EXPECT_EQ(encoded(x, type, rounding, isa).stats.flags, wanted)
+                << info(type.format).name << " bias " << bias << ": " << edge << " at " << at
+                << " of " << x.size() << " " << name_of(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Encode, FlagsOfFp32AreThoseOfItsOperands) {
+  for (const auto& [x, flags] :
+       {std::pair{1.0F, Flags{}}, std::pair{-0.0F, Flags{}}, std::pair{-HUGE_VALF, Flags{}},
+        std::pair{-1e-40F, Flags{.denormal = true}},
+        std::pair{std::numeric_limits<float>::quiet_NaN(), Flags{.invalid = true}}}) {
+    for (const Isa isa : isas()) {
+      EXPECT_EQ(encoded(std::vector{2.0F, x}, {Format::F32}, {}, isa).stats.flags, flags) << x;
+    }
+  }
+}
+
+TEST(Encode, FlagsThatAreUpStayUp) {
+  const std::vector<float> x(100, 1.0F);
+  std::vector<std::byte> codes(x.size());
+  for (const Isa isa : isas()) {
+    EncodeStats stats{.amax = 3, .zeroed = 7, .flags = {.denormal = true, .underflow = true}};
+    encode_and_add(x, {Format::Cf8_1_4_3, 7}, {}, codes, stats, isa);
+    EXPECT_EQ(stats, (EncodeStats{3, 0, 7, 0, {.denormal = true, .underflow = true}}));
+  }
+}
+
 TEST(Encode, StatisticsCountWhatWasLost) {
   const std::vector<float> x{0.0F,
                              -0.0F,
@@ -231,15 +302,17 @@ TEST(Encode, StatisticsCountWhatWasLost) {
                              600.0F,                                  // clamped
                              std::numeric_limits<float>::infinity(),  // clamped, not finite
                              -std::numeric_limits<float>::quiet_NaN()};
+  constexpr Flags kClamped{.invalid = true, .overflow = true, .underflow = true};
   for (const Isa isa : isas()) {
     const Encoded out = encoded(x, {Format::Cf8_1_4_3, 7}, {}, isa);
-    EXPECT_EQ(out.stats, (EncodeStats{600.0F, 3, 1, 2}));
+    EXPECT_EQ(out.stats, (EncodeStats{600.0F, 3, 1, 2, kClamped}));
     const Encoded half = encoded(x, {Format::Bf16}, {}, isa);
-    EXPECT_EQ(half.stats, (EncodeStats{600.0F, 0, 0, 2}));
+    EXPECT_EQ(half.stats, (EncodeStats{600.0F, 0, 0, 2, {.invalid = true}}));
     const Encoded ocp = encoded(x, {Format::E4m3, 7}, {}, isa);  // the NaN stays one
-    EXPECT_EQ(ocp.stats, (EncodeStats{600.0F, 3, 1, 2}));
+    EXPECT_EQ(ocp.stats, (EncodeStats{600.0F, 3, 1, 2, kClamped}));
     const Encoded without_sign = encoded(x, {Format::Uhp}, {}, isa);  // -3 is lost, 1e-10 is zero
-    EXPECT_EQ(without_sign.stats, (EncodeStats{600.0F, 1, 2, 2}));
+    EXPECT_EQ(without_sign.stats,
+              (EncodeStats{600.0F, 1, 2, 2, {.invalid = true, .underflow = true}}));
   }
 }
 

@@ -94,6 +94,7 @@ class TileEncoder {
       const float* x = in_.data() + tile.first + row * tile.row_stride;
       for (std::int64_t i = 0; i < tile.width; ++i) {
         const float magnitude = std::fabs(x[i]);
+        stats_.flags.denormal |= std::fpclassify(magnitude) == FP_SUBNORMAL;
         float& largest = amax[scale_of(tile, i)];
         largest = magnitude < HUGE_VALF && magnitude > largest ? magnitude : largest;
       }
@@ -122,13 +123,17 @@ class TileEncoder {
     const std::span<std::byte> codes = codes_.subspan(static_cast<std::size_t>(first), count);
     RoundingSpec part = rounding_;
     part.first_element += static_cast<std::uint64_t>(first);
-    const EncodeStats stats = encode(std::span(scaled, count), type_, part, codes, isa_);
+    EncodeStats stats{.flags = stats_.flags};
+    encode_and_add(std::span(scaled, count), type_, part, codes, stats, isa_);
     stats_.saturated += stats.saturated;
     stats_.not_finite += stats.not_finite;
+    stats.flags.denormal = stats_.flags.denormal;  // of what was read, not of what was scaled
+    stats_.flags = stats.flags;
     for (std::size_t i = 0; i < count; ++i) {
       const bool is_zero = (codes[i] & std::byte{0x7F}) == std::byte{0};
       stats_.zeroed += is_zero && in_[static_cast<std::size_t>(first) + i] != 0 ? 1 : 0;
     }
+    stats_.flags.underflow |= stats_.zeroed != 0;
   }
 
   std::span<const float> in_;

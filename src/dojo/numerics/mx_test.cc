@@ -75,6 +75,12 @@ Encoded long_hand(const std::vector<float>& x, const MxShape& shape, Format elem
           out.stats.not_finite += std::isfinite(value) ? 0 : 1;
           out.stats.saturated += !std::isnan(value) && oracle.overflows(scaled) ? 1 : 0;
           out.stats.zeroed += value != 0 && magnitude == 0 ? 1 : 0;
+          const std::uint32_t first_normal = 1u << info(element).mantissa_bits;
+          out.stats.flags |=
+              {.invalid = std::isnan(value),
+               .denormal = value != 0 && std::fabs(value) < std::numeric_limits<float>::min(),
+               .overflow = !std::isnan(value) && oracle.overflows(scaled),
+               .underflow = magnitude < first_normal && oracle.values()[magnitude] != scaled};
         }
         out.stats.amax = std::max(out.stats.amax, static_cast<float>(amax));
       }

@@ -4,15 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <set>
 
 #include "dojo/base/text.h"
 #include "dojo/graph/op_table.h"
-#include "dojo/place/internal/draft.h"
-#include "dojo/place/internal/layout_plan.h"
-#include "dojo/place/internal/memory.h"
-#include "dojo/place/internal/mesh.h"
-#include "dojo/place/internal/remedies.h"
+#include "dojo/place/internal/plan.h"
 
 namespace dojo::place {
 
@@ -23,144 +20,10 @@ using internal::DraftId;
 using internal::DraftPhase;
 using internal::Fit;
 using internal::LayoutPlan;
-using internal::Mesh;
 using machine::MachineModel;
 using program::Program;
 
 namespace {
-
-// One mesh with everything planned.
-struct Plan {
-  Mesh mesh;
-  LayoutPlan layouts;
-  Draft draft;
-  Fit fit;
-};
-
-Bytes pinned_bytes(const Draft& draft) {
-  Bytes sum{};
-  for (const internal::Buffer& buffer : draft.buffers) {
-    sum += buffer.is_pinned ? buffer.bytes : Bytes(0);
-  }
-  return sum;
-}
-
-Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts) {
-  Bytes sum{};
-  for (std::size_t i = 0; i < graph.values.size(); ++i) {
-    const graph::Value& value = graph.values[i];
-    const bool is_state = value.kind == graph::ValueKind::Weight ||
-                          value.kind == graph::ValueKind::State ||
-                          value.kind == graph::ValueKind::Buffer;
-    if (is_state) {
-      sum += program::slice_bytes(layouts.held[i], value.shape, value.format);
-    }
-  }
-  return sum;
-}
-
-Bytes capacity_of(const MachineModel& machine) { return machine.node.sram - machine.node.code; }
-
-// Wide panels first; then the published buffers' size, then half, then the remedies.
-void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
-  const Bytes buffers = machine.node.buffers;
-  const std::array<Bytes, 3> budgets{2 * buffers, buffers, Bytes(buffers.count() / 2)};
-  for (const Bytes budget : budgets) {
-    plan.draft = internal::draft_phases(graph, plan.layouts, plan.mesh, machine, budget);
-    plan.fit.life = internal::lives(plan.draft);
-    plan.fit.plan = internal::plan_memory(plan.draft, plan.fit.life);
-    plan.fit.fits = plan.fit.plan.peak <= capacity_of(machine);
-    if (plan.fit.fits) {
-      if (budget < budgets.front()) {
-        plan.fit.remedies.push_back({"panels", "", budgets.front() - budget});
-      }
-      return;
-    }
-  }
-  plan.fit = internal::make_fit(plan.draft, capacity_of(machine), plan.mesh, machine);
-  plan.fit.remedies.insert(plan.fit.remedies.begin(),
-                           {"panels", "", budgets.front() - budgets.back()});
-}
-
-Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& plan) {
-  const std::int64_t has = machine.node.sram.count();
-  const std::int64_t code = machine.node.code.count();
-  const std::int64_t needs = plan.fit.plan.peak.count() + code;
-  const std::int64_t fixed = pinned_bytes(plan.draft).count();
-  const program::Replicas& replicas = plan.mesh.replicas;
-  const double per_sample = static_cast<double>(plan.fit.plan.peak.count() - fixed) /
-                            static_cast<double>(std::max<std::int64_t>(1, replicas.block));
-  const auto samples = static_cast<std::int64_t>(
-      static_cast<double>(capacity_of(machine).count() - fixed) / std::max(1.0, per_sample));
-  const std::string nearest =
-      samples >= 1 && samples < replicas.block
-          ? fmt::format("a batch of {} (now {})", samples * replicas.available, replicas.batch)
-          : fmt::format("a machine with {:.1f} times as many nodes, or {} KB of SRAM per node",
-                        static_cast<double>(needs - code) / static_cast<double>(has - code),
-                        (needs + 999) / 1000);
-  return Error{ErrorKind::DoesNotFit,
-               fmt::format("graph {} does not fit machine {}: it needs {} KB per node with one "
-                           "replica on {}x{} dies, a node has {} KB; nearest setting that fits: {}",
-                           quoted(graph.name), machine.name, (needs + 999) / 1000,
-                           replicas.dies.rows, replicas.dies.columns, has / 1000, nearest)};
-}
-
-// Whether most matrix work multiplies positions of sequences: products with several rows a sample.
-bool is_of_sequences(const Graph& graph) {
-  const std::int64_t batch = internal::global_batch(graph);
-  double positions = 0;
-  double others = 0;
-  for (const graph::Op& op : graph.ops) {
-    if (op.info->group != graph::OpGroup::Matrix) {
-      continue;
-    }
-    const graph::LoopNest nest = graph::nest_of(graph, op);
-    const auto rows = nest.loop_named("m");
-    const auto flops = static_cast<double>(graph::flops(nest).count());
-    const std::int64_t extent =
-        rows.has_value() ? nest.loops[static_cast<std::size_t>(*rows)].extent : 0;
-    const bool has_positions =
-        nest.loop_named("b").has_value() || (extent > batch && extent % batch == 0);
-    (rows.has_value() && has_positions ? positions : others) += flops;
-  }
-  return positions > others;
-}
-
-Result<Plan> make_plan(const Graph& graph, const MachineModel& machine) {
-  if (!graph.is_lowered()) {
-    return Error{
-        ErrorKind::InvalidInput,
-        fmt::format("graph {} is not lowered: give a recipe (--recipe)", quoted(graph.name))};
-  }
-  std::optional<Plan> last;
-  std::int64_t refused = 0;
-  std::vector<Mesh> meshes = internal::meshes(machine, internal::global_batch(graph));
-  if (is_of_sequences(graph)) {
-    std::transform(meshes.begin(), meshes.end(), meshes.begin(), internal::with_groups);
-  }
-  for (std::size_t i = 0; i < meshes.size(); ++i) {
-    Plan plan{.mesh = meshes[i],
-              .layouts = internal::plan_layouts(graph, meshes[i]),
-              .draft = {},
-              .fit = {}};
-    const bool has_room = state_bytes(graph, plan.layouts) <= machine.node.tensor_sram();
-    if (!has_room && i + 1 < meshes.size()) {
-      continue;
-    }
-    plan_phases(graph, machine, plan);
-    if (plan.fit.fits) {
-      if (refused > 0) {
-        plan.fit.remedies.insert(
-            plan.fit.remedies.begin(),
-            {"replica", fmt::format("{} dies", plan.mesh.replicas.dies.count()), Bytes(0)});
-      }
-      return plan;
-    }
-    ++refused;
-    last = std::move(plan);
-  }
-  return does_not_fit(graph, machine, *last);
-}
 
 // --- numbering ---
 enum class Kind : std::uint8_t { Compute, Transfer, Ingest };
@@ -282,10 +145,11 @@ std::vector<program::Phase> number_phases(const Draft& draft, const Fit& fit) {
   return phases;
 }
 
-Program make_program(const Graph& graph, const MachineModel& machine, Plan plan) {
+Program make_program(const Graph& graph, const MachineModel& machine, internal::Plan plan) {
   Program program;
   program.name = graph.name;
   program.graph_sha256 = graph::graph_sha256(graph);
+  program.recipe = graph.lowering->recipe;
   program.machine = machine.name;
   program.machine_digest = machine.digest;
   program.replicas = plan.mesh.replicas;
@@ -317,6 +181,16 @@ std::vector<OpCuts> cuts_of(const LayoutPlan& layouts) {
     }
   }
   return out;
+}
+
+void set_cuts(Graph& graph, const MachineModel& machine, std::vector<OpCuts> cuts) {
+  for (graph::Op& op : graph.ops) {
+    op.k_parts.clear();
+  }
+  for (OpCuts& one : cuts) {
+    graph.ops[one.op.index].k_parts = std::move(one.cuts);
+  }
+  graph.lowering->machine = machine.name;
 }
 
 std::string describe(const std::vector<graph::ReduceCut>& cuts) {
@@ -359,24 +233,65 @@ Result<void> check_cuts(const Graph& graph, const MachineModel& machine,
 
 Result<std::vector<OpCuts>> propose_reduction_cuts(const Graph& graph,
                                                    const MachineModel& machine) {
-  DOJO_TRY(const Plan plan, make_plan(graph, machine));
+  DOJO_TRY(const internal::Plan plan, internal::plan_step(graph, machine));
   return cuts_of(plan.layouts);
 }
 
 Result<void> cut_reductions(Graph& graph, const MachineModel& machine) {
   DOJO_TRY(std::vector<OpCuts> cuts, propose_reduction_cuts(graph, machine));
-  for (graph::Op& op : graph.ops) {
-    op.k_parts.clear();
-  }
-  for (OpCuts& one : cuts) {
-    graph.ops[one.op.index].k_parts = std::move(one.cuts);
-  }
-  graph.lowering->machine = machine.name;
+  set_cuts(graph, machine, std::move(cuts));
   return {};
 }
 
+std::int64_t batch_of(const Graph& graph) { return internal::global_batch(graph); }
+
+std::vector<Choice> choices(const Graph& graph, const MachineModel& machine) {
+  const machine::Shape all = machine.dies();
+  std::vector<machine::Shape> shapes;
+  for (int rows = 1; rows <= all.rows; ++rows) {
+    for (int columns = 1; columns <= all.columns; ++columns) {
+      const bool divides = all.rows % rows == 0 && all.columns % columns == 0;
+      if (divides || (rows == 1 && columns == 2)) {
+        shapes.push_back({.rows = rows, .columns = columns});
+      }
+    }
+  }
+  std::stable_sort(shapes.begin(), shapes.end(),
+                   [](machine::Shape a, machine::Shape b) { return a.count() < b.count(); });
+  const std::int64_t batch = internal::global_batch(graph);
+  std::vector<Choice> out;
+  for (const machine::Shape dies : shapes) {
+    std::int64_t block = internal::mesh_of(dies, 1, machine, batch).replicas.block;
+    while (true) {
+      const internal::Mesh mesh = internal::mesh_of(dies, block, machine, batch);
+      out.push_back({dies, block, false});
+      if (internal::with_groups(mesh).groups > 1) {
+        out.push_back({dies, block, true});
+      }
+      if (block >= batch) {
+        break;
+      }
+      block = std::min(batch, 2 * block);
+    }
+  }
+  return out;
+}
+
+Result<PlacedStep> place_as(const Graph& lowered, const MachineModel& machine,
+                            const Choice& choice) {
+  const internal::Mesh mesh =
+      internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(lowered));
+  DOJO_TRY(
+      internal::Plan plan,
+      internal::plan_on(lowered, machine, choice.has_groups ? internal::with_groups(mesh) : mesh));
+  PlacedStep placed{lowered, {}};
+  set_cuts(placed.graph, machine, cuts_of(plan.layouts));
+  placed.program = make_program(placed.graph, machine, std::move(plan));
+  return placed;
+}
+
 Result<Program> place(const Graph& graph, const MachineModel& machine) {
-  DOJO_TRY(Plan plan, make_plan(graph, machine));
+  DOJO_TRY(internal::Plan plan, internal::plan_step(graph, machine));
   DOJO_TRY_VOID(check_cuts(graph, machine, cuts_of(plan.layouts)));
   return make_program(graph, machine, std::move(plan));
 }

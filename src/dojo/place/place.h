@@ -1,5 +1,6 @@
-// place: a lowered Graph laid out on a machine by rule, without a search (docs/placement.md has the
-// rules). Deterministic: equal Graph and machine give the same Program, byte for byte.
+// place: a lowered Graph laid out on a machine by rule (docs/placement.md has the rules).
+// Deterministic: equal Graph and machine give the same Program, byte for byte. What a replica is
+// the rules choose, too, unless a Choice says it (library search tries several).
 //
 // Where a rule deals a reduction to several nodes or replicas, the sum is cut there, which values
 // depend on. So the cuts are proposed first and written into the lowered Graph before it runs
@@ -16,6 +17,22 @@
 
 namespace dojo::place {
 
+// A replica of the step: the rules do the rest.
+struct Choice {
+  machine::Shape dies{};    // of one replica
+  std::int64_t block = 1;   // samples of one replica, at least
+  bool has_groups = false;  // its node rows are dealt to groups of samples
+  friend bool operator==(const Choice&, const Choice&) = default;
+};
+
+// Samples per step: the first extent of the first input that has one; 1 without any.
+std::int64_t batch_of(const graph::Graph& graph);
+
+// All that differ: rectangles of dies that divide the machine's (and one and two dies), smallest
+// first; each with the fewest samples that use all replicas, then twice as many and so on; each
+// without and with groups.
+std::vector<Choice> choices(const graph::Graph& graph, const machine::MachineModel& machine);
+
 // The cuts of one op's reduce loops, in the order of its nest.
 struct OpCuts {
   OpId op;
@@ -27,6 +44,14 @@ struct OpCuts {
 // has are not looked at. Errors: as place().
 Result<std::vector<OpCuts>> propose_reduction_cuts(const graph::Graph& graph,
                                                    const machine::MachineModel& machine);
+
+// The same for a given replica, whose k_parts the Graph is given. Errors: DoesNotFit.
+struct PlacedStep {
+  graph::Graph graph;
+  program::Program program;
+};
+Result<PlacedStep> place_as(const graph::Graph& lowered, const machine::MachineModel& machine,
+                            const Choice& choice);
 
 // Sets k_parts of every op to the proposal (and to none where there is none) and the machine's name
 // in the head. Errors: as place().

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dojo/base/text.h"
+#include "dojo/program/internal/problem.h"
 #include "dojo/program/program_text.h"
 
 namespace dojo::program {
@@ -35,6 +36,14 @@ class Reader {
                  Location{file_, line, static_cast<int>(at_ - start) + 1}};
   }
 
+  // Of what comes next.
+  int line() {
+    skip();
+    for (; counted_ < at_; ++counted_) {
+      line_ += text_[counted_] == '\n' ? 1 : 0;
+    }
+    return line_;
+  }
   bool at_end() {
     skip();
     return at_ >= text_.size();
@@ -217,6 +226,8 @@ class Reader {
   std::string_view text_;
   std::string file_;
   std::size_t at_ = 0;
+  std::size_t counted_ = 0;  // line_ is that of this offset
+  int line_ = 1;
 };
 
 Result<std::vector<std::string>> take_values(Reader& reader) {
@@ -438,6 +449,8 @@ Result<void> take_head(Reader& reader, Program& program) {
   DOJO_TRY_VOID(reader.expect("{"));
   DOJO_TRY_VOID(reader.expect("graph"));
   DOJO_TRY(program.graph_sha256, reader.string());
+  DOJO_TRY_VOID(reader.expect("recipe"));
+  DOJO_TRY(program.recipe, reader.string());
   DOJO_TRY_VOID(reader.expect("machine"));
   DOJO_TRY(program.machine, reader.string());
   DOJO_TRY(program.machine_digest, reader.string());
@@ -453,14 +466,17 @@ Result<void> take_head(Reader& reader, Program& program) {
   return {};
 }
 
-Result<void> take_statement(Reader& reader, Program& program) {
+Result<void> take_statement(Reader& reader, Program& program, internal::ProgramLines& lines) {
+  const int line = reader.line();
   if (reader.take("phase")) {
+    lines.phases.push_back(line);
     if (program.phases.size() >= ProgramLimits::kPhases) {
       return reader.error(fmt::format("more than {} phases", ProgramLimits::kPhases));
     }
     DOJO_TRY(Phase phase, take_phase(reader, program.phases.size()));
     program.phases.push_back(std::move(phase));
   } else if (reader.take("memory")) {
+    lines.memory.push_back(line);
     if (program.memory.size() >= ProgramLimits::kPhases) {
       return reader.error(fmt::format("more than {} memory entries", ProgramLimits::kPhases));
     }
@@ -478,7 +494,9 @@ Result<void> take_statement(Reader& reader, Program& program) {
 
 }  // namespace
 
-Result<Program> parse_program(std::string_view text, const std::string& file) {
+namespace internal {
+
+Result<Program> parse_program(std::string_view text, const std::string& file, ProgramLines& lines) {
   if (text.size() > ProgramLimits::kBytes) {
     return Error{
         ErrorKind::InvalidInput,
@@ -489,10 +507,36 @@ Result<Program> parse_program(std::string_view text, const std::string& file) {
   Program program;
   DOJO_TRY_VOID(take_head(reader, program));
   while (!reader.take("}")) {
-    DOJO_TRY_VOID(take_statement(reader, program));
+    DOJO_TRY_VOID(take_statement(reader, program, lines));
   }
   if (!reader.at_end()) {
     return reader.expected("the end of the text");
+  }
+  return program;
+}
+
+}  // namespace internal
+
+Result<Program> parse_program(std::string_view text, const std::string& file) {
+  internal::ProgramLines lines;
+  return internal::parse_program(text, file, lines);
+}
+
+Result<Program> load_program(const std::string& path, const machine::MachineModel& machine) {
+  DOJO_TRY(const std::string text, read_file(path));
+  internal::ProgramLines lines;
+  DOJO_TRY(Program program, internal::parse_program(text, path, lines));
+  if (Result<void> is_for = check_machine(program, machine); !is_for) {
+    return Error{is_for.error().kind, is_for.error().message, Location{path, 3, 0}};
+  }
+  if (std::optional<internal::Problem> problem = internal::find_problem(program, machine)) {
+    Error error = std::move(problem->error);
+    const bool is_of_phase = problem->of == internal::Problem::Of::Phase;
+    const int line = problem->of == internal::Problem::Of::Head ? 1
+                     : is_of_phase                              ? lines.phases[problem->index]
+                                                                : lines.memory[problem->index];
+    error.where = Location{path, line, problem->of == internal::Problem::Of::Head ? 1 : 3};
+    return error;
   }
   return program;
 }

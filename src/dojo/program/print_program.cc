@@ -83,11 +83,13 @@ std::string print_body(const Ingest& ingest) {
 std::string print_program(const Program& program) {
   const Replicas& replicas = program.replicas;
   std::string text = fmt::format(
-      "program {} {{\n  graph {}\n  machine {} {}\n  replicas {} of {} dies {}x{} batch {} block "
+      "program {} {{\n  graph {} recipe {}\n  machine {} {}\n  replicas {} of {} dies {}x{} batch "
+      "{} block "
       "{}\n  reserved {}\n",
-      quoted(program.name), quoted(program.graph_sha256), quoted(program.machine),
-      quoted(program.machine_digest), replicas.count, replicas.available, replicas.dies.rows,
-      replicas.dies.columns, replicas.batch, replicas.block, program.reserved.count());
+      quoted(program.name), quoted(program.graph_sha256), quoted(program.recipe),
+      quoted(program.machine), quoted(program.machine_digest), replicas.count, replicas.available,
+      replicas.dies.rows, replicas.dies.columns, replicas.batch, replicas.block,
+      program.reserved.count());
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
     const Phase& phase = program.phases[i];
     text += fmt::format("  phase {} {} {} reads {} writes {} after {}\n", i,

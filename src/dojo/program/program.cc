@@ -1,7 +1,11 @@
 #include "dojo/program/program.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
+
+#include "dojo/base/text.h"
 
 namespace dojo::program {
 namespace {
@@ -33,6 +37,39 @@ std::int64_t Program::fallbacks() const {
     const auto* const transfer = std::get_if<Transfer>(&phase.body);
     return transfer != nullptr && transfer->is_fallback;
   });
+}
+
+Flops Program::flops() const {
+  std::int64_t macs = 0;
+  for (const Phase& phase : phases) {
+    const auto* const compute = std::get_if<Compute>(&phase.body);
+    macs += compute != nullptr && !compute->is_recomputed ? compute->work.total_macs : 0;
+  }
+  return Flops(2 * macs);
+}
+
+Result<void> check_graph(const Program& program, const graph::Graph& lowered) {
+  if (program.graph_sha256 != graph::graph_sha256(lowered)) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("program {} was placed for another graph than {}: place that one",
+                             quoted(program.name), quoted(lowered.name))};
+  }
+  return {};
+}
+
+Result<void> check_machine(const Program& program, const machine::MachineModel& machine) {
+  if (program.machine != machine.name) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("program {} was placed for machine {}, not {}: place its graph anew",
+                             quoted(program.name), quoted(program.machine), quoted(machine.name))};
+  }
+  if (program.machine_digest != machine.digest) {
+    return Error{ErrorKind::InvalidInput,
+                 fmt::format("program {} was placed for a machine {} with other facts than this "
+                             "one: place its graph anew, or change facts with --what-if",
+                             quoted(program.name), quoted(machine.name))};
+  }
+  return {};
 }
 
 }  // namespace dojo::program

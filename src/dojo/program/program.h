@@ -6,9 +6,10 @@
 // region of the first; transfers across replicas say so. Work and bytes are those of the busiest
 // node, with totals over the machine beside them. Sizes are per step.
 //
-// Invariants (verify_program): phase i depends only on phases before i; regions stand on the
-// replica's dies; blocks of a split nest and cover the loop; no two memory entries overlap in bytes
-// while both live; a pipelined phase follows the transfers it names.
+// Invariants (verify_program): phase i depends only on phases before i; no phase reads what only a
+// later one writes (but leaves that are updated in place); regions stand on the replica's dies;
+// blocks of a split nest and cover the loop; no two memory entries overlap in bytes while both
+// live; a pipelined phase follows the transfers it names.
 #pragma once
 
 #include <cstdint>
@@ -154,6 +155,7 @@ struct Remedy {
 struct Program {
   std::string name{};
   std::string graph_sha256{};
+  std::string recipe{};  // that the Graph was lowered with
   std::string machine{};
   std::string machine_digest{};
   Replicas replicas{};
@@ -166,9 +168,17 @@ struct Program {
   // Highest byte in use on a node, the reserved part included.
   Bytes sram_peak() const;
   std::int64_t fallbacks() const;
+  // Of matrix products and convolutions, all replicas, without what is done again to save memory:
+  // those of the Graph.
+  Flops flops() const;
 };
 
 // The invariants at the head of this file, for a machine. Errors name the phase.
 Result<void> verify_program(const Program& program, const machine::MachineModel& machine);
+
+// Whether the Program was made of this lowered Graph (by its hash), and whether it was made for
+// this very machine (by its digest): an Error says what it was made of or for.
+Result<void> check_graph(const Program& program, const graph::Graph& lowered);
+Result<void> check_machine(const Program& program, const machine::MachineModel& machine);
 
 }  // namespace dojo::program

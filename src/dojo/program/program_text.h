@@ -1,6 +1,6 @@
 // The text form of a Program: one line per phase, memory entry and remedy (docs/placement.md).
-// Printing is canonical; parsing what was printed gives the same Program. The parser checks the
-// form only; whether it holds for a machine is verify_program's.
+// Printing is canonical; parsing what was printed gives the same Program. parse_program checks the
+// form only; whether it holds for a machine is verify_program's, and load_program's.
 #pragma once
 
 #include <cstddef>
@@ -23,5 +23,9 @@ std::string print_program(const Program& program);
 
 // `file` is what errors name. Errors: what was found, what was expected, file:line:column.
 Result<Program> parse_program(std::string_view text, const std::string& file = "program");
+
+// The Program in a file, verified for the machine. Errors: those of parse_program; a Program that
+// was made for another machine; an invariant that does not hold, with the line of its phase.
+Result<Program> load_program(const std::string& path, const machine::MachineModel& machine);
 
 }  // namespace dojo::program

@@ -2,13 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+
+#include "dojo/base/text.h"
 #include "dojo/machine/description.h"
 
 namespace dojo::program {
 namespace {
 
 constexpr const char* kText = R"(program "steer \"1\"" {
-  graph "ab12"
+  graph "ab12" recipe "cfloat8"
   machine "training-tile" "cd34"
   replicas 16 of 25 dies 1x1 batch 32 block 2
   reserved 64000
@@ -35,6 +38,8 @@ TEST(ProgramText, PrintsWhatItParsed) {
 TEST(ProgramText, KeepsEveryField) {
   const Program program = *parse_program(kText);
   EXPECT_EQ(program.name, "steer \"1\"");
+  EXPECT_EQ(program.recipe, "cfloat8");
+  EXPECT_EQ(program.flops(), Flops(2 * 245145600));
   EXPECT_EQ(program.replicas.count, 16);
   const auto& compute = std::get<Compute>(program.phases[2].body);
   EXPECT_EQ(compute.pipelined, (std::vector<PhaseId>{{1}}));
@@ -70,7 +75,7 @@ TEST(ProgramText, NamesThePlaceOfEveryError) {
       {"fwd ops", "sideways ops", "a.program:8:"},
       {"freed 100\n}", "freed 100\n", "expected phase, memory, remedy or }, found the end"},
       {"freed 100\n}", "freed 100\n} x", "expected the end of the text"},
-      {"\"ab12\"", "\"ab12", "expected \"\\\"\""},
+      {"\"cfloat8\"", "\"cfloat8", "expected \"\\\"\""},
   };
   for (const BadText& each : cases) {
     const Result<Program> program =
@@ -118,6 +123,8 @@ TEST(VerifyProgram, NamesWhatDoesNotHold) {
       {"at 1856", "at 1792", "\"y\" and \"w:gathered\" hold the same bytes"},
       {"at 1856", "at 1300000", "a node of machine training-tile has 1250000"},
       {"phases 2..4", "phases 2..9", "are impossible"},
+      {"reads [%w] writes [] after [0]", "reads [%w, %y] writes [] after [0]",
+       "phase 1: it reads %y, which phase 2 is the first to write"},
       {"replicas 16 of 25", "replicas 26 of 26", "do not stand on machine"},
   };
   for (const BadText& each : cases) {
@@ -126,6 +133,33 @@ TEST(VerifyProgram, NamesWhatDoesNotHold) {
     EXPECT_NE(verified.error().message.find(each.message), std::string::npos)
         << verified.error().message;
   }
+}
+
+TEST(LoadProgram, NamesTheLineOfWhatDoesNotHold) {
+  const machine::MachineModel machine = *machine::load_machine("training-tile");
+  const std::string path = ::testing::TempDir() + "/load_program_test.program";
+  const auto error_of = [&](const std::string& text) {
+    EXPECT_TRUE(write_file_atomically(path, text).has_value());
+    const Result<Program> loaded = load_program(path, machine);
+    return loaded ? std::string("none") : loaded.error().to_string().substr(path.size());
+  };
+  const std::string right = replaced(kText, "cd34", machine.digest);
+  EXPECT_EQ(error_of(right), "none");
+  EXPECT_EQ(error_of(replaced(right, "after [1, 2]", "after [3]")),
+            ":9:3: program phase 3: it waits for phase 3, which is not before it");
+  EXPECT_EQ(
+      error_of(replaced(right, "at 1856", "at 1792")),
+      ":12:3: program memory: \"y\" and \"w:gathered\" hold the same bytes in the same phases");
+  EXPECT_TRUE(error_of(replaced(right, "replicas 16 of 25", "replicas 26 of 26"))
+                  .starts_with(":1:1: program: 26 of 26 replicas"));
+  EXPECT_TRUE(
+      error_of(kText).starts_with(":3: program \"steer \\\"1\\\"\" was placed for a machine "
+                                  "\"training-tile\" with other facts"));
+  EXPECT_TRUE(error_of(replaced(right, "machine \"training-tile\"", "machine \"d1\""))
+                  .find("was placed for machine \"d1\", not \"training-tile\"") !=
+              std::string::npos);
+  std::remove(path.c_str());
+  EXPECT_FALSE(load_program(path, machine).has_value());
 }
 
 TEST(VerifyProgram, LetsBytesBeReusedByLaterPhases) {

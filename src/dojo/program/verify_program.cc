@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "dojo/base/text.h"
+#include "dojo/program/internal/problem.h"
 #include "dojo/program/program.h"
 
 namespace dojo::program {
@@ -107,22 +109,56 @@ Result<void> verify_phase(std::size_t index, const Program& program,
   return {};
 }
 
-Error overlap_error(const MemoryEntry& a, const MemoryEntry& b) {
-  return Error{ErrorKind::InvalidInput,
-               fmt::format("program memory: {} and {} hold the same bytes in the same phases",
-                           quoted(a.tensor), quoted(b.tensor))};
+using internal::Problem;
+
+// Values are written by phases before those that read them. Leaves are there from the start: no
+// phase writes them, or (updated in place) they lie in memory all the time.
+std::optional<Problem> find_early_read(const Program& program) {
+  std::set<std::string_view> always_there;
+  for (const MemoryEntry& entry : program.memory) {
+    if (entry.first.index == 0 && entry.last.index + 1 == program.phases.size()) {
+      always_there.insert(entry.tensor);
+    }
+  }
+  std::map<std::string_view, std::size_t> first_write;
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    for (const std::string& value : program.phases[i].writes) {
+      first_write.try_emplace(value, i);
+    }
+  }
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    for (const std::string& value : program.phases[i].reads) {
+      const auto written = first_write.find(value);
+      if (written != first_write.end() && written->second > i && !always_there.contains(value)) {
+        return Problem{Problem::Of::Phase, i,
+                       at_phase(i, fmt::format("it reads %{}, which phase {} is the first to write",
+                                               value, written->second))};
+      }
+    }
+  }
+  return std::nullopt;
 }
 
 // Sweeps over phases: what is live, by offset, must be disjoint from its neighbours.
-Result<void> verify_memory(const Program& program, const machine::MachineModel& machine) {
+std::optional<Problem> find_memory_problem(const Program& program,
+                                           const machine::MachineModel& machine) {
+  const auto problem = [&](const MemoryEntry& entry, ErrorKind kind, const std::string& what) {
+    return Problem{Problem::Of::Memory, static_cast<std::size_t>(&entry - program.memory.data()),
+                   Error{kind, "program memory: " + what}};
+  };
   std::vector<const MemoryEntry*> by_first;
-  std::multimap<std::uint32_t, const MemoryEntry*> by_last;
   for (const MemoryEntry& entry : program.memory) {
     if (entry.bytes < Bytes(0) || entry.offset < Bytes(0) || entry.last < entry.first ||
         entry.last.index >= program.phases.size()) {
-      return Error{ErrorKind::InvalidInput,
-                   fmt::format("program memory: {}: its phases {}..{} or bytes are impossible",
-                               quoted(entry.tensor), entry.first.index, entry.last.index)};
+      return problem(entry, ErrorKind::InvalidInput,
+                     fmt::format("{}: its phases {}..{} or bytes are impossible",
+                                 quoted(entry.tensor), entry.first.index, entry.last.index));
+    }
+    if (program.reserved + entry.offset + entry.bytes > machine.node.sram) {
+      return problem(
+          entry, ErrorKind::DoesNotFit,
+          fmt::format("it uses {} bytes per node, a node of machine {} has {}",
+                      program.sram_peak().count(), machine.name, machine.node.sram.count()));
     }
     if (entry.bytes > Bytes(0)) {
       by_first.push_back(&entry);
@@ -130,6 +166,7 @@ Result<void> verify_memory(const Program& program, const machine::MachineModel& 
   }
   std::stable_sort(by_first.begin(), by_first.end(),
                    [](const auto* a, const auto* b) { return a->first < b->first; });
+  std::multimap<std::uint32_t, const MemoryEntry*> by_last;
   std::map<std::int64_t, const MemoryEntry*> live;  // by offset
   for (const MemoryEntry* entry : by_first) {
     while (!by_last.empty() && by_last.begin()->first < entry->first.index) {
@@ -137,30 +174,29 @@ Result<void> verify_memory(const Program& program, const machine::MachineModel& 
       by_last.erase(by_last.begin());
     }
     const auto after = live.lower_bound(entry->offset.count());
+    const MemoryEntry* other = nullptr;
     if (after != live.end() && after->second->offset < entry->offset + entry->bytes) {
-      return overlap_error(*entry, *after->second);
+      other = after->second;
+    } else if (after != live.begin() &&
+               std::prev(after)->second->offset + std::prev(after)->second->bytes > entry->offset) {
+      other = std::prev(after)->second;
     }
-    if (after != live.begin()) {
-      const MemoryEntry& before = *std::prev(after)->second;
-      if (before.offset + before.bytes > entry->offset) {
-        return overlap_error(*entry, before);
-      }
+    if (other != nullptr) {
+      return problem(*entry, ErrorKind::InvalidInput,
+                     fmt::format("{} and {} hold the same bytes in the same phases",
+                                 quoted(entry->tensor), quoted(other->tensor)));
     }
     live.emplace(entry->offset.count(), entry);
     by_last.emplace(entry->last.index, entry);
   }
-  if (program.sram_peak() > machine.node.sram) {
-    return Error{
-        ErrorKind::DoesNotFit,
-        fmt::format("program memory: it uses {} bytes per node, a node of machine {} has {}",
-                    program.sram_peak().count(), machine.name, machine.node.sram.count())};
-  }
-  return {};
+  return std::nullopt;
 }
 
 }  // namespace
 
-Result<void> verify_program(const Program& program, const machine::MachineModel& machine) {
+namespace internal {
+
+std::optional<Problem> find_problem(const Program& program, const machine::MachineModel& machine) {
   const Replicas& replicas = program.replicas;
   const machine::Shape dies = machine.dies();
   if (replicas.count < 1 || replicas.count > replicas.available || replicas.dies.rows < 1 ||
@@ -168,16 +204,32 @@ Result<void> verify_program(const Program& program, const machine::MachineModel&
       replicas.dies.columns > dies.columns ||
       replicas.available >
           std::int64_t{dies.rows / replicas.dies.rows} * (dies.columns / replicas.dies.columns)) {
-    return Error{ErrorKind::DoesNotFit,
-                 fmt::format("program: {} of {} replicas of {}x{} dies do not stand on machine {} "
-                             "with {}x{} dies",
-                             replicas.count, replicas.available, replicas.dies.rows,
-                             replicas.dies.columns, machine.name, dies.rows, dies.columns)};
+    return Problem{
+        Problem::Of::Head, 0,
+        Error{ErrorKind::DoesNotFit,
+              fmt::format("program: {} of {} replicas of {}x{} dies do not stand on machine {} "
+                          "with {}x{} dies",
+                          replicas.count, replicas.available, replicas.dies.rows,
+                          replicas.dies.columns, machine.name, dies.rows, dies.columns)}};
   }
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
-    DOJO_TRY_VOID(verify_phase(i, program, machine));
+    if (Result<void> verified = verify_phase(i, program, machine); !verified) {
+      return Problem{Problem::Of::Phase, i, verified.error()};
+    }
   }
-  return verify_memory(program, machine);
+  if (std::optional<Problem> early = find_early_read(program)) {
+    return early;
+  }
+  return find_memory_problem(program, machine);
+}
+
+}  // namespace internal
+
+Result<void> verify_program(const Program& program, const machine::MachineModel& machine) {
+  if (std::optional<Problem> problem = internal::find_problem(program, machine)) {
+    return std::move(problem->error);
+  }
+  return {};
 }
 
 }  // namespace dojo::program

@@ -66,6 +66,26 @@ Json causes(const Simulation& simulation) {
   return json;
 }
 
+Json energy(const Simulation& simulation) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < system::kEnergyPartCount; ++i) {
+    const auto part = static_cast<system::EnergyPart>(i);
+    json[std::string(system::name(part))] = simulation.energy[part].count();
+  }
+  return json;
+}
+
+Json link_bytes(const Simulation& simulation) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < simulation.link_bytes.size(); ++i) {
+    if (simulation.link_bytes[i] > 0) {
+      json[std::string(machine::name(static_cast<machine::LinkClass>(i)))] =
+          simulation.link_bytes[i];
+    }
+  }
+  return json;
+}
+
 Json facts(const Simulation& simulation) {
   Json list = Json::array();
   for (const system::FactEffect& effect : simulation.assumed) {
@@ -118,6 +138,20 @@ Json phases(const Simulation& simulation) {
   return list;
 }
 
+// What lies where in a node's SRAM, and from which phase to which: offsets count from the end of
+// the reserved part.
+Json memory(const Simulation& simulation) {
+  Json list = Json::array();
+  for (const program::MemoryEntry& entry : simulation.program.memory) {
+    list.push_back({{"tensor", entry.tensor},
+                    {"offset", (simulation.program.reserved + entry.offset).count()},
+                    {"bytes", entry.bytes.count()},
+                    {"first", entry.first.index},
+                    {"last", entry.last.index}});
+  }
+  return list;
+}
+
 Json summary(const Simulation& simulation, double wall_seconds) {
   const program::Replicas& replicas = simulation.program.replicas;
   Json remedies = Json::array();
@@ -135,6 +169,10 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"flops", simulation.flops.count()},
           {"ideal_seconds", simulation.losses.ideal_seconds},
           {"seconds_by_cause", causes(simulation)},
+          {"energy_joules", simulation.energy.total().count()},
+          {"energy_range", {simulation.energy.low.count(), simulation.energy.high.count()}},
+          {"energy_by_part", energy(simulation)},
+          {"bytes_by_link_class", link_bytes(simulation)},
           {"lower_bound_seconds", to_seconds(simulation.bounds.lower)},
           {"serial_seconds", to_seconds(simulation.bounds.serial)},
           {"sram_peak_bytes_per_node", simulation.sram_peak_per_node.count()},
@@ -177,6 +215,8 @@ std::string simulation_json(const Simulation& simulation, double wall_seconds, D
   Json json = summary(simulation, wall_seconds);
   if (detail == Detail::Full) {
     json["phases"] = phases(simulation);
+    json["memory"] = memory(simulation);
+    json["reserved_bytes_per_node"] = simulation.program.reserved.count();
   }
   return text_of(json, detail == Detail::Summary ? 2 : -1);
 }

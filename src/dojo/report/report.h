@@ -13,7 +13,7 @@ namespace dojo::report {
 
 enum class Detail : std::uint8_t {
   Summary,  // what `dojo simulate --json` prints
-  Full,     // and all phases, for the page
+  Full,     // and all phases and the memory map, for the page
 };
 
 // One JSON object, keys as docs/simulate.md lists them. `wall_seconds`: what the simulation itself

@@ -1,15 +1,10 @@
 #include "dojo/run/executor.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cstring>
-#include <functional>
 #include <map>
-#include <new>
 #include <optional>
 #include <utility>
 
@@ -19,7 +14,9 @@
 #include "dojo/graph/verify.h"
 #include "dojo/run/internal/memory.h"
 #include "dojo/run/internal/plan.h"
+#include "dojo/run/internal/plan_listing.h"
 #include "dojo/run/internal/rounded_tensors.h"
+#include "dojo/run/internal/task_runner.h"
 #include "dojo/run/memory_plan.h"
 
 namespace dojo::run {
@@ -31,39 +28,16 @@ using internal::AlignedBytes;
 using internal::Buffer;
 using internal::BufferId;
 using internal::expect_type;
-using internal::MapMode;
-using internal::MapScratch;
 using internal::name_of;
 using internal::Part;
 using internal::Place;
 using internal::Plan;
 using internal::show;
 using internal::StepContext;
-using internal::Task;
 
 namespace {
 
 constexpr int kMaxThreads = 256;
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-// The ops of a task, each once.
-std::string op_names(const Graph& graph, const Task& task) {
-  std::vector<OpId> ops = task.joined;
-  ops.push_back(task.op);
-  std::string names;
-  for (std::size_t i = 0; i < ops.size(); ++i) {
-    if (std::find(ops.begin(), ops.begin() + static_cast<std::ptrdiff_t>(i), ops[i]) ==
-        ops.begin() + static_cast<std::ptrdiff_t>(i)) {
-      names += fmt::format("{}{}", names.empty() ? "" : "+", graph.ops[ops[i].index].info->name);
-    }
-  }
-  return names;
-}
 
 }  // namespace
 
@@ -80,12 +54,10 @@ class Executor::Impl {
         unit_(options.unit),
         seed_(options.seed),
         pool_(options.threads),
+        tasks_(graph_, plan_, rounded_, pool_),
         arena_(plan_.arena_size.count()) {
     lay_out_leaves();
     point_at_memory();
-    prepare_scratch();
-    times_.resize(plan_.tasks.size());
-    pieces_.reserve(3);
   }
 
   const Graph& graph() const { return graph_; }
@@ -157,7 +129,7 @@ class Executor::Impl {
     DOJO_TRY_VOID(take_inputs(inputs, std::nullopt));
     DOJO_TRY_VOID(check_leaves_written());
     begin_step();
-    DOJO_TRY_VOID(run_tasks(0, plan_.tasks.size(), completed_steps_));
+    DOJO_TRY_VOID(tasks_.run(make_context(completed_steps_), 0, plan_.tasks.size()));
     update_leaves();
     rounded_.end_step(Part::Whole, bias_);
     ran_ = Ran::All;
@@ -174,7 +146,7 @@ class Executor::Impl {
     DOJO_TRY_VOID(take_inputs(inputs, Part::Forward));
     DOJO_TRY_VOID(check_leaves_written());
     begin_step();
-    DOJO_TRY_VOID(run_tasks(0, plan_.forward_tasks, completed_steps_));
+    DOJO_TRY_VOID(tasks_.run(make_context(completed_steps_), 0, plan_.forward_tasks));
     rounded_.end_step(Part::Forward, bias_);
     ran_ = Ran::Forward;
     ++completed_steps_;
@@ -188,7 +160,8 @@ class Executor::Impl {
     }
     DOJO_TRY_VOID(take_inputs(inputs, Part::Backward));
     ran_ = Ran::Nothing;
-    DOJO_TRY_VOID(run_tasks(plan_.forward_tasks, plan_.tasks.size(), completed_steps_ - 1));
+    DOJO_TRY_VOID(
+        tasks_.run(make_context(completed_steps_ - 1), plan_.forward_tasks, plan_.tasks.size()));
     update_leaves();
     rounded_.end_step(Part::Backward, bias_);
     ran_ = Ran::All;
@@ -218,23 +191,12 @@ class Executor::Impl {
   }
 
   std::vector<TensorLogRow> tensor_log() const { return rounded_.log(graph_, bias_); }
-
-  std::vector<TaskTime> profile() const {
-    std::vector<TaskTime> times;
-    for (std::size_t i = 0; i < plan_.tasks.size(); ++i) {
-      const Task& task = plan_.tasks[i];
-      const graph::Op& op = graph_.ops[task.op.index];
-      times.push_back({op_names(graph_, task), op.module, op.phase, times_[i].seconds,
-                       times_[i].kernel_seconds});
-    }
-    return times;
+  std::vector<StoredTensor> stored_tensors() const {
+    return internal::stored_tensors(graph_, plan_);
   }
+  std::vector<TaskTime> profile() const { return tasks_.profile(); }
 
  private:
-  struct Times {
-    double seconds = 0;
-    double kernel_seconds = 0;
-  };
   enum class Ran : std::uint8_t { Nothing, Forward, All };  // of the last step, without an error
 
   numerics::DenormalScale denormal_scale() const {
@@ -306,34 +268,6 @@ class Executor::Impl {
     }
   }
 
-  void prepare_scratch() {
-    std::size_t registers = 0;
-    std::size_t stats = 0;
-    for (const Task& task : plan_.tasks) {
-      if (task.feeder != nullptr && task.feeder->program != nullptr) {
-        registers = std::max(registers, task.feeder->program->registers());
-      }
-      if (task.program != nullptr) {
-        registers = std::max(registers, task.program->registers());
-        stats = std::max(stats, task.program->encoded().size());
-      }
-    }
-    constexpr std::int64_t kBytes = internal::kBlock * 8;
-    const auto threads = static_cast<std::size_t>(pool_.threads());
-    scratch_.resize(threads);
-    scratch_is_taken_ = std::make_unique<std::atomic<bool>[]>(threads);
-    scratch_memory_.emplace(static_cast<std::int64_t>(threads * (registers + 1)) * kBytes);
-    std::byte* next = scratch_memory_->get();
-    for (MapScratch& scratch : scratch_) {
-      for (std::size_t i = 0; i < registers; ++i, next += kBytes) {
-        scratch.registers.push_back(next);
-      }
-      scratch.raw = next;
-      next += kBytes;
-      scratch.stats.resize(stats);
-    }
-  }
-
   Result<void> check_leaves_written() const {
     for (std::size_t i = 0; i < graph_.values.size(); ++i) {
       const Value& value = graph_.values[i];
@@ -349,18 +283,6 @@ class Executor::Impl {
   void begin_step() {
     ran_ = Ran::Nothing;
     rounded_.begin_step();
-  }
-
-  Result<void> run_tasks(std::size_t begin, std::size_t end, std::int64_t step) {
-    const StepContext context = make_context(step);
-    for (std::size_t i = begin; i < end; ++i) {
-      const Clock::time_point start = Clock::now();
-      kernel_seconds_ = 0;
-      DOJO_TRY_VOID(run(context, plan_.tasks[i]));
-      const double seconds = seconds_since(start);
-      times_[i] = {seconds, plan_.tasks[i].is_map() ? kernel_seconds_ : seconds};
-    }
-    return {};
   }
 
   void update_leaves() {
@@ -445,114 +367,6 @@ class Executor::Impl {
     return context;
   }
 
-  Result<void> run(const StepContext& context, const Task& task) {
-    if (task.is_map()) {
-      run_map(context, task);
-      return {};
-    }
-    if (task.rows.has_value()) {
-      float* out = reinterpret_cast<float*>(data_[task.writes.front().index]);
-      task.rows->produce(context, 0, task.rows->rows, out);
-      return {};
-    }
-    return task.run(context);
-  }
-
-  // Where a bias follows this very pass, the pass runs twice: first for the amax.
-  void run_map(const StepContext& context, const Task& task) {
-    const std::vector<BufferId>& encoded = task.program->encoded();
-    const auto follows_pass = [&](BufferId id) { return rounded_.follows_pass(id); };
-    const bool measures = std::any_of(encoded.begin(), encoded.end(), follows_pass);
-    if (measures) {
-      run_pass(context, task, MapMode::Measure);
-    }
-    for (std::size_t i = 0; i < encoded.size(); ++i) {
-      const float amax = measures ? totals_[i].amax : 0.0F;
-      if (const std::optional<int> bias = rounded_.bias(encoded[i], amax)) {
-        bias_[encoded[i].index] = *bias;
-      }
-    }
-    run_pass(context, task, MapMode::Store);
-    for (std::size_t i = 0; i < encoded.size(); ++i) {
-      rounded_.add(encoded[i], totals_[i]);
-    }
-  }
-
-  // Fills totals_.
-  void run_pass(const StepContext& context, const Task& task, MapMode mode) {
-    for (MapScratch& scratch : scratch_) {
-      std::fill(scratch.stats.begin(), scratch.stats.end(), numerics::EncodeStats{});
-    }
-    if (!task.producer.has_value()) {
-      pieces_.clear();
-      run_range(context, task, 0, task.program->elements(), mode);
-    } else {
-      const std::int64_t elements = task.program->elements();
-      const std::int64_t step = task.piece_rows * task.producer->row_elements;
-      for (std::int64_t first = 0; first < elements; first += step) {
-        const std::int64_t last = std::min(elements, first + step);
-        pieces_.clear();
-        make_piece(context, task, first, last);
-        run_range(context, task, first, last, mode);
-      }
-    }
-    totals_.assign(task.program->encoded().size(), {});
-    for (const MapScratch& scratch : scratch_) {
-      for (std::size_t i = 0; i < totals_.size(); ++i) {
-        totals_[i] += scratch.stats[i];
-      }
-    }
-  }
-
-  // Elements [first, last) of what the task's map reads from its producer, made by that and by what
-  // feeds it; adds to pieces_.
-  void make_piece(const StepContext& context, const Task& task, std::int64_t first,
-                  std::int64_t last) {
-    const auto add = [&](BufferId of, BufferId memory) {
-      pieces_.push_back({of, reinterpret_cast<float*>(data_[memory.index]), first});
-    };
-    if (task.feeder != nullptr) {
-      if (task.feeder->producer.has_value()) {
-        make_piece(context, *task.feeder, first, last);
-      }
-      if (task.feeder->is_map()) {
-        add(task.producer->source->buffer, task.feeder_buffer);
-        run_range(context, *task.feeder, first, last, MapMode::Store);
-      }
-    }
-    const Clock::time_point start = Clock::now();
-    StepContext with_pieces = context;
-    with_pieces.pieces = pieces_;
-    const std::int64_t row = task.producer->row_elements;
-    task.producer->produce(with_pieces, first / row, last / row,
-                           reinterpret_cast<float*>(data_[task.piece_buffer.index]));
-    kernel_seconds_ += seconds_since(start);
-    add(task.piece_of, task.piece_buffer);
-  }
-
-  void run_range(const StepContext& context, const Task& task, std::int64_t first,
-                 std::int64_t last, MapMode mode) {
-    // PERF: at least four ranges per thread to balance, and at least four blocks per range.
-    const std::int64_t blocks = (last - first + internal::kBlock - 1) / internal::kBlock;
-    const std::int64_t grain =
-        std::max<std::int64_t>(4, blocks / (4 * pool_.threads())) * internal::kBlock;
-    const auto body = [&](std::int64_t begin, std::int64_t end) {
-      const std::size_t slot = take_scratch();
-      task.program->run(context, first + begin, first + end, mode, pieces_, scratch_[slot]);
-      scratch_is_taken_[slot].store(false, std::memory_order_release);
-    };
-    pool_.parallel_for(last - first, grain, std::ref(body));
-  }
-
-  // There are as many as threads, so one is always free.
-  std::size_t take_scratch() {
-    for (std::size_t slot = 0;; slot = (slot + 1) % scratch_.size()) {
-      if (!scratch_is_taken_[slot].exchange(true, std::memory_order_acquire)) {
-        return slot;
-      }
-    }
-  }
-
   Graph graph_;
   Plan plan_;
   std::vector<std::uint32_t> ids_;
@@ -562,6 +376,7 @@ class Executor::Impl {
   numerics::ProductUnit unit_;
   std::uint64_t seed_;
   ThreadPool pool_;
+  internal::TaskRunner tasks_;
   AlignedBytes arena_;
   std::optional<AlignedBytes> leaves_;
   std::vector<std::int64_t> leaf_offset_;  // by buffer
@@ -569,13 +384,6 @@ class Executor::Impl {
   std::vector<int> bias_;                  // by buffer
   std::vector<std::uint32_t> stream_;      // by buffer
   std::vector<bool> is_written_;           // by value
-  std::vector<MapScratch> scratch_;        // one per thread
-  std::unique_ptr<std::atomic<bool>[]> scratch_is_taken_;
-  std::optional<AlignedBytes> scratch_memory_;
-  std::vector<numerics::EncodeStats> totals_;  // of the last pass
-  std::vector<internal::Piece> pieces_;        // of the pass that runs
-  double kernel_seconds_ = 0;                  // of the task that runs
-  std::vector<Times> times_;                   // by task
   std::int64_t completed_steps_ = 0;
   Ran ran_ = Ran::Nothing;
 };
@@ -624,6 +432,7 @@ Result<void> Executor::restore(const State& state) { return impl_->restore(state
 Bytes Executor::arena_bytes() const { return impl_->arena_bytes(); }
 Bytes Executor::saved_bytes() const { return impl_->saved_bytes(); }
 std::vector<TensorLogRow> Executor::tensor_log() const { return impl_->tensor_log(); }
+std::vector<StoredTensor> Executor::stored_tensors() const { return impl_->stored_tensors(); }
 std::vector<TaskTime> Executor::profile() const { return impl_->profile(); }
 
 }  // namespace dojo::run

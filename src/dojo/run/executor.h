@@ -94,6 +94,19 @@ struct TaskTime {
   double kernel_seconds = 0;  // of these, outside element-wise work: products, sums, pools, copies
 };
 
+// A tensor that a step stores in the arena: a value of the Graph, or an intermediate of an op.
+// What is handed on inside a task is not stored, but the memory of one piece of it is listed, too.
+struct StoredTensor {
+  std::string ops;  // of the task that makes it, as in TaskTime
+  std::string module;
+  graph::Phase phase = graph::Phase::Forward;
+  std::string value;  // name without %; empty: an intermediate
+  Format format = Format::F32;
+  std::int64_t elements = 0;
+  bool is_saved = false;  // made by a forward op and read by a backward one
+  bool is_piece = false;  // memory of a piece, up to 2^18 elements, or one row
+};
+
 class Executor {
  public:
   // Errors: the Graph is not lowered or not right; an op without a kernel; options out of range.
@@ -139,6 +152,7 @@ class Executor {
   // Of op values: the arena, and what of it lives from the forward to the backward part.
   Bytes arena_bytes() const;
   Bytes saved_bytes() const;
+  std::vector<StoredTensor> stored_tensors() const;
   std::vector<TensorLogRow> tensor_log() const;
   // The tasks of the step in the order they run, with their times in the last step (zeros before
   // the first).

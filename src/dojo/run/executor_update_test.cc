@@ -10,6 +10,7 @@
 #include "dojo/graph/text.h"
 #include "dojo/numerics/cfloat.h"
 #include "dojo/run/executor.h"
+#include "dojo/run/testing.h"
 
 namespace dojo::run {
 namespace {
@@ -17,17 +18,8 @@ namespace {
 constexpr int kCount = 1500;  // more than one block of the executor
 const std::vector<std::int64_t> kShape{kCount};
 
-template <class T>
-T value_of(Result<T> result) {
-  if (!result.has_value()) {
-    throw std::runtime_error(result.error().to_string());
-  }
-  return *std::move(result);
-}
-
-void expect_done(const Result<void>& result) {
-  EXPECT_TRUE(result.has_value()) << (result ? "" : result.error().to_string());
-}
+using testing::expect_done;
+using testing::value_of;
 
 using Floats = std::vector<float>;
 

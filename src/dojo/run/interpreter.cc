@@ -281,8 +281,11 @@ class Step {
       array.codes = std::move(made.codes);
       return array;
     }
-    if (has_bias(value.format)) {
+    const bool has_own_bias = has_bias(value.format) && !value.again_of.has_value();
+    if (has_own_bias) {
       array.bias = bias_for(id, made.floats);
+    } else if (value.again_of.has_value()) {
+      array.bias = arrays_[value.again_of->index].bias;
     }
     const RandomStream stream{state_.seed, ids_[id.index],
                               static_cast<std::uint32_t>(state_.completed_steps)};
@@ -292,7 +295,7 @@ class Step {
       const numerics::Flags flags = round(array, value.is_stochastic, made.floats[i], random);
       note(stats, made.floats[i], array.floats.back(), flags);
     }
-    if (has_bias(value.format)) {
+    if (has_own_bias) {
       rounded_.back().stats = stats;
     }
     return array;
@@ -316,6 +319,7 @@ class Step {
     stats.not_finite += is_finite ? 0 : 1;
     stats.saturated += flags.overflow || (flags.invalid && !std::isnan(stored)) ? 1 : 0;
     stats.zeroed += x != 0 && stored == 0 ? 1 : 0;
+    stats.flags |= flags;
   }
 
   int bias_for(ValueId id, const std::vector<float>& values) {
@@ -362,7 +366,8 @@ Result<State> initial_state(const Graph& graph, std::uint64_t seed) {
   State state{0, seed, graph::graph_sha256(graph), {}};
   const graph::Uses uses = graph::uses_of(graph);
   for (std::size_t i = 0; i < graph.values.size(); ++i) {
-    if (!has_bias(graph.values[i].format) || !uses.definition[i].has_value() ||
+    if (!has_bias(graph.values[i].format) || graph.values[i].again_of.has_value() ||
+        !uses.definition[i].has_value() ||
         internal::keeps_codes(graph, graph.ops[uses.definition[i]->index])) {
       continue;
     }

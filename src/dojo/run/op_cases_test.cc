@@ -396,6 +396,20 @@ void add_pools(std::vector<OpCase>& cases) {
   dilated["dilation"] = list({2, 1});
   cases.push_back({"aten.max_pool2d_with_indices", {floats({2, 3, 6, 7})}, dilated});
   cases.push_back({"aten.max_pool2d_with_indices", {ints({3, 6, 8})}, plain});
+  for (Attributes each : {plain, overlapping, hanging, dilated}) {
+    each["in_window"] = true;
+    cases.push_back({"aten.max_pool2d_with_indices", {floats({2, 3, 6, 8})}, each});
+    cases.push_back({"aten.max_pool2d_with_indices", {ints({3, 6, 8})}, each});
+  }
+  const auto from_taps = [&](const Shape& y, const Shape& x, Attributes a, std::int64_t taps) {
+    a["in_window"] = true;
+    OpCase one{"aten.max_pool2d_with_indices_backward", {floats(y), floats(x)}, a, Phase::Backward};
+    one.operands.push_back(ints(y, 0, taps));
+    one.operands.back().format = Format::U8;
+    cases.push_back(one);
+  };
+  from_taps({2, 3, 3, 3}, {2, 3, 6, 7}, plain, 4);  // 4: of no tap
+  from_taps({2, 3, 3, 4}, {2, 3, 6, 7}, overlapping, 8);
   Attributes inside = overlapping;
   inside["count_include_pad"] = false;
   cases.push_back({"aten.avg_pool2d", {floats({2, 3, 6, 7})}, inside});

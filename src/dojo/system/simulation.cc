@@ -1,30 +1,15 @@
 #include "dojo/system/simulation.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <tuple>
-
-#include "dojo/base/text.h"
-#include "dojo/graph/op_table.h"
 
 namespace dojo::system {
 namespace {
 
 using program::Compute;
 using program::Program;
-
-Flops matrix_flops(const graph::Graph& graph) {
-  Flops sum{};
-  for (const graph::Op& op : graph.ops) {
-    if (op.info->group == graph::OpGroup::Matrix) {
-      sum += graph::flops(graph::nest_of(graph, op));
-    }
-  }
-  return sum;
-}
 
 // The compute phase that pays for an exposed transfer: the first one that waits for it, else the
 // last one before it.
@@ -127,30 +112,26 @@ double FactEffect::effect(double step_seconds) const {
   return step_seconds > 0 ? std::max(low, high) / step_seconds : 0;
 }
 
-Result<Simulation> simulate(const graph::Graph& lowered, const Program& program,
-                            const machine::Description& machine) {
-  if (!lowered.is_lowered()) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("graph {} is not lowered", quoted(lowered.name))};
-  }
+Result<Simulation> simulate(const Program& program, const machine::Description& machine) {
   Simulation simulation;
-  simulation.lowered_graph_sha256 = graph::graph_sha256(lowered);
-  if (simulation.lowered_graph_sha256 != program.graph_sha256) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("program {} was placed for another graph than {}",
-                             quoted(program.name), quoted(lowered.name))};
-  }
   const machine::MachineModel model = machine::resolve(machine);
   DOJO_TRY_VOID(program::verify_program(program, model));
-  simulation.graph = lowered.name;
-  simulation.recipe = lowered.lowering->recipe;
+  simulation.graph = program.name;
+  simulation.recipe = program.recipe;
+  simulation.lowered_graph_sha256 = program.graph_sha256;
   simulation.machine = machine.name();
   simulation.program = program;
   simulation.timeline = time_program(program, model);
   simulation.losses = losses_of(program, simulation.timeline, model);
   simulation.bounds = bounds_of(program, model);
+  simulation.energy = energy_of(events_of(program, model), simulation.timeline.step, machine);
+  for (const PhaseTiming& phase : simulation.timeline.phases) {
+    for (std::size_t i = 0; i < phase.bytes.size(); ++i) {
+      simulation.link_bytes[i] += phase.bytes[i];
+    }
+  }
   simulation.step_seconds = to_seconds(simulation.timeline.step);
-  simulation.flops = matrix_flops(lowered);
+  simulation.flops = program.flops();
   simulation.utilisation = static_cast<double>(simulation.flops.count()) /
                            (model.peak_matrix().value() * simulation.step_seconds);
   simulation.sram_peak_per_node = program.sram_peak();

@@ -1,5 +1,5 @@
-// Simulation: one training step of a lowered Graph, placed as a Program, on a machine: how long it
-// takes, what limits it, and which assumed facts that rests on. Everything that a report shows.
+// Simulation: one training step, placed as a Program, on a machine: how long it takes, what limits
+// it, and which assumed facts that rests on. Everything that a report shows.
 #pragma once
 
 #include <string>
@@ -11,6 +11,7 @@
 #include "dojo/graph/graph.h"
 #include "dojo/machine/description.h"
 #include "dojo/program/program.h"
+#include "dojo/system/energy.h"
 #include "dojo/system/losses.h"
 #include "dojo/system/timeline.h"
 
@@ -46,17 +47,18 @@ struct Simulation {
   Timeline timeline;
   Losses losses;
   Bounds bounds;
+  Energy energy;
   double step_seconds = 0;
   double utilisation = 0;  // matrix FLOPs / (peak of all live nodes x step)
   Flops flops{};           // of matrix products and convolutions, all replicas
   Bytes sram_peak_per_node{};
   Bytes sram_per_node{};
-  std::vector<OpTime> ops;          // in order of their first phase
+  cost::LinkBytes link_bytes{};  // through the busiest unit of each class, all transfers together
+  std::vector<OpTime> ops;       // in order of their first phase
   std::vector<FactEffect> assumed;  // by effect, the largest first; then in the order of the table
 };
 
-// The Program must be placed for this Graph and machine (its digests are checked).
-Result<Simulation> simulate(const graph::Graph& lowered, const program::Program& program,
-                            const machine::Description& machine);
+// The Program is verified for the machine, whose facts may differ from those it was placed with.
+Result<Simulation> simulate(const program::Program& program, const machine::Description& machine);
 
 }  // namespace dojo::system

@@ -84,6 +84,8 @@ int main(int argc, char** argv) {
     dojo::tools::add_graph_command(app);
     dojo::tools::add_machine_command(app);
     dojo::tools::add_mesh_command(app);
+    dojo::tools::add_place_command(app);
+    dojo::tools::add_plan_command(app);
     dojo::tools::add_simulate_command(app);
     return parse_and_run(app, argc, argv);
   } catch (const WrongUsage& error) {

@@ -69,6 +69,11 @@ std::string with_prefix(double value, std::string_view unit) {
   return fmt::format("{:.4g} {}{}", value, is_kilo ? "k" : kPrefixes[prefix], unit);
 }
 
+std::string as_time(double seconds) {
+  return seconds < 1e-3 ? fmt::format("{:.3f} us", seconds * 1e6)
+                        : fmt::format("{:.3f} ms", seconds * 1e3);
+}
+
 std::string with_commas(std::int64_t value) {
   std::string digits = fmt::format("{}", value);
   const std::size_t first = value < 0 ? 1 : 0;

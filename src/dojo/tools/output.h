@@ -29,6 +29,9 @@ class Table {
 // "362.5 TFLOPS" for (362.5e12, "FLOPS"): at most four digits, prefixes up to exa; "-" for 0.
 std::string with_prefix(double value, std::string_view unit);
 
+// "104.215 us", or milliseconds from one on.
+std::string as_time(double seconds);
+
 // "1,062,000".
 std::string with_commas(std::int64_t value);
 

@@ -88,14 +88,32 @@ Loads& Loads::slot(double port_packets, double link_packets) {
   return *this;
 }
 
-Loads& Loads::crossing(const Crossing& at, double packets) {
-  const double bytes = flows_ * packets * static_cast<double>(machine_->network.packet.count());
+Loads& Loads::crossing(const Crossing& at, double packets, double total) {
+  const double packet = static_cast<double>(machine_->network.packet.count());
+  const double bytes = flows_ * packets * packet;
   add(at.link, bytes * at.lines, bytes / at.rate);
+  return passes(at.link, total);
+}
+
+Loads& Loads::passes(machine::LinkClass link, double total) {
+  traffic_.outer[static_cast<std::size_t>(link)] +=
+      total * static_cast<double>(machine_->network.packet.count());
+  return *this;
+}
+
+Loads& Loads::moves(double received, double hops) {
+  const double packet = static_cast<double>(machine_->network.packet.count());
+  traffic_.sram += 2 * received * packet;
+  traffic_.hops += hops * packet;
   return *this;
 }
 
 TransferCost Loads::with_latency(std::int64_t cycles) const {
-  return {.latency = Cycles{cycles}, .busy = busy_, .busiest = busiest_, .bytes = bytes_};
+  return {.latency = Cycles{cycles},
+          .busy = busy_,
+          .busiest = busiest_,
+          .bytes = bytes_,
+          .traffic = traffic_};
 }
 
 }  // namespace dojo::cost::internal

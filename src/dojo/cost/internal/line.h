@@ -37,7 +37,14 @@ class Loads {
   Loads& link(double packets);
   // Adds to what ports and links did before: slots run one after the other.
   Loads& slot(double port_packets, double link_packets);
-  Loads& crossing(const Crossing& at, double packets);
+  // `total` packets of the line cross there, all directions and times; those that load it most are
+  // `packets`.
+  Loads& crossing(const Crossing& at, double packets, double total);
+  // Packets that cross an edge without loading it worth mentioning.
+  Loads& passes(machine::LinkClass link, double total);
+  // All that the line moves: packets written into an SRAM (and read from one) and packets times
+  // links.
+  Loads& moves(double received, double hops);
   double busy() const { return busy_; }
   TransferCost with_latency(std::int64_t cycles) const;
 
@@ -46,6 +53,7 @@ class Loads {
   const machine::MachineModel* machine_;
   double flows_ = 1;  // that share links and crossings
   LinkBytes bytes_{};
+  Traffic traffic_{};
   double busy_ = 0;
   machine::LinkClass busiest_ = machine::LinkClass::PortIn;
 };

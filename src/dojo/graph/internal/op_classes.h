@@ -37,6 +37,12 @@ inline bool is_elementwise(const Op& op) {
   return op.info->group == OpGroup::Elementwise || is_op(op, "dojo.convert");
 }
 
+// Whether the reader can compute that operand of its in the same pass.
+inline bool takes_over(const Graph& graph, const Op& reader, const Value& operand) {
+  return is_elementwise(reader) && reader.outputs.front().has_value() &&
+         element_count(graph.value(*reader.outputs.front()).shape) == element_count(operand.shape);
+}
+
 // A normalisation that reads its stored input (operand 0) and writes statistics beside output 0.
 inline bool is_norm(const Op& op) {
   return op.info->group == OpGroup::Normalisation && !op.info->name.ends_with("_backward");

@@ -76,10 +76,23 @@ Result<Windows> windows_of(const OpCall& call, const Shape& shape) {
   return out;
 }
 
+// Of the indices: places in the plane, or, in a lowered Graph, taps of the window in one byte.
+Result<Format> index_format(const OpCall& call, const Windows& windows) {
+  if (!bool_attr(call, "in_window")) {
+    return Format::I64;
+  }
+  if (windows.kernel[0] > 256 || windows.kernel[0] * windows.kernel[1] > 256) {
+    return invalid("a window of {} has more than 256 taps: in_window cannot number them in a byte",
+                   show(windows.kernel));
+  }
+  return Format::U8;
+}
+
 Result<InferredTypes> infer_max_pool(const OpCall& call) {
   DOJO_TRY(const Windows windows, windows_of(call, call.shape(0)));
+  DOJO_TRY(const Format indices, index_format(call, windows));
   return InferredTypes{TensorType{float_class(call.input(0).format), windows.output},
-                       TensorType{Format::I64, windows.output}};
+                       TensorType{indices, windows.output}};
 }
 
 Result<InferredTypes> infer_avg_pool(const OpCall& call) {
@@ -98,6 +111,10 @@ Result<InferredTypes> infer_pool_backward(const OpCall& call) {
   if (call.info->operands.size() == 3) {
     DOJO_TRY_VOID(expect_integer(call, 2));
     DOJO_TRY_VOID(expect_shape(call, 2, windows.output));
+    DOJO_TRY(const Format indices, index_format(call, windows));
+    if (indices == Format::U8 && call.input(2).format != indices) {
+      return invalid("in_window indices are u8, not {}", info(call.input(2).format).name);
+    }
   }
   return single(Format::F32, call.shape(1));
 }
@@ -287,6 +304,7 @@ void add_pool_rows(std::vector<OpInfo>& rows) {
                                         defaulted("ceil_mode", false)};
   std::vector<AttributeInfo> max = base;
   max.push_back(per_dimension("dilation", {1}));
+  max.push_back(defaulted("in_window", false));
   std::vector<AttributeInfo> average = base;
   average.push_back(defaulted("count_include_pad", true));
   average.push_back(optional("divisor_override", AttributeType::Int));
@@ -294,7 +312,8 @@ void add_pool_rows(std::vector<OpInfo>& rows) {
   rows.push_back(pool_row("aten.max_pool2d_with_indices", {{"self"}}, max, infer_max_pool,
                           pool_nest,
                           "greatest of each window, and where in the plane it was (row * width + "
-                          "column; the first of equals); stride [] is kernel_size"));
+                          "column; the first of equals), or with in_window which tap of its "
+                          "window (ky * kernel width + kx, u8); stride [] is kernel_size"));
   rows.back().outputs = 2;
   rows.push_back(pool_row("aten.max_pool2d_with_indices_backward",
                           {{"grad_output"}, {"self", false, true}, {"indices"}}, max,

@@ -260,12 +260,33 @@ bool ValueText<MatrixShape>::is_within(const MatrixShape& value, const MatrixSha
          value.n <= high.n && value.k <= high.k;
 }
 
+namespace {
+
+// A list as a machine file writes it, ["2,3", "4,15"], as the words 2,3 4,15; others as they are.
+std::string as_words(std::string_view text) {
+  if (!text.starts_with('[') || !text.ends_with(']')) {
+    return std::string(text);
+  }
+  std::string words;
+  bool is_quoted = false;
+  for (const char c : text.substr(1, text.size() - 2)) {
+    is_quoted = is_quoted != (c == '"');
+    if (c != '"' && (is_quoted || c != ',')) {
+      words += c;
+    }
+  }
+  return words;
+}
+
+}  // namespace
+
 std::string ValueText<std::vector<Site>>::expected() {
   return "sites \"row,column\" such as [\"2,3\", \"4,15\"], or [] for none";
 }
 Result<std::vector<Site>> ValueText<std::vector<Site>>::parse(std::string_view text) {
   std::vector<Site> sites;
-  Cursor cursor(text);
+  const std::string words = as_words(text);
+  Cursor cursor(words);
   constexpr std::int64_t kMax = std::numeric_limits<int>::max();
   for (cursor.skip_spaces(); !cursor.at_end(); cursor.skip_spaces()) {
     const auto row = cursor.take_integer();

@@ -17,19 +17,29 @@ struct alignas(8 * sizeof(Code)) Codes {
   Code at[kPerThread];
 };
 
+enum FlagBit : std::uint32_t { kInvalid = 1, kDenormal = 2, kOverflow = 4, kUnderflow = 8 };
+
 // Counts of one thread, then of a warp, then added to the total by one lane.
 struct Counts {
   std::uint32_t amax_bits = 0;
   std::uint32_t saturated = 0;
   std::uint32_t zeroed = 0;
   std::uint32_t not_finite = 0;
+  std::uint32_t flags = 0;
 
-  __device__ void note(std::uint32_t magnitude, std::uint32_t code, std::uint32_t max_magnitude) {
+  __device__ void note(const internal::Codec& by, std::uint32_t magnitude, std::uint32_t code) {
     const bool is_finite = magnitude < 0x7F800000u;
     amax_bits = is_finite ? max(amax_bits, magnitude) : amax_bits;
-    saturated += code > max_magnitude ? 1u : 0u;
+    saturated += code > by.max_magnitude ? 1u : 0u;
     zeroed += code == 0 && magnitude != 0 ? 1u : 0u;
     not_finite += is_finite ? 0u : 1u;
+    if (code > by.max_magnitude) {
+      flags |= magnitude > 0x7F800000u ? kInvalid : kOverflow;
+    }
+    if (code < by.min_normal) {
+      flags |= internal::denormal_bits(by, code) != magnitude ? kUnderflow : 0u;
+      flags |= magnitude != 0 && magnitude < 0x00800000u ? kDenormal : 0u;
+    }
   }
   __device__ void add_to(DeviceStats* total) const {
     const std::uint32_t all = 0xFFFFFFFFu;
@@ -37,6 +47,7 @@ struct Counts {
     const std::uint32_t clamped = __reduce_add_sync(all, saturated);
     const std::uint32_t zeros = __reduce_add_sync(all, zeroed);
     const std::uint32_t strange = __reduce_add_sync(all, not_finite);
+    const std::uint32_t raised = __reduce_or_sync(all, flags);
     if (threadIdx.x % 32 != 0) {
       return;
     }
@@ -52,6 +63,9 @@ struct Counts {
     }
     if (strange != 0) {
       atomicAdd(&total->not_finite, strange);
+    }
+    if ((raised & ~*static_cast<volatile std::uint32_t*>(&total->flags)) != 0) {
+      atomicOr(&total->flags, raised);
     }
   }
 };
@@ -69,7 +83,7 @@ __device__ std::uint32_t code_of(const internal::Codec& by, float x, std::uint32
   const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
   const std::uint32_t code = kIsStochastic ? internal::stochastic_code(by, magnitude, random)
                                            : internal::nearest_code(by, magnitude);
-  counts.note(magnitude, code, by.max_magnitude);
+  counts.note(by, magnitude, code);
   return (bits >> 31 << by.sign_shift) | min(code, by.max_magnitude);
 }
 
@@ -172,7 +186,11 @@ EncodeStats DeviceStats::on_host() const {
   return {.amax = std::bit_cast<float>(amax_bits),
           .saturated = static_cast<std::int64_t>(saturated),
           .zeroed = static_cast<std::int64_t>(zeroed),
-          .not_finite = static_cast<std::int64_t>(not_finite)};
+          .not_finite = static_cast<std::int64_t>(not_finite),
+          .flags = {.invalid = (flags & kInvalid) != 0,
+                    .denormal = (flags & kDenormal) != 0,
+                    .overflow = (flags & kOverflow) != 0,
+                    .underflow = (flags & kUnderflow) != 0}};
 }
 
 Result<void> encode(const float* in, std::int64_t count, const StorageFormat& to,

@@ -19,6 +19,7 @@ struct DeviceStats {
   unsigned long long saturated = 0;
   unsigned long long zeroed = 0;
   unsigned long long not_finite = 0;
+  std::uint32_t flags = 0;  // 1 invalid, 2 denormal, 4 overflow, 8 underflow
 
   EncodeStats on_host() const;
 };

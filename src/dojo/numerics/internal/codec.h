@@ -15,16 +15,16 @@ namespace dojo::numerics {
 enum class Caching : std::uint8_t { Cached, PastCaches };
 
 namespace avx512 {
-EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
-                   std::byte* out, Caching caching);
+void encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+            std::byte* out, Caching caching, EncodeStats& stats);
 void decode(const std::byte* in, const StorageFormat& from, std::span<float> out);
 void random_bits16(const RandomStream& stream, std::uint64_t first_element,
                    std::span<std::uint16_t> random);
 }  // namespace avx512
 
 namespace avx2 {
-EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
-                   std::byte* out, Caching caching);
+void encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+            std::byte* out, Caching caching, EncodeStats& stats);
 void decode(const std::byte* in, const StorageFormat& from, std::span<float> out);
 void random_bits16(const RandomStream& stream, std::uint64_t first_element,
                    std::span<std::uint16_t> random);

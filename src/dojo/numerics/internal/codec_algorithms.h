@@ -1,28 +1,11 @@
-// The array encoders of encode.h on the vocabulary of lanes_avx512.h and lanes_avx2.h. This text is
-// included twice, in the namespaces avx512 and avx2. Codes are those of cfloat.h; a magnitude is an
-// FP32 number without its sign, as bits.
+// The array encoders of encode.h on the vocabulary of lanes_avx512.h and lanes_avx2.h, with the
+// codes of rounding_algorithms.h. This text is included twice, in the namespaces avx512 and avx2.
 // NOLINT(llvm-header-guard): included more than once on purpose.
 
 namespace {
 
-constexpr std::uint32_t kInfinityBits = 0x7F800000u;
 constexpr std::int64_t kStep = 4 * kLanes;  // elements per iteration
 constexpr std::int64_t kBlock = 1024;       // elements between looks at the rare cases; fits L1
-
-template <Format kFormat, DenormalScale kScale>
-struct Layout {
-  static constexpr const FormatInfo& kRow = info(kFormat);
-  static constexpr int kShift = 23 - kRow.mantissa_bits;
-  static constexpr bool kHasSign = kRow.sign_bits != 0;
-  static constexpr bool kHasNan = kRow.top_codes != TopCodes::Numbers;
-  // bf16: its denormals are FP32's, cut like its normal numbers.
-  static constexpr bool kHasFp32Range = kRow.exponent_bits == 8;
-  // CFloat8: what is too large is left to the narrowing, which saturates at 127, the largest code.
-  static constexpr bool kSaturatesAt127 = kRow.bytes == 1 && kRow.top_codes == TopCodes::Numbers;
-  static constexpr bool kFlushes = kRow.denormals == DenormalRule::Flushed;
-  static constexpr bool kIsPaper =
-      kRow.denormals == DenormalRule::Selectable && kScale == DenormalScale::Paper;
-};
 
 // Into the first level of cache from near and, if nobody else does it, into the second from far.
 template <bool is_far>
@@ -34,184 +17,45 @@ void prefetch(const float* x) {
   }
 }
 
-// Magnitudes above `largest` up to `last` are out of range; of negative numbers, which a format may
-// not hold, those above `negative_largest` up to `negative_last`.
-struct Limits {
-  Limits(const CFloatSpec& spec, std::uint32_t largest_bits)
-      : largest(largest_bits), last(spec.has_nan() ? kInfinityBits : 0x7FFFFFFFu) {
-    last -= spec.keeps_infinity() ? 1 : 0;
-    negative_largest = spec.has_sign ? largest : 0;
-    negative_last = spec.has_sign ? last : kInfinityBits;
-  }
-
-  std::uint32_t largest;
-  std::uint32_t last;
-  std::uint32_t negative_largest;
-  std::uint32_t negative_last;
-};
-
-struct Constants {
-  Constants(const CFloatSpec& spec, Rounding mode)
-      : rebase(static_cast<std::uint32_t>(127 - spec.bias) << 23),
-        min_normal(spec.min_normal_magnitude()),
-        max_bits(rebase + (spec.max_magnitude() << (23 - spec.mantissa_bits))),
-        overflow(spec.overflow_magnitude()),
-        nan(spec.nan_magnitude()),
-        normal_from(rebase + (1u << 23)),
-        limits(spec, max_bits + beyond_max(spec, mode)) {
-    const bool is_paper = spec.denormals == DenormalScale::Paper;
-    if (spec.exponent_bits < 8) {
-      const int exponent = (is_paper ? 0 : 1) - spec.bias - spec.mantissa_bits;
-      spacing = std::bit_cast<float>(static_cast<std::uint32_t>(127 + exponent) << 23);
-    }
-    if (mode != Rounding::Stochastic &&
-        (is_paper || spec.flushes_denormals)) {  // the middle below the smallest normal number
-      const float below = static_cast<float>(min_normal - 1) * spacing;
-      normal_from = std::bit_cast<std::uint32_t>((below + std::bit_cast<float>(normal_from)) / 2);
-    }
-  }
-
-  // What still rounds to the largest value: half a step more; that tie stays if the largest is
-  // even.
-  static std::uint32_t beyond_max(const CFloatSpec& spec, Rounding mode) {
-    const bool tie_stays = mode == Rounding::NearestEven && spec.max_magnitude() % 2 == 0;
-    const std::uint32_t half_step = 1u << (22 - spec.mantissa_bits);
-    return mode == Rounding::Stochastic ? 0 : half_step - (tie_stays ? 0 : 1);
-  }
-
-  std::uint32_t rebase;
-  std::uint32_t min_normal;   // code
-  std::uint32_t max_bits;     // of the largest finite value
-  std::uint32_t overflow;     // code of what is too large
-  std::uint32_t nan;          // code
-  std::uint32_t normal_from;  // magnitudes below have a denormal code
-  Limits limits;
-  float spacing = 1;  // of denormals
-};
-
-// Codes of magnitudes.
-template <class L, Rounding mode>
-Bits nearest_codes(Bits magnitude, const Constants& c) {
-  constexpr std::uint32_t kHalf = 1u << (L::kShift - 1);
-  Bits rounded;
-  if constexpr (mode == Rounding::NearestAway) {
-    rounded = add(magnitude, all(kHalf - c.rebase));
-  } else {
-    const Mask is_odd = has_bit(magnitude, all(2 * kHalf));
-    rounded = add_where(is_odd, add(magnitude, all(kHalf - 1 - c.rebase)), all(1u));
-  }
-  Bits code = shifted_right<L::kShift>(rounded);
-  if constexpr (!L::kSaturatesAt127) {
-    code = smaller(code, all(c.overflow));
-  }
-  if constexpr (L::kHasFp32Range) {
-    return code;
-  }
-  if constexpr (L::kIsPaper || L::kFlushes) {
-    code = larger(code, all(c.min_normal));
-  }
-  const Mask is_denormal = is_less(magnitude, all(c.normal_from));
-  if constexpr (L::kFlushes) {
-    return select(is_denormal, all(0u), code);
-  }
-  // Adding 2^23 spacings rounds to a whole number of them, in the low bits of the sum.
-  const float whole = c.spacing * 0x1p23F;
-  const Floats sum = add(as_floats(magnitude), all(whole));
-  Bits denormal = subtract(as_bits(sum), all(std::bit_cast<std::uint32_t>(whole)));
-  if constexpr (mode == Rounding::NearestAway) {
-    const Floats error = subtract(as_floats(magnitude), subtract(sum, all(whole)));  // exact
-    denormal = add_where(is_equal(error, all(c.spacing / 2)), denormal, all(1u));
-  }
-  if constexpr (L::kIsPaper) {
-    denormal = smaller(denormal, all(c.min_normal - 1));
-  }
-  return select(is_denormal, denormal, code);
-}
-
-// The same with 16 random bits per element, widened.
-template <class L>
-Bits stochastic_codes(Bits magnitude, Bits random, const Constants& c) {
-  const Bits clamped = smaller(magnitude, all(c.max_bits));
-  Bits addend;
-  if constexpr (L::kShift >= 16) {
-    addend = shifted_left<L::kShift - 16>(random);
-  } else {
-    addend = shifted_right<16 - L::kShift>(random);  // the position has no such low bits
-  }
-  const Bits normal = shifted_right<L::kShift>(add(add(clamped, addend), all(0u - c.rebase)));
-  if constexpr (L::kHasFp32Range) {
-    return normal;
-  }
-  // In spacings with 16 bits behind the point.
-  const Bits fixed = truncated(multiply(as_floats(clamped), all(0x1p16F / c.spacing)));
-  const Bits sum = add(fixed, random);
-  Bits denormal = shifted_right<16>(sum);
-  if constexpr (L::kIsPaper) {
-    // The hole, of 2^M + 1 spacings above the largest denormal 2^M - 1: up if
-    // floor((fixed - (2^M - 1) 2^16) / (2^M + 1)) + random >= 2^16, here without the division.
-    constexpr int kMantissa = L::kRow.mantissa_bits;
-    const Bits scaled = add(sum, shifted_left<kMantissa>(random));
-    const Mask stays = is_less(scaled, all(1u << (kMantissa + 17)));
-    denormal = smaller(denormal, all(c.min_normal - 1));
-    denormal = select(stays, denormal, all(c.min_normal));
-  }
-  if constexpr (L::kFlushes) {
-    denormal = select(is_less(denormal, all(c.min_normal)), all(0u), denormal);
-  }
-  return select(is_less(clamped, all(c.normal_from)), denormal, normal);
-}
-
-// Codes of one vector, without the sign.
-template <class L, Rounding mode>
-Bits codes_of(Bits bits, Bits magnitude, const std::uint16_t* random, const Constants& c) {
-  Bits code;
-  if constexpr (mode == Rounding::Stochastic) {
-    code = stochastic_codes<L>(magnitude, load_halves(random), c);
-    if constexpr (L::kHasNan) {
-      code = select(is_less(magnitude, all(kInfinityBits)), code, all(c.overflow));
-    }
-  } else {
-    code = nearest_codes<L, mode>(magnitude, c);
-  }
-  if constexpr (!L::kHasSign) {
-    code = select(is_negative(bits), all(0u), code);
-  }
-  if constexpr (L::kHasNan) {
-    code = select(is_less(all(kInfinityBits), magnitude), all(c.nan), code);
-  }
-  return code;
-}
-
 // What a block of input held, to decide whether its rare elements must be counted.
 struct BlockSums {
-  Bits largest;  // magnitude
-  Bits zeroed;   // counts
-  Bits signs;    // of formats without sign: all bits of the input, joined
+  Bits largest;   // magnitude
+  Bits smallest;  // of what became zero, without zeros, as bits (bf16, f32: of denormal operands)
+  Bits zeroed;    // counts
+  Bits signs;     // of formats without sign: all bits of the input, joined
 };
 
-// Codes of one step, narrowed and with their signs. PERF: zeros are looked for in the narrow codes
-// and counted only where there are some.
+BlockSums no_sums() { return {all(0u), all(~0u), all(0u), all(0u)}; }
+
+// Codes of one step, narrowed and with their signs. PERF: zeros (bf16: denormal operands) are
+// looked for in the narrow codes and noted only where there are some.
 template <class L>
-void store_codes(const Bits (&code)[4], const Bits (&bits)[4], std::byte* out, Bits& zeroed) {
+void store_codes(const Bits (&code)[4], const Bits (&bits)[4], std::byte* out, BlockSums& sums) {
   constexpr int kStored = L::kRow.bytes;  // vectors
   Bits narrow[kStored];
   Bits sign[kStored];
-  bool has_zero = false;
+  bool is_rare = false;
   for (int i = 0; i < kStored; ++i) {
     if constexpr (kStored == 1) {
       narrow[i] = bytes_of(code[0], code[1], code[2], code[3]);
       sign[i] = byte_signs(bits[0], bits[1], bits[2], bits[3]);
-      has_zero |= has_zero_byte(narrow[i]);
+      is_rare |= has_zero_byte(narrow[i]);
     } else {
       narrow[i] = halves_of(code[2 * i], code[2 * i + 1]);
       sign[i] = half_signs(bits[2 * i], bits[2 * i + 1]);
-      has_zero |= has_zero_half(narrow[i]);
+      is_rare |= has_half_up_to(L::kSmallest, narrow[i]);
     }
     store(out + i * kStep, in_order<kStored>(L::kHasSign ? joined(narrow[i], sign[i]) : narrow[i]));
   }
-  for (int part = 0; has_zero && part < 4; ++part) {
+  for (int part = 0; is_rare && part < 4; ++part) {
     const Bits magnitude = common(bits[part], all(0x7FFFFFFFu));
-    zeroed = add_where(is_nonzero_but(magnitude, code[part]), zeroed, all(1u));
+    const Mask is_lost = is_nonzero_but(magnitude, code[part]);
+    sums.zeroed = add_where(is_lost, sums.zeroed, all(1u));
+    if constexpr (L::kHasFp32Range) {
+      sums.smallest = smaller_where(is_less(all(0u), magnitude), sums.smallest, magnitude);
+    } else {
+      sums.smallest = smaller_where(is_lost, sums.smallest, L::kHasSign ? magnitude : bits[part]);
+    }
   }
 }
 
@@ -222,7 +66,7 @@ template <class L, Rounding mode>
 BlockSums encode_steps(const float* x, std::int64_t count, const Constants& constants,
                        const std::uint16_t* random, std::byte* out) {
   const Constants c = constants;
-  BlockSums sums{all(0u), all(0u), all(0u)};
+  BlockSums sums = no_sums();
   for (std::int64_t i = 0; i < count; i += kStep) {
     Bits code[4];
     Bits bits[4];
@@ -237,55 +81,129 @@ BlockSums encode_steps(const float* x, std::int64_t count, const Constants& cons
         sums.signs = joined(sums.signs, bits[part]);
       }
     }
-    store_codes<L>(code, bits, out + i * L::kRow.bytes, sums.zeroed);
+    store_codes<L>(code, bits, out + i * L::kRow.bytes, sums);
   }
   return sums;
 }
 
-using Steps = BlockSums (*)(const float*, std::int64_t, const Constants&, const std::uint16_t*,
-                            std::byte*);
+// Whether one of the codes is that of a denormal number.
+template <class L>
+bool has_denormal(const std::byte* codes, std::int64_t count) {
+  constexpr std::uint32_t kCopies = L::kRow.bytes == 1 ? 0x01010101u : 0x00010001u;
+  const Bits mantissa = all(kCopies * ((1u << L::kRow.mantissa_bits) - 1));
+  const Bits exponent =
+      all(kCopies * (((1u << L::kRow.exponent_bits) - 1) << L::kRow.mantissa_bits));
+  bool has_one = false;
+  for (std::int64_t i = 0; i < count * L::kRow.bytes; i += kStep) {
+    const Bits code = load(codes + i);
+    if constexpr (L::kRow.bytes == 1) {
+      has_one |= has_denormal_byte(code, exponent, mantissa);
+    } else {
+      has_one |= has_denormal_half(code, exponent, mantissa);
+    }
+  }
+  return has_one;
+}
+
+// Whether a denormal number was written that is not what was read. `count` is a multiple of kStep.
+// PERF: looks at the codes, and only if that may be so at the elements; flushing formats have none.
+template <class L>
+bool has_inexact_denormal(const float* x, const std::byte* codes, std::int64_t count,
+                          const Constants& c) {
+  if (L::kFlushes || !has_denormal<L>(codes, count)) {
+    return false;
+  }
+  constexpr std::uint32_t kMagnitude = (1u << (L::kRow.exponent_bits + L::kRow.mantissa_bits)) - 1;
+  Bits differences = all(0u);
+  for (std::int64_t i = 0; i < count; i += kLanes) {
+    Bits code;
+    if constexpr (L::kRow.bytes == 1) {
+      code = load_bytes(codes + i);
+    } else {
+      code = load_halves(reinterpret_cast<const std::uint16_t*>(codes) + i);
+    }
+    code = common(code, all(kMagnitude));
+    Bits value;
+    if constexpr (L::kHasFp32Range) {
+      value = shifted_left<L::kShift>(code);
+    } else {
+      value = as_bits(multiply(to_floats(code), all(c.spacing)));
+    }
+    const Bits magnitude = common(load_bits(x + i), all(0x7FFFFFFFu));
+    const Bits difference = subtract(value, magnitude);
+    differences =
+        joined(differences, select(is_less(code, all(c.min_normal)), difference, all(0u)));
+  }
+  return largest_of(differences) != 0;
+}
+
+struct Kernels {
+  BlockSums (*steps)(const float*, std::int64_t, const Constants&, const std::uint16_t*,
+                     std::byte*) = nullptr;
+  bool (*has_inexact_denormal)(const float*, const std::byte*, std::int64_t,
+                               const Constants&) = nullptr;
+};
 
 template <class L>
-Steps steps_of(Rounding mode) {
+Kernels kernels_of(Rounding mode) {
   switch (mode) {
     case Rounding::NearestEven:
-      return encode_steps<L, Rounding::NearestEven>;
+      return {encode_steps<L, Rounding::NearestEven>, has_inexact_denormal<L>};
     case Rounding::Stochastic:
-      return encode_steps<L, Rounding::Stochastic>;
+      return {encode_steps<L, Rounding::Stochastic>, has_inexact_denormal<L>};
     case Rounding::NearestAway:
-      return encode_steps<L, Rounding::NearestAway>;
+      return {encode_steps<L, Rounding::NearestAway>, has_inexact_denormal<L>};
   }
-  return nullptr;
+  return {};
 }
 
 template <Format format>
-Steps steps_of(DenormalScale denormals, Rounding mode) {
-  return denormals == DenormalScale::Paper ? steps_of<Layout<format, DenormalScale::Paper>>(mode)
-                                           : steps_of<Layout<format, DenormalScale::Gradual>>(mode);
+Kernels kernels_of(DenormalScale denormals, Rounding mode) {
+  return denormals == DenormalScale::Paper
+             ? kernels_of<Layout<format, DenormalScale::Paper>>(mode)
+             : kernels_of<Layout<format, DenormalScale::Gradual>>(mode);
 }
 
-Steps steps_of(const StorageFormat& to, Rounding mode) {
+Kernels kernels_of(const StorageFormat& to, Rounding mode) {
   switch (to.format) {
     case Format::Bf16:
-      return steps_of<Layout<Format::Bf16, DenormalScale::Gradual>>(mode);
+      return kernels_of<Layout<Format::Bf16, DenormalScale::Gradual>>(mode);
     case Format::F16:
-      return steps_of<Layout<Format::F16, DenormalScale::Gradual>>(mode);
+      return kernels_of<Layout<Format::F16, DenormalScale::Gradual>>(mode);
     case Format::Cf8_1_4_3:
-      return steps_of<Format::Cf8_1_4_3>(to.denormals, mode);
+      return kernels_of<Format::Cf8_1_4_3>(to.denormals, mode);
     case Format::Cf8_1_5_2:
-      return steps_of<Format::Cf8_1_5_2>(to.denormals, mode);
+      return kernels_of<Format::Cf8_1_5_2>(to.denormals, mode);
     case Format::Shp:
-      return steps_of<Format::Shp>(to.denormals, mode);
+      return kernels_of<Format::Shp>(to.denormals, mode);
     case Format::Uhp:
-      return steps_of<Layout<Format::Uhp, DenormalScale::Gradual>>(mode);
+      return kernels_of<Layout<Format::Uhp, DenormalScale::Gradual>>(mode);
     case Format::E4m3:
-      return steps_of<Layout<Format::E4m3, DenormalScale::Gradual>>(mode);
+      return kernels_of<Layout<Format::E4m3, DenormalScale::Gradual>>(mode);
     case Format::E5m2:
-      return steps_of<Layout<Format::E5m2, DenormalScale::Gradual>>(mode);
+      return kernels_of<Layout<Format::E5m2, DenormalScale::Gradual>>(mode);
     default:
       DOJO_CHECK(false);
-      return nullptr;
+      return {};
   }
+}
+
+// Overflow, and Invalid for want of a sign, of a block.
+Flags range_flags(const float* x, std::int64_t count, const Limits& limits) {
+  const Bits none = all(0u);
+  Bits overflowing = none;  // the largest magnitudes
+  Bits negative = none;
+  for (std::int64_t i = 0; i < count; i += kLanes) {
+    const Bits bits = load_bits(x + i);
+    const Bits magnitude = common(bits, all(0x7FFFFFFFu));
+    const Bits refused = limits.has_sign ? none : select(is_negative(bits), magnitude, none);
+    const Bits taken = subtract(magnitude, refused);
+    negative = larger(negative, refused);
+    overflowing =
+        larger(overflowing, select(is_less(all(limits.overflow_last), taken), none, taken));
+  }
+  return {.invalid = largest_of(negative) != 0,
+          .overflow = largest_of(overflowing) > limits.largest};
 }
 
 // Adds what a block shows; looks at its elements again if one of them is out of range. `count` is a
@@ -293,8 +211,18 @@ Steps steps_of(const StorageFormat& to, Rounding mode) {
 void add_block(EncodeStats& stats, const BlockSums& sums, const float* x, std::int64_t count,
                const Limits& limits) {
   std::uint32_t largest = largest_of(sums.largest);
-  stats.zeroed += sum_of(sums.zeroed);
-  if (largest > limits.largest || largest_of(sums.signs) >> 31 != 0) {
+  const std::uint32_t smallest = smallest_of(sums.smallest);
+  const std::int64_t zeroed = sum_of(sums.zeroed);
+  const bool has_negative = largest_of(sums.signs) >> 31 != 0;  // where there is no sign
+  Flags& flags = stats.flags;
+  flags.invalid |= largest > kInfinityBits;
+  flags.denormal |= smallest < kMinNormalBits;
+  flags.underflow |= limits.has_sign ? zeroed != 0 : smallest < kInfinityBits;
+  stats.zeroed += zeroed;
+  if ((largest > limits.largest && !flags.overflow) || (has_negative && !flags.invalid)) {
+    flags |= range_flags(x, count, limits);
+  }
+  if (largest > limits.largest || has_negative) {
     const Bits none = all(0u);
     Bits finite = none;  // the largest
     Bits above = none;   // counts
@@ -373,13 +301,14 @@ class RandomBlock {
 class Encoder {
  public:
   Encoder(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
-          std::byte* out)
+          std::byte* out, EncodeStats& stats)
       : in_(in.data()),
         out_(out),
         width_(bytes_of(to.format)),
-        steps_(steps_of(to, rounding.mode)),
+        kernels_(kernels_of(to, rounding.mode)),
         constants_(to.spec(), rounding.mode),
-        random_(rounding) {}
+        random_(rounding),
+        stats_(stats) {}
 
   // `count` elements, a multiple of 64, from the `at`-th on.
   void encode_blocks(std::int64_t at, std::int64_t count, Caching caching) {
@@ -406,32 +335,35 @@ class Encoder {
     }
   }
 
-  const EncodeStats& stats() const { return stats_; }
-
  private:
   void encode_block(const float* x, std::int64_t at, std::int64_t size, std::byte* to) {
     const BlockSums sums =
-        steps_(x, size, constants_, random_.fill(at, size, in_ + at + kBlock), to);
+        kernels_.steps(x, size, constants_, random_.fill(at, size, in_ + at + kBlock), to);
     add_block(stats_, sums, x, size, constants_.limits);
+    // bf16 has denormals only of denormal operands.
+    if (!stats_.flags.underflow && (stats_.flags.denormal || !constants_.has_fp32_range)) {
+      stats_.flags.underflow = kernels_.has_inexact_denormal(x, to, size, constants_);
+    }
   }
 
   const float* in_;
   std::byte* out_;
   std::int64_t width_;
-  Steps steps_;
+  Kernels kernels_;
   Constants constants_;
   RandomBlock random_;
-  EncodeStats stats_;
+  EncodeStats& stats_;
   alignas(64) std::byte codes_[2 * kBlock];
 };
 
-EncodeStats copy_f32(std::span<const float> in, std::byte* out) {
-  EncodeStats stats;
+void copy_f32(std::span<const float> in, std::byte* out, EncodeStats& stats) {
   const Limits limits(cfloat_spec(Format::F32, 0), kInfinityBits - 1);
   const auto look_at = [&](const float* x, std::int64_t count) {
-    BlockSums sums{all(0u), all(0u), all(0u)};
+    BlockSums sums = no_sums();
     for (std::int64_t i = 0; i < count; i += kLanes) {
-      sums.largest = larger(sums.largest, common(load_bits(x + i), all(0x7FFFFFFFu)));
+      const Bits magnitude = common(load_bits(x + i), all(0x7FFFFFFFu));
+      sums.largest = larger(sums.largest, magnitude);
+      sums.smallest = smaller_where(is_less(all(0u), magnitude), sums.smallest, magnitude);
     }
     add_block(stats, sums, x, count, limits);
   };
@@ -448,15 +380,14 @@ EncodeStats copy_f32(std::span<const float> in, std::byte* out) {
     look_at(rest, kLanes);
     std::memcpy(out + whole * 4, rest, static_cast<std::size_t>(count - whole) * 4);
   }
-  return stats;
 }
 
-EncodeStats encode_lanes(std::span<const float> in, const StorageFormat& to,
-                         const RoundingSpec& rounding, std::byte* out, Caching caching) {
+void encode_lanes(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+                  std::byte* out, Caching caching, EncodeStats& stats) {
   if (to.format == Format::F32) {
-    return copy_f32(in, out);
+    return copy_f32(in, out, stats);
   }
-  Encoder encoder(in, to, rounding, out);
+  Encoder encoder(in, to, rounding, out, stats);
   const std::int64_t count = static_cast<std::int64_t>(in.size());
   const std::int64_t width = bytes_of(to.format);
   std::int64_t lead = 0;  // up to a cache line
@@ -475,7 +406,6 @@ EncodeStats encode_lanes(std::span<const float> in, const StorageFormat& to,
   if (caching == Caching::PastCaches) {
     _mm_sfence();
   }
-  return encoder.stats();
 }
 
 void fill_random(const RandomStream& stream, std::uint64_t first_element,

@@ -13,11 +13,13 @@
 
 namespace dojo::numerics::avx2 {
 
+#include "dojo/numerics/internal/rounding_algorithms.h"
+// after its codes
 #include "dojo/numerics/internal/codec_algorithms.h"
 
-EncodeStats encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
-                   std::byte* out, Caching caching) {
-  return encode_lanes(in, to, rounding, out, caching);
+void encode(std::span<const float> in, const StorageFormat& to, const RoundingSpec& rounding,
+            std::byte* out, Caching caching, EncodeStats& stats) {
+  encode_lanes(in, to, rounding, out, caching, stats);
 }
 
 void random_bits16(const RandomStream& stream, std::uint64_t first_element,

@@ -24,6 +24,9 @@ inline Floats as_floats(Bits a) { return _mm256_castsi256_ps(a); }
 inline Bits load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
 inline void store(void* to, Bits a) { _mm256_storeu_si256(static_cast<__m256i*>(to), a); }
 inline Bits load_bits(const float* from) { return load(from); }
+inline Bits load_bytes(const std::byte* from) {  // widened
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+}
 inline Bits load_halves(const std::uint16_t* from) {  // widened
   return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
@@ -61,6 +64,17 @@ inline Mask is_negative(Bits a) { return _mm256_srai_epi32(a, 31); }
 inline Bits select(Mask mask, Bits yes, Bits no) { return _mm256_blendv_epi8(no, yes, mask); }
 inline Bits add_where(Mask mask, Bits a, Bits b) { return add(a, common(mask, b)); }
 
+inline Bits smaller_where(Mask mask, Bits a, Bits b) { return select(mask, smaller(a, b), a); }
+
+inline std::uint32_t smallest_of(Bits a) {
+  alignas(32) std::uint32_t lane[8];
+  store(lane, a);
+  std::uint32_t smallest = lane[0];
+  for (const std::uint32_t x : lane) {
+    smallest = x < smallest ? x : smallest;
+  }
+  return smallest;
+}
 inline std::uint32_t largest_of(Bits a) {
   alignas(32) std::uint32_t lane[8];
   store(lane, a);
@@ -95,8 +109,22 @@ inline Bits half_signs(Bits a, Bits b) {
 inline bool has_zero_byte(Bits a) {
   return _mm256_movemask_epi8(_mm256_cmpeq_epi8(a, _mm256_setzero_si256())) != 0;
 }
-inline bool has_zero_half(Bits a) {
-  return _mm256_movemask_epi8(_mm256_cmpeq_epi16(a, _mm256_setzero_si256())) != 0;
+inline bool has_half_up_to(std::uint16_t last, Bits a) {
+  const Bits limit = _mm256_set1_epi16(static_cast<short>(last));
+  return _mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_min_epu16(a, limit), a)) != 0;
+}
+// A code with some bits of `mantissa` and none of `exponent`.
+inline bool has_denormal_byte(Bits a, Bits exponent, Bits mantissa) {
+  const Bits none = _mm256_setzero_si256();
+  const Bits has_no_mantissa = _mm256_cmpeq_epi8(common(a, mantissa), none);
+  return _mm256_movemask_epi8(_mm256_andnot_si256(
+             has_no_mantissa, _mm256_cmpeq_epi8(common(a, exponent), none))) != 0;
+}
+inline bool has_denormal_half(Bits a, Bits exponent, Bits mantissa) {
+  const Bits none = _mm256_setzero_si256();
+  const Bits has_no_mantissa = _mm256_cmpeq_epi16(common(a, mantissa), none);
+  return _mm256_movemask_epi8(_mm256_andnot_si256(
+             has_no_mantissa, _mm256_cmpeq_epi16(common(a, exponent), none))) != 0;
 }
 // Narrowing works within 128 bits; this brings the elements into order.
 template <int bytes>

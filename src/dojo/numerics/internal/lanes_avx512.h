@@ -21,7 +21,11 @@ inline Bits all(std::uint32_t value) { return _mm512_set1_epi32(static_cast<int>
 inline Floats all(float value) { return _mm512_set1_ps(value); }
 inline Bits as_bits(Floats a) { return _mm512_castps_si512(a); }
 inline Floats as_floats(Bits a) { return _mm512_castsi512_ps(a); }
-inline Bits load_bits(const float* from) { return _mm512_loadu_si512(from); }
+inline Bits load(const void* from) { return _mm512_loadu_si512(from); }
+inline Bits load_bits(const float* from) { return load(from); }
+inline Bits load_bytes(const std::byte* from) {  // widened
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
 inline Bits load_halves(const std::uint16_t* from) {  // widened
   return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
@@ -58,6 +62,11 @@ inline Mask is_negative(Bits a) { return _mm512_movepi32_mask(a); }
 inline Bits select(Mask mask, Bits yes, Bits no) { return _mm512_mask_mov_epi32(no, mask, yes); }
 inline Bits add_where(Mask mask, Bits a, Bits b) { return _mm512_mask_add_epi32(a, mask, a, b); }
 
+inline Bits smaller_where(Mask mask, Bits a, Bits b) {
+  return _mm512_mask_min_epu32(a, mask, a, b);
+}
+
+inline std::uint32_t smallest_of(Bits a) { return _mm512_reduce_min_epu32(a); }
 inline std::uint32_t largest_of(Bits a) { return _mm512_reduce_max_epu32(a); }
 inline std::int64_t sum_of(Bits a) { return _mm512_reduce_add_epi32(a); }
 
@@ -74,7 +83,16 @@ inline Bits half_signs(Bits a, Bits b) {
   return common(_mm512_packs_epi32(a, b), _mm512_set1_epi16(-32768));
 }
 inline bool has_zero_byte(Bits a) { return _mm512_testn_epi8_mask(a, a) != 0; }
-inline bool has_zero_half(Bits a) { return _mm512_testn_epi16_mask(a, a) != 0; }
+inline bool has_half_up_to(std::uint16_t last, Bits a) {
+  return _mm512_cmple_epu16_mask(a, _mm512_set1_epi16(static_cast<short>(last))) != 0;
+}
+// A code with some bits of `mantissa` and none of `exponent`.
+inline bool has_denormal_byte(Bits a, Bits exponent, Bits mantissa) {
+  return _mm512_mask_test_epi8_mask(_mm512_testn_epi8_mask(a, exponent), a, mantissa) != 0;
+}
+inline bool has_denormal_half(Bits a, Bits exponent, Bits mantissa) {
+  return _mm512_mask_test_epi16_mask(_mm512_testn_epi16_mask(a, exponent), a, mantissa) != 0;
+}
 // Narrowing works within 128 bits; this brings the elements into order.
 template <int bytes>
 Bits in_order(Bits a) {

@@ -166,15 +166,19 @@ class Drafter {
       return;
     }
     make_inputs_ready(id);
-    std::vector<DraftId> transfers;
-    std::vector<BufferId> landings;
-    const Panels panels = fetch_operands(id, transfers, landings);
+    transfers_.clear();
+    landings_.clear();
+    const Panels panels = fetch_operands(id, transfers_, landings_);
     const std::size_t stream = join_streams(id);
-    Stream& begun = streams_[stream];
-    begun.after.insert(transfers.begin(), transfers.end());
-    begun.reads.insert(landings.begin(), landings.end());
-    begun.pipelined.insert(panels.transfers.begin(), panels.transfers.end());
+    use_fetched(streams_[stream]);
+    streams_[stream].pipelined.insert(panels.transfers.begin(), panels.transfers.end());
     run_stages(id, stream, panels.block);
+  }
+
+  // What was fetched for the op at hand.
+  void use_fetched(Stream& stream) const {
+    stream.after.insert(transfers_.begin(), transfers_.end());
+    stream.reads.insert(landings_.begin(), landings_.end());
   }
 
   void alias(ValueId from, ValueId to) {
@@ -383,10 +387,11 @@ class Drafter {
     b = {};
   }
 
-  // Parts of the op along a node axis; all places if every one does the same.
+  // Parts of the op along a node axis; all places if every one does the same, or makes a result
+  // that ends alike everywhere.
   std::int64_t width(OpId id, Axis axis) const {
     const SplitNest& split = op_plan(id).split;
-    if (split.on(axis).has_value()) {
+    if (split.on(axis).has_value() && !makes_alike(graph_.ops[id.index], op_plan(id), axis)) {
       return split.on(axis)->cut.parts;
     }
     if (split.is_flat(axis)) {
@@ -519,6 +524,7 @@ class Drafter {
     const std::size_t next = streams_.size();
     streams_.emplace_back();
     begin(next, id);
+    use_fetched(streams_[next]);
     streams_[next].after.insert(sums.begin(), sums.end());
     if (compute.has_value()) {
       streams_[next].after.insert(*compute);
@@ -895,6 +901,8 @@ class Drafter {
   std::optional<DraftId> last_compute_;
   OpWork work_;
   GradientBuckets buckets_;
+  std::vector<DraftId> transfers_;         // of the op at hand: what brings its operands
+  std::vector<BufferId> landings_;         // of the op at hand: where they are kept
   std::vector<graph::TensorRef> partial_;  // of the op at hand: sums still in parts
   std::map<int, BufferId> scratch_;        // of the op at hand
 };

@@ -49,7 +49,8 @@ struct Reading {
 class Fetcher {
  public:
   Fetcher(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh)
-      : plan_(plan.ops[op.index]),
+      : op_(graph.ops[op.index]),
+        plan_(plan.ops[op.index]),
         split_(plan_.split),
         mesh_(mesh),
         id_(*graph.ops[op.index].inputs[static_cast<std::size_t>(input)]),
@@ -111,19 +112,48 @@ class Fetcher {
     return all;
   }
 
-  // Bytes of the operand that the busiest node reads.
+  // Bytes of the operand that a node in the middle reads; of a node at another place along one axis
+  // if that one reads nothing of it (one of several that are put together).
   Bytes footprint() const {
+    SplitNest::Place place = split_.busiest_place();
+    Bytes most = footprint_at(place);
+    for (const Axis axis : kNodeAxes) {
+      const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
+      const std::int64_t middle = place[static_cast<std::size_t>(axis)];
+      for (std::int64_t i = 0; i < parts && most == Bytes(0); ++i) {
+        place[static_cast<std::size_t>(axis)] = i;
+        most = footprint_at(place);
+      }
+      place[static_cast<std::size_t>(axis)] = middle;
+    }
+    return most;
+  }
+
+  Bytes footprint_at(const SplitNest::Place& place) const {
     Bytes most{};
-    const graph::Slice slice = split_.busiest();
+    const graph::Slice slice = split_.slice(place);
     for (const Reading& reading : readings_) {
       most = std::max(most, graph::bytes(*reading.stage, *reading.operand, slice, value_.format));
     }
     return most;
   }
 
-  // The op works on even shares of the same order: each node has its own.
+  // The op works on the very shares that lie there: all flat axes cut alike.
   bool has_flat_share(Axis axis) const {
-    return split_.is_flat(axis) && now_[axis].sharing == Sharing::Flat && !is_scrambled_;
+    if (!split_.is_flat(axis) || now_[axis].sharing != Sharing::Flat || is_scrambled_) {
+      return false;
+    }
+    const program::Split cuts = split_.split();
+    return std::all_of(kAxes.begin(), kAxes.end(), [&](Axis each) {
+      switch (now_[each].sharing) {
+        case Sharing::Flat:
+          return split_.is_flat(each) && cuts.find(each)->block == now_[each].block;
+        case Sharing::Sliced:
+          return has_own_slice(each);
+        default:
+          return !split_.is_flat(each) && !split_.on(each).has_value();
+      }
+    });
   }
   // The op's slices along a replica or group axis are those that lie there.
   bool has_own_slice(Axis axis) const {
@@ -134,8 +164,9 @@ class Fetcher {
   }
 
   std::int64_t span(Axis axis) const {
-    return split_.on(axis).has_value() ? std::max(split_.on(axis)->cut.parts, now_[axis].parts)
-                                       : mesh_.places(axis);
+    return split_.on(axis).has_value() && !makes_alike(op_, plan_, axis)
+               ? std::max(split_.on(axis)->cut.parts, now_[axis].parts)
+               : mesh_.places(axis);
   }
   // Of one group; every group does the same at once.
   machine::Region region() const { return mesh_.lines(span(Axis::NodeY), span(Axis::NodeX)); }
@@ -233,9 +264,9 @@ class Fetcher {
       const bool is_in_the_way = is_spread(now_[to]);
       gather(to == Axis::NodeY && is_in_the_way, to == Axis::NodeX && is_in_the_way, false);
       // On each line of `from`, the node that has the block of this line sends it to all others.
-      now_[from] = {};
       const Bytes block = with_needed(dimension);
       add(machine::multicast(lines_of(from), block, static_cast<int>(span(from) / 2)));
+      now_[from] = {};
       fetch_.landing = block;  // sliced as wanted: nothing more to do along `to`
       fetch_.is_gathered = true;
       return;
@@ -332,9 +363,35 @@ class Fetcher {
 
   Shortage shortage(Axis axis) const {
     Shortage worst;
+    for (SplitNest::Place place : outer_places(axis)) {
+      add_shortage(axis, place, worst);
+    }
+    return worst;
+  }
+
+  // Places of the axes outside of this one that differ in what they lack: where the op cuts the
+  // dimension there and it does not lie so, the ends as well as the middle.
+  std::vector<SplitNest::Place> outer_places(Axis axis) const {
+    std::vector<SplitNest::Place> places{split_.busiest_place()};
+    for (const Axis outer : {Axis::Replica, Axis::Group}) {
+      if (outer >= axis || !split_.on(outer).has_value() ||
+          holds(now_, outer, now_[axis].dimension)) {
+        continue;
+      }
+      const std::size_t count = places.size();
+      for (std::size_t i = 0; i < count; ++i) {
+        for (const std::int64_t end : {std::int64_t{0}, split_.on(outer)->cut.parts - 1}) {
+          places.push_back(places[i]);
+          places.back()[static_cast<std::size_t>(outer)] = end;
+        }
+      }
+    }
+    return places;
+  }
+
+  void add_shortage(Axis axis, SplitNest::Place place, Shortage& worst) const {
     const AxisState& state = now_[axis];
     const auto dim = static_cast<std::size_t>(state.dimension);
-    SplitNest::Place place = split_.busiest_place();
     Interval within{0, value_.shape[dim]};
     for (const Axis outer : {Axis::Replica, Axis::Group}) {
       if (outer < axis && holds(now_, outer, state.dimension)) {
@@ -366,7 +423,6 @@ class Fetcher {
         worst.reach = std::max({worst.reach, i - first_owner, last_owner - i});
       }
     }
-    return worst;
   }
 
   void collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
@@ -389,6 +445,7 @@ class Fetcher {
     }
   }
 
+  const graph::Op& op_;
   const OpPlan& plan_;
   const SplitNest& split_;
   const Mesh& mesh_;
@@ -449,8 +506,9 @@ class Combiner {
     return program::slice_bytes(without_partials(), what_.shape, what_.format);
   }
 
+  // What ends alike on all nodes goes to all of them, also to those that have no part of the sum.
   std::int64_t span(Axis axis) const {
-    if (split_.on(axis).has_value()) {
+    if (split_.on(axis).has_value() && is_spread(what_.stored[axis])) {
       return std::max(split_.on(axis)->cut.parts, what_.stored[axis].parts);
     }
     return mesh_.places(axis);

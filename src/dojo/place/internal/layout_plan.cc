@@ -463,6 +463,14 @@ class Planner {
       if (!is_open) {
         continue;
       }
+      // The shares of the weight, where the same elements are left to share out.
+      const AxisState& wanted = (*target)[axis];
+      if (wanted.sharing == Sharing::Flat &&
+          wanted.parts == (elements + wanted.block - 1) / wanted.block) {
+        out[axis] = wanted;
+        elements = wanted.block;
+        continue;
+      }
       const program::AxisCut share = program::cut(axis, elements, mesh_.places(axis), 16);
       if (share.parts > 1) {
         out[axis] = program::flat(share.parts, share.block);
@@ -487,8 +495,9 @@ class Planner {
 
   AxisState samples_of_groups(const Layout& raw, const graph::Shape& shape) const {
     const std::int64_t local = program::slice_shape(raw, shape).front();
-    const std::int64_t block = std::max<std::int64_t>(
-        1, local * mesh_.samples_per_group / std::max<std::int64_t>(1, mesh_.replicas.block));
+    const std::int64_t samples = std::max<std::int64_t>(1, mesh_.replicas.block);
+    const std::int64_t block =
+        std::max<std::int64_t>(1, (local * mesh_.samples_per_group + samples - 1) / samples);
     const std::int64_t parts = (local + block - 1) / block;
     return parts > 1 ? program::sliced(0, {Axis::Group, parts, block}) : AxisState{};
   }
@@ -522,6 +531,15 @@ class Planner {
 };
 
 }  // namespace
+
+bool makes_alike(const Op& op, const OpPlan& plan, Axis axis) {
+  for (std::size_t slot = 0; slot < plan.raw.size(); ++slot) {
+    if (op.outputs[slot].has_value() && plan.raw[slot][axis].sharing == Sharing::Replicated) {
+      return true;
+    }
+  }
+  return false;
+}
 
 LayoutPlan plan_layouts(const Graph& graph, const Mesh& mesh) {
   return Planner(graph, mesh).plan();

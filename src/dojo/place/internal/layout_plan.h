@@ -34,6 +34,9 @@ struct LayoutPlan {
 
 LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);
 
+// Whether the op makes a result that is the same on all nodes of the axis: then they all make it.
+bool makes_alike(const graph::Op& op, const OpPlan& plan, program::Axis axis);
+
 // The operand of the nest's stages that reads input `index` first, or nullptr.
 const graph::Operand* reading_of(const graph::LoopNest& nest, int index);
 // The operand that writes output `index`, with its stage.

@@ -12,7 +12,10 @@ namespace {
 
 int ceil_div(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
-Mesh mesh_of(machine::Shape dies, const MachineModel& machine, std::int64_t batch) {
+}  // namespace
+
+Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machine,
+             std::int64_t batch) {
   const machine::Shape all = machine.dies();
   Mesh mesh;
   mesh.region = {.first_die = {}, .dies = dies, .nodes_of_die = machine.logical};
@@ -20,12 +23,10 @@ Mesh mesh_of(machine::Shape dies, const MachineModel& machine, std::int64_t batc
   replicas.dies = dies;
   replicas.available = std::int64_t{all.rows / dies.rows} * (all.columns / dies.columns);
   replicas.batch = batch;
-  replicas.block = ceil_div(batch, replicas.available);
+  replicas.block = std::max<std::int64_t>(block, ceil_div(batch, replicas.available));
   replicas.count = ceil_div(batch, replicas.block);
   return mesh;
 }
-
-}  // namespace
 
 std::int64_t Mesh::places(Axis axis) const {
   switch (axis) {
@@ -106,7 +107,7 @@ std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch) {
     const bool fits = shape.rows <= all.rows && shape.columns <= all.columns;
     if (fits && std::find(seen.begin(), seen.end(), shape) == seen.end()) {
       seen.push_back(shape);
-      out.push_back(mesh_of(shape, machine, batch));
+      out.push_back(mesh_of(shape, 1, machine, batch));
     }
   }
   return out;

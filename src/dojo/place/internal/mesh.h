@@ -33,6 +33,10 @@ std::int64_t global_batch(const graph::Graph& graph);
 // Deals the rows of the mesh to groups of samples, where a replica has several samples.
 Mesh with_groups(Mesh mesh);
 
+// Replicas of `dies` with at least `block` samples each, as many as the batch needs.
+Mesh mesh_of(machine::Shape dies, std::int64_t block, const machine::MachineModel& machine,
+             std::int64_t batch);
+
 // Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile, then
 // the whole machine; those that fit on the machine, each once.
 std::vector<Mesh> meshes(const machine::MachineModel& machine, std::int64_t batch);

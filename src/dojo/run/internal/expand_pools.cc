@@ -46,15 +46,19 @@ Windows windows_of(const graph::Op& op, const Shape& input, const Shape& output)
 bool is_not_a_number(float x) { return std::isnan(x); }
 bool is_not_a_number(std::int64_t /*x*/) { return false; }
 
-// Outputs [0, count) of a row from the elements of one tap; an index below 0: none yet. The first
-// of equals; a NaN is greater than any number.
+// How the winners of maximum pooling are numbered: by their place in the plane (int64), or by the
+// tap of the window (uint8; attribute in_window).
+template <class Index>
+constexpr bool kIsTap = std::is_same_v<Index, std::uint8_t>;
+
+// Outputs [0, count) of a row from the elements of one tap, the first of which has the number
+// `at`, each next one `at_step` more; an index below 0: none yet. The first of equals; a NaN is
+// greater than any number.
 // PERF: without branches, for which element is greatest cannot be predicted.
 template <std::int64_t kStride, class T>
-void take_greater(const T* in, std::int64_t stride, std::int64_t first_index, std::int64_t count,
-                  T* best, std::int32_t* index) {
+void take_greater(const T* in, std::int64_t stride, std::int32_t at, std::int32_t at_step,
+                  std::int64_t count, T* best, std::int32_t* index) {
   const std::int64_t step = kStride > 0 ? kStride : stride;
-  auto at = static_cast<std::int32_t>(first_index);
-  const auto at_step = static_cast<std::int32_t>(step);
 #pragma GCC ivdep
   for (std::int64_t x = 0; x < count; ++x) {
     const T value = in[x * step];
@@ -69,15 +73,15 @@ void take_greater(const T* in, std::int64_t stride, std::int64_t first_index, st
 }
 
 template <class T>
-void take_greater(const T* in, std::int64_t stride, std::int64_t first_index, std::int64_t count,
-                  T* best, std::int32_t* index) {
+void take_greater(const T* in, std::int64_t stride, std::int32_t at, std::int32_t at_step,
+                  std::int64_t count, T* best, std::int32_t* index) {
   switch (stride) {
     case 1:
-      return take_greater<1>(in, stride, first_index, count, best, index);
+      return take_greater<1>(in, stride, at, at_step, count, best, index);
     case 2:
-      return take_greater<2>(in, stride, first_index, count, best, index);
+      return take_greater<2>(in, stride, at, at_step, count, best, index);
     default:
-      return take_greater<0>(in, stride, first_index, count, best, index);
+      return take_greater<0>(in, stride, at, at_step, count, best, index);
   }
 }
 
@@ -97,8 +101,8 @@ Inside columns_inside(const Windows& w, std::int64_t kx) {
 
 // One plane. A window without an element (it begins in the padding of a dilated kernel) gives the
 // lowest number, and index 0.
-template <class T>
-void max_pool_plane(const Windows& w, const T* in, T* out, std::int64_t* indices) {
+template <class Index, class T>
+void max_pool_plane(const Windows& w, const T* in, T* out, Index* indices) {
   std::vector<std::int32_t> index(static_cast<std::size_t>(w.output.width));
   for (std::int64_t y = 0; y < w.output.height; ++y) {
     T* best = out + y * w.output.width;
@@ -112,18 +116,23 @@ void max_pool_plane(const Windows& w, const T* in, T* out, std::int64_t* indices
         const Inside inside = columns_inside(w, kx);
         const std::int64_t first =
             row * w.input.width + inside.begin * w.stride[1] - w.padding[1] + kx * w.dilation[1];
+        const std::int64_t number = kIsTap<Index> ? ky * w.kernel[1] + kx : first;
+        const std::int64_t number_step = kIsTap<Index> ? 0 : w.stride[1];
         if (inside.end > inside.begin) {
-          take_greater(in + first, w.stride[1], first, inside.end - inside.begin,
+          take_greater(in + first, w.stride[1], static_cast<std::int32_t>(number),
+                       static_cast<std::int32_t>(number_step), inside.end - inside.begin,
                        best + inside.begin, index.data() + inside.begin);
         }
       }
     }
     for (std::int64_t x = 0; x < w.output.width; ++x) {
-      indices[y * w.output.width + x] = std::max(index[static_cast<std::size_t>(x)], 0);
+      indices[y * w.output.width + x] =
+          static_cast<Index>(std::max(index[static_cast<std::size_t>(x)], 0));
     }
   }
 }
 
+template <class Index>
 Result<void> max_pool_integers(Builder& b, const Windows& w, const View& indices) {
   const View x = b.temporary(b.in_shape(0), Format::I64);
   b.map(kernels::copy_int, {b.in(0)}, {x});
@@ -135,7 +144,7 @@ Result<void> max_pool_integers(Builder& b, const Windows& w, const View& indices
                [&](std::int64_t plane) {
                  max_pool_plane(w, from + plane * w.input.size(),
                                 context.at<std::int64_t>(values) + plane * w.output.size(),
-                                context.at<std::int64_t>(indices) + plane * w.output.size());
+                                context.at<Index>(indices) + plane * w.output.size());
                });
     return {};
   });
@@ -145,7 +154,8 @@ Result<void> max_pool_integers(Builder& b, const Windows& w, const View& indices
   return {};
 }
 
-Result<void> max_pool(Builder& b) {
+template <class Index>
+Result<void> max_pool_with(Builder& b) {
   const Shape output = b.has_out(0) ? b.out_value(0).shape : b.out_value(1).shape;
   const Windows w = windows_of(b.op(), b.in_shape(0), output);
   static_cast<void>(tap_cuts(b));  // a maximum is the same in any parts
@@ -153,9 +163,10 @@ Result<void> max_pool(Builder& b) {
     return Error{ErrorKind::Unsupported,
                  fmt::format("{}: planes of 2^31 elements or more are not executed", b.where())};
   }
-  const View indices = b.has_out(1) ? b.out(1) : b.temporary(output, Format::I64);
+  const View indices =
+      b.has_out(1) ? b.out(1) : b.temporary(output, kIsTap<Index> ? Format::U8 : Format::I64);
   if (!is_float(b.in_format(0))) {
-    return max_pool_integers(b, w, indices);
+    return max_pool_integers<Index>(b, w, indices);
   }
   const View x = b.packed(b.in(0));
   const View values = b.has_out(0) ? b.target(0) : b.temporary(output);
@@ -170,7 +181,7 @@ Result<void> max_pool(Builder& b) {
       std::vector<float> in(static_cast<std::size_t>(w.input.size()));
       context.load(x, plane * w.input.size(), in);
       max_pool_plane(w, in.data(), out + i * w.output.size(),
-                     context.at<std::int64_t>(indices) + plane * w.output.size());
+                     context.at<Index>(indices) + plane * w.output.size());
     });
   };
   b.rows({x}, values, std::move(producer), {indices});
@@ -178,6 +189,12 @@ Result<void> max_pool(Builder& b) {
     b.finish(0, values);
   }
   return {};
+}
+
+bool has_taps(const Builder& b) { return graph::bool_attr(b.op(), "in_window"); }
+
+Result<void> max_pool(Builder& b) {
+  return has_taps(b) ? max_pool_with<std::uint8_t>(b) : max_pool_with<std::int64_t>(b);
 }
 
 // The window of tap k that has `position` of the input at that tap, if there is one.
@@ -249,25 +266,36 @@ bool holds(const Windows& w, std::int64_t y, std::int64_t x, std::int64_t elemen
          column % w.dilation[1] == 0 && column / w.dilation[1] < w.kernel[1];
 }
 
-Result<void> max_pool_backward(Builder& b) {
+// The place in the plane of a window's winner; nullopt: it has none.
+std::optional<std::int64_t> winner_of(const Windows& w, std::int64_t y, std::int64_t x,
+                                      std::int64_t place) {
+  return holds(w, y, x, place) ? std::optional(place) : std::nullopt;
+}
+std::optional<std::int64_t> winner_of(const Windows& w, std::int64_t y, std::int64_t x,
+                                      std::uint8_t tap) {
+  return tap < w.kernel[0] * w.kernel[1] ? element_at(w, y, x, tap / w.kernel[1], tap % w.kernel[1])
+                                         : std::nullopt;
+}
+
+template <class Index>
+Result<void> max_pool_backward_with(Builder& b) {
   const Windows windows = windows_of(b.op(), b.in_shape(1), b.in_shape(0));
   const numerics::ReduceCuts cuts = tap_cuts(b);
   const View dy = b.dense(b.in(0));
-  const View indices = b.temporary(b.in_shape(2), Format::I64);
+  const View indices = b.temporary(b.in_shape(2), kIsTap<Index> ? Format::U8 : Format::I64);
   b.map(kernels::copy_int, {b.in(2)}, {indices});
   const View made = b.target(0);
   const std::int64_t planes = made.elements() / windows.input.size();
   b.whole({dy, indices}, {made}, [=](const StepContext& context) -> Result<void> {
     const float* gradient = context.at<const float>(dy);
-    const std::int64_t* winners = context.at<const std::int64_t>(indices);
+    const Index* winners = context.at<const Index>(indices);
     const Plane& output = windows.output;
     if (cuts.block.empty()) {
       scatter_windows(context, windows, planes, context.at<float>(made),
                       [&](std::int64_t plane, std::int64_t y, std::int64_t x, float* sums) {
                         const std::int64_t window = plane * output.size() + y * output.width + x;
-                        if (holds(windows, y, x, winners[window])) {
-                          float& sum = sums[winners[window]];
-                          sum = sum + gradient[window];
+                        if (const auto winner = winner_of(windows, y, x, winners[window])) {
+                          sums[*winner] = sums[*winner] + gradient[window];
                         }
                       });
       return {};
@@ -276,12 +304,17 @@ Result<void> max_pool_backward(Builder& b) {
         context, windows, planes, cuts, context.at<float>(made),
         [&](float sum, std::int64_t plane, std::int64_t y, std::int64_t x, std::int64_t at) {
           const std::int64_t window = plane * output.size() + y * output.width + x;
-          return winners[window] == at ? sum + gradient[window] : sum;
+          return winner_of(windows, y, x, winners[window]) == at ? sum + gradient[window] : sum;
         });
     return {};
   });
   b.finish(0, made);
   return {};
+}
+
+Result<void> max_pool_backward(Builder& b) {
+  return has_taps(b) ? max_pool_backward_with<std::uint8_t>(b)
+                     : max_pool_backward_with<std::int64_t>(b);
 }
 
 // --- average pooling ---

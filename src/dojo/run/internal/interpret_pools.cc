@@ -1,5 +1,6 @@
 // The interpreter's pools and resizing of planes.
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "dojo/run/internal/interpret.h"
@@ -22,12 +23,14 @@ Result<void> max_pool(Evaluation& e) {
   const Stage& stage = e.stage();
   const Operand& x = e.reading(stage, 0);
   const std::int64_t columns = width_of(e.in[0]->shape);
+  const bool has_taps = graph::bool_attr(e.op, "in_window");
   std::vector<float> floats;
   std::vector<std::int64_t> ints;
   std::vector<std::int64_t> indices;
   e.each(stage, [&](Point& point) {
     std::optional<std::int64_t> best;  // an element of x
     std::int64_t index = 0;
+    std::int64_t tap = 0;
     e.visit(stage, point, [&](const Point& at) {
       const auto position = *Evaluation::position(x, at);
       const auto element = Evaluation::element(x, position);
@@ -36,8 +39,9 @@ Result<void> max_pool(Evaluation& e) {
            (e.in[0]->has_floats() ? takes_over(e.in[0]->number(*element), e.in[0]->number(*best))
                                   : e.in[0]->integer(*element) > e.in[0]->integer(*best)))) {
         best = element;
-        index = position[position.size() - 2] * columns + position.back();
+        index = has_taps ? tap : position[position.size() - 2] * columns + position.back();
       }
+      ++tap;  // visited as ky, kx
     });
     if (e.in[0]->has_floats()) {
       floats.push_back(best.has_value() ? e.in[0]->number(*best)
@@ -81,11 +85,32 @@ Result<void> gather_windows(
   return {};
 }
 
+// The place in the plane of tap `tap` of the window at (y, x); -1: it has none.
+std::int64_t place_of_tap(const Evaluation& e, std::int64_t y, std::int64_t x, std::int64_t tap) {
+  const Shape& plane = e.out_value(0).shape;
+  const std::int64_t columns = pair_at(e.op, "kernel_size", 1);
+  const std::array<std::int64_t, 2> window{y, x};
+  const std::array<std::int64_t, 2> taps{tap / columns, tap % columns};
+  std::array<std::int64_t, 2> place{};
+  for (std::size_t i = 0; i < 2; ++i) {
+    const bool is_given = !graph::ints_attr(e.op, "stride").empty();
+    place[i] = window[i] * pair_at(e.op, is_given ? "stride" : "kernel_size", i) -
+               pair_at(e.op, "padding", i) + taps[i] * pair_at(e.op, "dilation", i);
+    if (taps[i] >= pair_at(e.op, "kernel_size", i) || place[i] < 0 ||
+        place[i] >= (i == 0 ? height_of(plane) : width_of(plane))) {
+      return -1;
+    }
+  }
+  return place[0] * width_of(plane) + place[1];
+}
+
 Result<void> max_pool_backward(Evaluation& e) {
+  const bool has_taps = graph::bool_attr(e.op, "in_window");
   return gather_windows(
-      e, [&](std::int64_t window, std::int64_t, std::int64_t, std::int64_t place) {
-        return e.in[2]->integer(window) == place ? std::optional(e.in[0]->number(window))
-                                                 : std::nullopt;
+      e, [&](std::int64_t window, std::int64_t y, std::int64_t x, std::int64_t place) {
+        const std::int64_t index = e.in[2]->integer(window);
+        const std::int64_t winner = has_taps ? place_of_tap(e, y, x, index) : index;
+        return winner == place ? std::optional(e.in[0]->number(window)) : std::nullopt;
       });
 }
 

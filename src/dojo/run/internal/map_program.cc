@@ -481,9 +481,10 @@ void MapProgram::store(const StepContext& context, const Instruction& instructio
     rounding.stream = {context.seed, context.stream[instruction.buffer.index], context.step};
     rounding.first_element = static_cast<std::uint64_t>(instruction.offset + first);
   }
-  scratch.stats[static_cast<std::size_t>(instruction.encoded)] +=
-      numerics::encode({static_cast<const float*>(source), static_cast<std::size_t>(count)}, type,
-                       rounding, {target, static_cast<std::size_t>(count * width)}, context.isa);
+  numerics::encode_and_add({static_cast<const float*>(source), static_cast<std::size_t>(count)},
+                           type, rounding, {target, static_cast<std::size_t>(count * width)},
+                           scratch.stats[static_cast<std::size_t>(instruction.encoded)],
+                           context.isa);
 }
 
 }  // namespace dojo::run::internal

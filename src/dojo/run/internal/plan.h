@@ -77,6 +77,14 @@ struct ReadInParts {
   bool later = false;
 };
 
+// A buffer that has memory of its own in the arena.
+struct StoredBuffer {
+  BufferId buffer;
+  std::size_t task = 0;   // the first that writes it
+  bool is_saved = false;  // made by a forward op and read by a backward one
+  bool is_piece = false;  // holds one piece at a time of what a task hands on inside
+};
+
 struct Plan {
   std::vector<Buffer> buffers;
   std::vector<Task> tasks;
@@ -88,6 +96,7 @@ struct Plan {
   // leaf whose memory a buffer with Place::Leaf shares.
   std::vector<std::int64_t> arena_offset;
   std::vector<BufferId> leaf_of;
+  std::vector<StoredBuffer> stored;
   Bytes arena_size;
   Bytes saved_size;
 

@@ -7,7 +7,7 @@ namespace dojo::run::internal {
 
 RoundedTensors::RoundedTensors(const graph::Graph& graph, const Plan& plan,
                                std::span<const std::uint32_t> ids)
-    : policy_(graph.lowering->bias), index_(plan.buffers.size()) {
+    : policy_(graph.lowering->bias), index_(plan.buffers.size()), again_of_(plan.buffers.size()) {
   const graph::Uses uses = graph::uses_of(graph);
   for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
     const graph::Value& value = graph.values[i];
@@ -16,6 +16,10 @@ RoundedTensors::RoundedTensors(const graph::Graph& graph, const Plan& plan,
     if (value.kind != graph::ValueKind::Op || !view.has_value() || value.is_fused ||
         !is_float(value.format) || value.format == Format::F32 ||
         plan.buffers[view->buffer.index].value != ValueId{i}) {
+      continue;
+    }
+    if (value.again_of.has_value()) {
+      again_of_[view->buffer.index] = plan.views[value.again_of->index]->buffer;
       continue;
     }
     const graph::Op& op = graph.ops[uses.definition[i]->index];

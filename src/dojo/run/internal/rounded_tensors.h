@@ -25,6 +25,8 @@ class RoundedTensors {
   RoundedTensors(const graph::Graph& graph, const Plan& plan, std::span<const std::uint32_t> ids);
 
   void begin_step();
+  // The buffer whose bias this one takes, which holds its codes once more.
+  std::optional<BufferId> again_of(BufferId buffer) const { return again_of_[buffer.index]; }
   // Whether the bias of this buffer must follow the pass that stores it.
   bool follows_pass(BufferId buffer) const;
   // The bias of a pass with that amax, which counts only if follows_pass(); nullopt: has none.
@@ -58,6 +60,7 @@ class RoundedTensors {
   BiasPolicy policy_;
   std::vector<Tensor> tensors_;                    // in the order of the Graph's values
   std::vector<std::optional<std::size_t>> index_;  // by buffer
+  std::vector<std::optional<BufferId>> again_of_;  // by buffer
 };
 
 }  // namespace dojo::run::internal

@@ -85,12 +85,16 @@ inline __device__ std::uint32_t stochastic_code(const Codec& by, std::uint32_t m
   return static_cast<std::uint32_t>(below) + ((low + random) >> 16);
 }
 
+// FP32 bits of a denormal magnitude or zero.
+inline __device__ std::uint32_t denormal_bits(const Codec& by, std::uint32_t magnitude) {
+  return bits_of(static_cast<float>(magnitude) * by.spacing);
+}
+
 inline __device__ float decoded(const Codec& by, std::uint32_t code) {
   const std::uint32_t magnitude = code & by.max_magnitude;
   const std::uint32_t sign = (code >> by.sign_shift) << 31;
-  const std::uint32_t value = magnitude >= by.min_normal
-                                  ? (magnitude << by.shift) + by.rebase
-                                  : bits_of(static_cast<float>(magnitude) * by.spacing);
+  const std::uint32_t value = magnitude >= by.min_normal ? (magnitude << by.shift) + by.rebase
+                                                         : denormal_bits(by, magnitude);
   return __uint_as_float(sign | value);
 }
 

@@ -1,0 +1,187 @@
+// Whether every element that a node reads was made there or sent there (delivery.h): small steps on
+// small machines with holes, of one to three levels.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "dojo/graph/recipe.h"
+#include "dojo/graph/text.h"
+#include "dojo/machine/description.h"
+#include "dojo/place/internal/delivery.h"
+#include "dojo/place/lower_for_machine.h"
+#include "dojo/place/place.h"
+
+namespace dojo::place {
+namespace {
+
+using internal::Delivery;
+using internal::Plan;
+using program::Program;
+
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+machine::MachineModel with_facts(const std::string& name, const Facts& facts) {
+  machine::Description description = *machine::load_description(name);
+  for (const auto& [path, value] : facts) {
+    const auto changed = machine::with_fact(description, path, value);
+    EXPECT_TRUE(changed.has_value()) << changed.error().to_string();
+    description = *changed;
+  }
+  return machine::resolve(description);
+}
+
+struct Placed {
+  graph::Graph graph;
+  Plan plan;
+  Program program;
+};
+
+// nullopt: it does not fit.
+std::optional<Placed> placed(const std::string& file, const std::string& recipe,
+                             const machine::MachineModel& machine) {
+  const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + file);
+  EXPECT_TRUE(captured.has_value()) << captured.error().to_string();
+  const auto lowered = lower_for_machine(*captured, *graph::recipe_named(recipe), machine);
+  if (!lowered.has_value()) {
+    EXPECT_EQ(lowered.error().kind, ErrorKind::DoesNotFit) << lowered.error().to_string();
+    return std::nullopt;
+  }
+  return Placed{*lowered, *internal::plan_step(*lowered, machine), *place(*lowered, machine)};
+}
+
+constexpr const char* kSteps[] = {"golden/run/small_step.graph", "conformance/small_cnn.graph",
+                                  "conformance/small_transformer.graph"};
+constexpr const char* kRecipes[] = {"fp32", "bf16", "cfloat8", "cfloat8_shp", "cfloat8_no_master"};
+
+// A die of up to 6 x 7 sites with up to two dead ones, alone or 25 on a tile, with little SRAM or
+// enough.
+struct Drawn {
+  std::string text;
+  machine::MachineModel machine;
+};
+
+Drawn draw(std::mt19937& random) {
+  const auto pick = [&](int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random);
+  };
+  const int rows = pick(2, 6);
+  const int columns = pick(2, 7);
+  std::string dead;
+  for (int hole = pick(0, rows > 2 && columns > 2 ? 2 : 0); hole > 0; --hole) {
+    const std::string site = fmt::format("{},{}", pick(0, rows - 1), pick(0, columns - 1));
+    dead += dead.find(site) == std::string::npos ? " " + site : "";
+  }
+  // The dead sites of the shipped die need its size, so they go first.
+  const Facts facts{{"mesh.die.dead", dead.empty() ? "[]" : dead.substr(1)},
+                    {"mesh.die.size", fmt::format("{}x{}", rows, columns)},
+                    {"node.sram", pick(0, 2) == 0 ? "0.36 MB" : "1.25 MB"}};
+  const char* const name = pick(0, 2) == 0 ? "training-tile" : "d1";
+  return {fmt::format("{} of {}x{} sites, dead:{}, {}", name, rows, columns, dead, facts[2].second),
+          with_facts(name, facts)};
+}
+
+class Delivered : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Delivered, EveryElementThatANodeReadsItMadeOrWasSent) {
+  std::mt19937 random(1);
+  int done = 0;
+  for (int trial = 0; trial < 12; ++trial) {
+    const Drawn drawn = draw(random);
+    const char* const recipe = kRecipes[trial % 5];
+    const auto step = placed(GetParam(), recipe, drawn.machine);
+    if (!step.has_value()) {
+      continue;
+    }
+    Delivery delivery(step->graph, step->plan, step->program);
+    for (const std::string& breach : delivery.run(3)) {
+      ADD_FAILURE() << drawn.text << ", " << recipe << ": " << breach;
+    }
+    EXPECT_GT(delivery.elements_checked(), 1000);
+    ++done;
+  }
+  EXPECT_GE(done, 8);
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, Delivered, ::testing::ValuesIn(kSteps), [](const auto& param) {
+  const std::string path = param.param;
+  const auto begin = path.rfind('/') + 1;
+  return path.substr(begin, path.find('.') - begin);
+});
+
+// --- that it can fail ---
+class DeliveryItself : public ::testing::Test {
+ protected:
+  DeliveryItself()
+      : step(*placed("golden/run/small_step.graph", "cfloat8",
+                     with_facts("d1", {{"mesh.die.dead", "1,2"}, {"mesh.die.size", "4x5"}}))) {}
+
+  std::vector<std::string> breaches() const {
+    return Delivery(step.graph, step.plan, step.program).run(1000);
+  }
+  program::Transfer* transfer(program::Phase& phase) const {
+    return std::get_if<program::Transfer>(&phase.body);
+  }
+
+  Placed step;
+};
+
+TEST_F(DeliveryItself, FindsNothingWhereNothingIsWrong) { EXPECT_EQ(breaches().size(), 0u); }
+
+// But one: a product reads two views of one tensor, and what is fetched for either is there for
+// both.
+TEST_F(DeliveryItself, MissesEveryTransferThatIsTakenAway) {
+  int transfers = 0;
+  int found = 0;
+  const Program whole = step.program;
+  for (std::size_t i = 0; i < whole.phases.size(); ++i) {
+    step.program = whole;
+    program::Transfer* const taken = transfer(step.program.phases[i]);
+    if (taken != nullptr) {
+      ++transfers;
+      taken->moves.clear();
+      found += breaches().empty() ? 0 : 1;
+    }
+  }
+  EXPECT_GT(transfers, 20);
+  EXPECT_EQ(found, transfers - 1);
+}
+
+TEST_F(DeliveryItself, SeesALineThatIsTooShort) {
+  int shortened = 0;
+  int found = 0;
+  const Program whole = step.program;
+  for (std::size_t i = 0; i < whole.phases.size(); ++i) {
+    step.program = whole;
+    program::Transfer* const cut = transfer(step.program.phases[i]);
+    if (cut == nullptr || cut->moves.front().region.columns() < 2 ||
+        cut->moves.front().pattern.axis != machine::Axis::Rows) {
+      continue;
+    }
+    ++shortened;
+    cut->moves.front().region.nodes_of_die.columns = 1;
+    found += breaches().empty() ? 0 : 1;
+  }
+  EXPECT_GT(shortened, 5);
+  EXPECT_EQ(found, shortened - 1);  // the same one
+}
+
+TEST_F(DeliveryItself, SeesAReaderThatDoesNotWait) {
+  int found = 0;
+  const Program whole = step.program;
+  int tried = 0;
+  for (std::size_t i = 0; i < whole.phases.size(); i += 3) {
+    step.program = whole;
+    step.program.phases[i].after.clear();
+    ++tried;
+    found += breaches().empty() ? 0 : 1;
+  }
+  // Those that wait for nothing but memory, or for nothing, are not missed.
+  EXPECT_GT(found, tried / 2);
+}
+
+}  // namespace
+}  // namespace dojo::place

@@ -1,0 +1,28 @@
+// Plan: one mesh of replicas with everything decided on it; what a Program is written from.
+#pragma once
+
+#include "dojo/base/result.h"
+#include "dojo/graph/graph.h"
+#include "dojo/machine/machine_model.h"
+#include "dojo/place/internal/draft.h"
+#include "dojo/place/internal/layout_plan.h"
+#include "dojo/place/internal/mesh.h"
+#include "dojo/place/internal/remedies.h"
+
+namespace dojo::place::internal {
+
+struct Plan {
+  Mesh mesh;
+  LayoutPlan layouts;
+  Draft draft;
+  Fit fit;
+};
+
+// The plan with the smallest replica that fits. Errors: those of place().
+Result<Plan> plan_step(const graph::Graph& graph, const machine::MachineModel& machine);
+
+// The plan on one mesh. Errors: DoesNotFit.
+Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& machine,
+                     const Mesh& mesh);
+
+}  // namespace dojo::place::internal

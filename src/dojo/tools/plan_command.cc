@@ -1,0 +1,193 @@
+// dojo plan FILE.graph --machine M
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "dojo/graph/text.h"
+#include "dojo/machine/description.h"
+#include "dojo/program/program_text.h"
+#include "dojo/search/search.h"
+#include "dojo/tools/api_error.h"
+#include "dojo/tools/commands.h"
+#include "dojo/tools/output.h"
+#include "dojo/tools/placing.h"
+
+namespace dojo::tools {
+namespace {
+
+using search::Candidate;
+using search::Outcome;
+using search::Search;
+
+struct PlanOptions {
+  StepOptions step;
+  std::int64_t candidates = 0;
+  double seconds = 0;
+  std::string json_path;
+  std::string program_path;
+  std::string lowered_path;
+};
+
+std::atomic<bool> is_interrupted{false};
+
+// Ctrl-C ends the search with the best so far; a second one ends the program.
+void interrupt(int /*signal*/) {
+  is_interrupted = true;
+  std::signal(SIGINT, SIG_DFL);
+}
+
+std::string_view name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::Placed:
+      return "placed";
+    case Outcome::DoesNotFit:
+      return "does not fit";
+    case Outcome::PassedOver:
+      return "passed over";
+  }
+  return "";
+}
+
+std::string words(const place::Choice& choice) {
+  return fmt::format("{}x{} dies, {} a replica{}", choice.dies.rows, choice.dies.columns,
+                     counted(choice.block, "sample"), choice.has_groups ? ", in groups" : "");
+}
+
+nlohmann::ordered_json as_json(const Candidate& one) {
+  nlohmann::ordered_json json{{"dies", {one.choice.dies.rows, one.choice.dies.columns}},
+                              {"samples_per_replica", one.choice.block},
+                              {"groups", one.choice.has_groups},
+                              {"fits", one.outcome != Outcome::DoesNotFit},
+                              {"outcome", name(one.outcome)}};
+  if (one.outcome != Outcome::Placed) {
+    json["why"] = one.why;
+    return json;
+  }
+  json["replicas"] = one.replicas;
+  json["step_seconds"] = to_seconds(one.step);
+  json["lower_bound_seconds"] = to_seconds(one.lower);
+  json["serial_seconds"] = to_seconds(one.serial);
+  json["energy_joules"] = one.energy.count();
+  json["sram_peak_bytes_per_node"] = one.sram_peak_per_node.count();
+  json["on_front"] = one.is_on_front;
+  return json;
+}
+
+void print_plans(const Search& found, const graph::Graph& graph, const std::string& machine) {
+  fmt::print("{} ({}) on {}: {} of {} candidates looked at{}\n\n", graph.name,
+             graph.lowering->recipe, machine, found.candidates.size(), found.known,
+             found.was_cut ? ", then cut short" : "");
+  Table table({{"replica"},
+               {"replicas", Align::Right},
+               {"step", Align::Right},
+               {"bounds"},
+               {"energy", Align::Right},
+               {"SRAM a node", Align::Right},
+               {""}});
+  const auto seconds = [](Picoseconds time) { return as_time(to_seconds(time)); };
+  for (std::size_t i = 0; i < found.candidates.size(); ++i) {
+    const Candidate& one = found.candidates[i];
+    if (one.outcome != Outcome::Placed) {
+      continue;
+    }
+    table.add_row({words(one.choice), std::to_string(one.replicas), seconds(one.step),
+                   fmt::format("{} .. {}", seconds(one.lower), seconds(one.serial)),
+                   with_prefix(one.energy.count(), "J"),
+                   with_prefix(static_cast<double>(one.sram_peak_per_node.count()), "B"),
+                   found.best == i   ? "quickest"
+                   : one.is_on_front ? "on the front"
+                                     : ""});
+  }
+  table.print();
+}
+
+void plan(const PlanOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  const machine::Description description =
+      value_of(machine::load_description(options.step.machine));
+  const machine::MachineModel machine = machine::resolve(description);
+  const graph::Graph graph = with_recipe(options.step, machine.name);
+  search::SearchOptions limits{.most_candidates = options.candidates, .stop = &is_interrupted};
+  if (options.seconds > 0) {
+    limits.most_time = std::chrono::duration<double>(options.seconds);
+  }
+  std::signal(SIGINT, interrupt);
+  const Search found = value_of(search::search(graph, description, limits));
+  std::signal(SIGINT, SIG_DFL);
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
+  if (is_interrupted) {
+    std::fprintf(stderr, "dojo: interrupted: this is the best of %zu candidates of %lld\n",
+                 found.candidates.size(), static_cast<long long>(found.known));
+  }
+  if (!found.best.has_value()) {
+    throw ApiError(Error{ErrorKind::DoesNotFit,
+                         found.candidates.empty() ? "interrupted before anything was placed"
+                                                  : fmt::format("no plan fits; of the last one: {}",
+                                                                found.candidates.back().why)});
+  }
+  const place::PlacedStep best =
+      value_of(place::place_as(graph, machine, found.candidates[*found.best].choice));
+  if (!options.program_path.empty()) {
+    write_text(options.program_path, program::print_program(best.program));
+  }
+  if (!options.lowered_path.empty()) {
+    write_text(options.lowered_path, graph::print_graph(best.graph));
+  }
+  if (options.json_path.empty()) {
+    print_plans(found, graph, machine.name);
+    return;
+  }
+  nlohmann::ordered_json plans = nlohmann::ordered_json::array();
+  for (const Candidate& one : found.candidates) {
+    plans.push_back(as_json(one));
+  }
+  write_json({{"graph", graph.name},
+              {"recipe", graph.lowering->recipe},
+              {"machine", machine.name},
+              {"lowered_graph_sha256", graph::graph_sha256(best.graph)},
+              {"known_candidates", found.known},
+              {"search_candidates", found.candidates.size()},
+              {"cut_short", found.was_cut},
+              {"best", *found.best},
+              {"plans", std::move(plans)},
+              {"wall_seconds", wall.count()}},
+             options.json_path);
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app) {
+  const auto options = std::make_shared<PlanOptions>();
+  CLI::App* command = app.add_subcommand(
+      "plan",
+      "Try every replica a step could have on a machine: the front of time, energy, memory");
+  command->add_option("graph", options->step.file, "The step's Graph, lowered or not")
+      ->type_name("FILE")
+      ->required();
+  add_step_options(*command, options->step);
+  command
+      ->add_option("--search-candidates", options->candidates,
+                   "Look at the first N only; 0: at all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--search-seconds", options->seconds,
+                   "Stop after that time, once something fits; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--json", options->json_path, "Write it as JSON; - is stdout")
+      ->type_name("FILE");
+  command->add_option("-o,--output", options->program_path, "Write the quickest plan's Program")
+      ->type_name("FILE");
+  command
+      ->add_option("--lowered", options->lowered_path,
+                   "Write the lowered Graph, its sums cut as that plan cuts them")
+      ->type_name("FILE");
+  command->callback([options] { plan(*options); });
+}
+
+}  // namespace dojo::tools

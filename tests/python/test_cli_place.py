@@ -1,0 +1,96 @@
+"""`dojo place` and `dojo simulate` on Programs, as a user meets them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import ROOT, error_of, output_of
+
+STEP = str(ROOT / "tests/golden/run/small_step.graph")
+
+
+def simulated(*arguments: str) -> dict:
+    result = json.loads(output_of("simulate", *arguments, "--json", "-"))
+    result.pop("wall_seconds")
+    return result
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The step on one die: its Program, and the lowered Graph that it is of."""
+    folder = tmp_path_factory.mktemp("placed")
+    program, graph = folder / "step.program", folder / "step.graph"
+    said = output_of("place", STEP, "--machine", "d1", "-o", str(program), "--lowered", str(graph))
+    assert said.startswith(f"{program}: ") and "1 of 1 replicas of 1 die on d1" in said
+    return program, graph
+
+
+def test_a_program_is_timed_as_its_graph_is(placed):
+    program, graph = placed
+    from_graph = simulated(STEP, "--machine", "d1")
+    assert simulated(str(program), "--machine", "d1") == from_graph
+    assert simulated(str(program), "--graph", str(graph), "--machine", "d1") == from_graph
+    assert from_graph["recipe"] == "cfloat8"
+
+
+def test_energy_is_the_sum_of_its_parts_within_its_band(placed):
+    step = simulated(str(placed[0]), "--machine", "d1")
+    low, high = step["energy_range"]
+    assert low < step["energy_joules"] < high
+    assert sum(step["energy_by_part"].values()) == pytest.approx(step["energy_joules"])
+    # One die with its processor and host at full load takes 2.3 kW, without any work 2.06 kW.
+    assert 2000 < step["energy_joules"] / step["step_seconds"] < 2300
+    assert step["bytes_by_link_class"]["port_in"] > 0
+
+
+def test_a_program_goes_to_stdout(placed):
+    assert output_of("place", STEP, "--machine", "d1") == placed[0].read_text()
+
+
+def test_what_if_times_the_same_program_and_replan_another(placed):
+    program, _ = placed
+    wider = ("--what-if", "node.t0=16 cycles", "--machine", "d1")
+    slower = simulated(str(program), *wider)
+    assert slower["step_seconds"] > simulated(str(program), "--machine", "d1")["step_seconds"]
+    assert simulated(STEP, *wider) == slower
+    small = ("--what-if", "mesh.die.dead=[]", "--what-if", "node.sram=0.4 MB", "--machine", "d1")
+    replanned = simulated(STEP, *small, "--replan")
+    assert replanned["sram_bytes_per_node"] == 400_000
+
+
+def test_a_program_is_held_to_its_graph_and_machine(placed, tmp_path):
+    program, graph = placed
+    other = tmp_path / "other.graph"
+    output_of(
+        "place", STEP, "--machine", "d1", "--recipe", "fp32", "--lowered", str(other), "-o",
+        str(tmp_path / "other.program"),
+    )  # fmt: skip
+    of_other = ("simulate", str(program), "--graph", str(other), "--machine", "d1")
+    assert "was placed for another graph than" in error_of(*of_other)
+    assert 'placed for machine "d1", not "training-tile"' in error_of(
+        "simulate", str(program), "--machine", "training-tile"
+    )
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        'include = "d1"\n[machine]\nname = "d1"\ntitle = "t"\n[node]\n'
+        't0 = { value = "5 cycles", status = "assumed", source = "a try", '
+        'range = ["0 cycles", "16 cycles"] }\n'
+    )
+    assert "other facts than this one" in error_of("simulate", str(program), "--machine", str(mine))
+    assert "is a Graph itself" in error_of(
+        "simulate", STEP, "--graph", str(graph), "--machine", "d1"
+    )
+
+
+def test_what_is_wrong_with_a_program_has_a_line(placed, tmp_path):
+    program, _ = placed
+    lines = program.read_text().splitlines(keepends=True)
+    number = next(i for i, line in enumerate(lines) if line.startswith("  phase 7 "))
+    lines[number] = lines[number].replace("after [", "after [900, ")
+    broken = tmp_path / "broken.program"
+    broken.write_text("".join(lines))
+    assert error_of("simulate", str(broken), "--machine", "d1").startswith(
+        f"{broken}:{number + 1}:3: program phase 7: it waits for phase 900"
+    )
+    broken.write_text(program.read_text()[:300])
+    assert error_of("simulate", str(broken), "--machine", "d1").startswith(f"{broken}:")

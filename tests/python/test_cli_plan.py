@@ -1,0 +1,71 @@
+"""`dojo plan` as a user meets it."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+from command_line import DOJO, ROOT, error_of, output_of
+
+STEP = str(ROOT / "tests/golden/run/small_step.graph")
+TILE = ("--machine", "training-tile")
+
+
+def planned(*arguments: str) -> dict:
+    result = json.loads(output_of("plan", STEP, *TILE, *arguments, "--json", "-"))
+    assert result.pop("wall_seconds") > 0
+    return result
+
+
+def test_the_best_plan_is_written_and_timed_as_it_says(tmp_path: Path):
+    program, graph = str(tmp_path / "best.program"), str(tmp_path / "best.graph")
+    result = planned("-o", program, "--lowered", graph)
+    best = result["plans"][result["best"]]
+    assert best["on_front"] and best["fits"]
+    assert result["search_candidates"] == result["known_candidates"] == len(result["plans"])
+    again = json.loads(output_of("simulate", program, *TILE, "--graph", graph, "--json", "-"))
+    for key in ("step_seconds", "lower_bound_seconds", "serial_seconds"):
+        assert again[key] == best[key]
+    assert again["lowered_graph_sha256"] == result["lowered_graph_sha256"]
+    by_rule = json.loads(output_of("simulate", STEP, *TILE, "--json", "-"))
+    assert best["step_seconds"] <= by_rule["step_seconds"]
+
+
+def test_the_first_few_candidates_are_the_same_every_time():
+    few = planned("--search-candidates", "3")
+    assert few == planned("--search-candidates", "3")
+    assert few["cut_short"] and len(few["plans"]) == 3
+
+
+def test_an_interrupted_search_keeps_the_best_so_far(tmp_path: Path):
+    step = tmp_path / "big.graph"
+    # A step of many ops, so that the signal comes in the middle.
+    layers = 150
+    lines = ['%x0 = input f32[64,256] "x"']
+    lines += [f'%w{i} = weight f32[256,256] "l{i}.weight"' for i in range(layers)]
+    lines += [f'%x{i + 1} = aten.mm(%x{i}, %w{i}) : f32[64,256] @"l{i}" fwd' for i in range(layers)]
+    lines.append(f'output %x{layers} "y"')
+    step.write_text('graph "big" {\n' + "\n".join(lines) + "\n}\n")
+    command = [DOJO, "plan", str(step), "--machine", "exapod", "--json", "-"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        running.communicate(timeout=4)
+        raise AssertionError("the search ended before it could be interrupted")
+    except subprocess.TimeoutExpired:
+        running.send_signal(signal.SIGINT)
+    out, said = running.communicate(timeout=120)
+    assert running.returncode == 0
+    assert "interrupted: this is the best of" in said
+    result = json.loads(out)
+    assert result["cut_short"] and result["plans"][result["best"]]["fits"]
+
+
+def test_what_fits_nowhere_is_said(tmp_path: Path):
+    machine = tmp_path / "tiny.toml"
+    machine.write_text(
+        'include = "d1"\n[machine]\nname = "tiny"\ntitle = "t"\n[node]\n'
+        'sram = { value = "0.33 MB", status = "assumed", source = "a try", '
+        'range = ["0.33 MB", "0.5 MB"] }\n'
+    )
+    step = ROOT / "tests/golden/place/gpt.graph"
+    assert "no plan fits" in error_of("plan", str(step), "--machine", str(machine))
