@@ -88,3 +88,72 @@ def test_bad_input_is_one_clear_error(words, message):
     assert result.stdout == ""
     assert result.stderr.startswith("dojo: error: ") and result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+def test_a_pattern_takes_its_formulas_time():
+    # 7 stages of 22 cycles but for the last, L = 72 packets through the busiest port at 0.9.
+    measured = json_of("pattern", "all_gather rows bytes=4096", "--size", "8x8")
+    assert measured["flits"] == 8 * 7 * 64
+    assert measured["busiest_port_flits"] == 72
+    assert measured["cycles"] == pytest.approx(6 * 22 + 2 + 72 / 0.9, rel=0.07)
+    die = json_of("pattern", "scatter_from_edge west bytes=640", "--machine", "d1")
+    assert die["links"]["processor link west-east"]["flits"] == 342 * 10
+
+
+def test_a_pattern_written_as_a_trace_runs_as_the_same(tmp_path):
+    trace = tmp_path / "all_reduce.trace"
+    pattern = json_of(
+        "pattern",
+        "all_reduce both order=chain bytes=512",
+        "--size",
+        "3x4",
+        "--write-trace",
+        str(trace),
+    )
+    assert len(pattern["phase_cycles"]) == 4
+    assert json_of("trace", str(trace), "--size", "3x4") == pattern
+
+
+def test_a_trace_goes_round_dead_routers_and_links(tmp_path):
+    trace = tmp_path / "one.trace"
+    trace.write_text("dojo-trace 1\na 1,0 -> 1,3 flits=1\n")
+
+    def cycles(*arguments):
+        return json_of("trace", str(trace), "--size", "3x4", *arguments)["cycles"]
+
+    assert cycles() == 4
+    assert cycles("--dead-core", "1,1") == 4
+    assert cycles("--dead-router", "1,1") == 6
+    assert cycles("--dead-link", "1,1e", "--routing", "west-first") == 6
+    assert cycles("--torus") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pattern", "all_gather rows bytes=64", "--size", "8"], "expected ROWSxCOLUMNS"),
+        (["pattern", "all_gather rows bytes=64", "--size", "0x8"], "the size of a die is 0x8"),
+        (["pattern", "gather rows", "--size", "2x2"], "gather"),
+        (
+            ["pattern", "all_gather rows bytes=64", "--size", "3x3", "--dead-router", "0,1",
+             "--dead-router", "1,0"],
+            "holes cut the mesh in two: 1 node cannot be reached from the other 6 routers (0,0)",
+        ),
+        (["pattern", "halo north=64", "--torus", "--vcs", "1"], "needs 2"),
+        (["pattern", "halo north=64", "--dead-link", "1,1"], "and n, e, s or w"),
+        (["trace", "/nowhere.trace"], "/nowhere.trace"),
+    ],
+)  # fmt: skip
+def test_patterns_and_traces_fail_with_one_line(arguments, message):
+    result = mesh(*arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_circular_trace_is_printed(tmp_path):
+    trace = tmp_path / "circle.trace"
+    trace.write_text("dojo-trace 1\na 0,0 -> 0,1 flits=1 after=b\nb 0,1 -> 0,0 flits=1 after=a\n")
+    result = mesh("trace", str(trace))
+    assert result.returncode == 1
+    assert f"{trace}:2:1: circular dependency: a waits for b waits for a" in result.stderr

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dojo/base/result.h"
 #include "dojo/mesh/counters.h"
@@ -29,6 +30,15 @@ struct MeshOptions {
   std::optional<Isa> isa{};  // none: the best of this CPU
   // Tests: the order in which a thread visits its blocks of routers is shuffled by this seed.
   std::optional<std::uint32_t> shuffle{};
+};
+
+// An input VC whose front flit has not moved in the last cycle, though it is there.
+struct WaitingChannel {
+  RouterId router{};
+  Port input = Port::Local;
+  int vc = 0;
+  Port output = Port::Local;
+  std::optional<int> output_vc{};  // that it owns; none: it waits for one
 };
 
 class Mesh {
@@ -59,6 +69,9 @@ class Mesh {
   // Flits granted to an output port of a router.
   std::uint64_t flits_sent(int router, int port) const;
 
+  std::uint64_t flits_moved() const;  // of all routers and ports
+  std::vector<WaitingChannel> waiting_channels() const;
+
   // Every packet is measured from the start on. start_measuring() forgets those packets, on their
   // way or not, and measures the ones that come to the head of their source's queue from now on;
   // start_draining() leaves out those generated from now on, though they still come.
@@ -74,6 +87,7 @@ class Mesh {
   bool is_empty() const;
 
  private:
+  friend class MessageRun;
   struct Impl;
   explicit Mesh(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -45,16 +45,6 @@ void check_golden_totals(Isa isa, int threads) {
   }
 }
 
-std::uint64_t traversals(const Mesh& mesh) {
-  std::uint64_t sum = 0;
-  for (int router = 0; router < mesh.routers(); ++router) {
-    for (int port = 0; port < kPorts; ++port) {
-      sum += mesh.flits_sent(router, port);
-    }
-  }
-  return sum;
-}
-
 void measure(const Case& what, Isa isa, bool is_first) {
   constexpr int kRuns = 9;
   constexpr double kSeconds = 0.25;  // of a run, about
@@ -66,7 +56,7 @@ void measure(const Case& what, Isa isa, bool is_first) {
   mesh.run_until(2000);
   const auto cycles = static_cast<Cycle>(what.booksim_cycles_per_second * 300 * kSeconds);
   std::vector<double> seconds;
-  const std::uint64_t before = traversals(mesh);
+  const std::uint64_t before = mesh.flits_moved();
   for (int run = 0; run < kRuns; ++run) {
     const auto start = std::chrono::steady_clock::now();
     mesh.run_until(mesh.now() + cycles);
@@ -74,7 +64,7 @@ void measure(const Case& what, Isa isa, bool is_first) {
     seconds.push_back(wall.count());
   }
   const double per_cycle =
-      static_cast<double>(traversals(mesh) - before) / (static_cast<double>(cycles) * kRuns);
+      static_cast<double>(mesh.flits_moved() - before) / (static_cast<double>(cycles) * kRuns);
   std::sort(seconds.begin(), seconds.end());
   const double rate = cycles / seconds[kRuns / 2];
   fmt::print(

@@ -10,6 +10,7 @@ void add_eval_command(CLI::App& graph_command);
 void add_graph_command(CLI::App& app);
 void add_machine_command(CLI::App& app);
 void add_mesh_command(CLI::App& app);
+void add_mesh_pattern_command(CLI::App& mesh_command);
 void add_place_command(CLI::App& app);
 void add_plan_command(CLI::App& app);
 void add_simulate_command(CLI::App& app);

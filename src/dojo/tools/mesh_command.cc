@@ -234,6 +234,8 @@ void add_mesh_command(CLI::App& app) {
   sweep_command->add_option("--plot", options->plot_path, "Draw latency over load as SVG")
       ->type_name("FILE");
   sweep_command->callback([options] { sweep(*options); });
+
+  add_mesh_pattern_command(*command);
 }
 
 }  // namespace dojo::tools

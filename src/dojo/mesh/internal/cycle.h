@@ -202,14 +202,19 @@ class Cycles {
     }
   }
 
+  DimensionOrder::Start start_of(std::uint32_t router, std::uint32_t destination) const {
+    if (s_.table == nullptr) {
+      return s_.order.start(router, destination);
+    }
+    const std::size_t links = s_.messages != nullptr
+                                  ? 0  // nobody asks
+                                  : s_.table->path({router}, {destination}).size();
+    return {destination, static_cast<std::uint32_t>(links)};
+  }
+
   // The packet comes to the head of its queue.
   void enter(Source& source, std::uint32_t router) {
-    const DimensionOrder::Start start =
-        s_.table == nullptr ? s_.order.start(router, source.head.destination)
-                            : DimensionOrder::Start{
-                                  source.head.destination,
-                                  static_cast<std::uint32_t>(
-                                      s_.table->path({router}, {source.head.destination}).size())};
+    const DimensionOrder::Start start = start_of(router, source.head.destination);
     source.left = static_cast<std::uint16_t>(s_.traffic.packet_flits());
     const bool is_measured = source.head.generated < s_.drain_start;
     const std::uint32_t mark = is_measured ? s_.counted_mark : s_.counted_mark ^ 1u;
@@ -226,22 +231,69 @@ class Cycles {
   void inject_one(int lane) {
     const std::uint32_t router = first_ + lane;
     Source& source = s_.sources[router];
+    if (s_.messages != nullptr) {
+      inject_message(source, router, lane);
+      return;
+    }
     if (source.left == 0) {
       enter(source, router);
     }
     s_.wake[router] = now_ + 1;
-    const auto room = static_cast<std::uint32_t>(room_[lane] >> (kSourceGroup * kVcs));
-    if (!source.has_vc) {
-      const std::uint32_t after = room & (~std::uint32_t{1} << source.vc);
-      const std::uint32_t choice = after != 0 ? after : room;
-      if (choice == 0) {
-        return;
-      }
-      source.vc = static_cast<std::uint8_t>(std::countr_zero(choice));
-      source.has_vc = true;
-    } else if (((room >> source.vc) & 1u) == 0) {
+    if (!find_vc(source, lane)) {
       return;
     }
+    inject_flit(source, router, lane);
+    if (source.left == 0) {
+      source.head = s_.traffic.next(router, source.stream);
+      s_.wake[router] = std::max(source.head.generated, now_ + 1);
+    }
+  }
+
+  void inject_message(Source& source, std::uint32_t router, int lane) {
+    const bool is_head = source.left == 0;
+    Cycle& wake = s_.wake[router];
+    std::uint32_t message = 0;
+    if (is_head) {
+      const auto offer = s_.messages->offered(router, now_, wake);
+      if (!offer.has_value()) {
+        return;
+      }
+      message = offer->message;
+      source.flit = start_of(router, offer->target).flit | Flit::times(0, message) |
+                    (std::uint64_t{s_.counted_mark} << Flit::kMarkShift);
+      source.left = static_cast<std::uint16_t>(offer->flits);
+    } else {
+      message = static_cast<std::uint32_t>(source.flit >> Flit::kGeneratedShift);
+      if (!s_.messages->may_go_on(message, now_, wake)) {
+        return;
+      }
+    }
+    wake = now_ + 1;
+    if (!find_vc(source, lane)) {
+      source.left = is_head ? 0 : source.left;  // another message may go first next time
+      return;
+    }
+    s_.messages->injected(router, message, is_head);
+    inject_flit(source, router, lane);
+  }
+
+  // A head takes the first VC with room behind the one used last, the rest of a packet stays there.
+  bool find_vc(Source& source, int lane) const {
+    const auto room = static_cast<std::uint32_t>(room_[lane] >> (kSourceGroup * kVcs));
+    if (source.has_vc) {
+      return ((room >> source.vc) & 1u) != 0;
+    }
+    const std::uint32_t after = room & (~std::uint32_t{1} << source.vc);
+    const std::uint32_t choice = after != 0 ? after : room;
+    if (choice == 0) {
+      return false;
+    }
+    source.vc = static_cast<std::uint8_t>(std::countr_zero(choice));
+    source.has_vc = true;
+    return true;
+  }
+
+  void inject_flit(Source& source, std::uint32_t router, int lane) {
     const int input = kLocal * kVcs + source.vc;
     --source.left;
     const std::uint64_t flit =
@@ -253,11 +305,7 @@ class Cycles {
         static_cast<std::uint8_t>((Flit::port(flit) << 4) | (source.vc + 1u));
     injected_[lane] = bit(kSourceGroup, source.vc);
     ++counters_.injected_flits;
-    if (source.left == 0) {
-      source.has_vc = false;
-      source.head = s_.traffic.next(router, source.stream);
-      s_.wake[router] = std::max(source.head.generated, now_ + 1);
-    }
+    source.has_vc = source.left != 0;
   }
 
   // --- Allocation of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves.
@@ -550,7 +598,11 @@ class Cycles {
     for (std::uint32_t lanes = movers_[kLocal]; lanes != 0; lanes &= lanes - 1) {
       const Taken taken = take<kLocal, kPaths>(std::countr_zero(lanes), tails);
       credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
-      count(taken.flit, arrival);
+      if (s_.messages != nullptr) {
+        count_message(taken, arrival);
+      } else {
+        count(taken.flit, arrival);
+      }
     }
     return tails;
   }
@@ -578,6 +630,18 @@ class Cycles {
       for (Word heads = heads_[lane]; heads != 0; heads &= heads - 1) {
         one_.start_head(b, first_ + lane, lane, std::countr_zero(heads));
       }
+    }
+  }
+
+  void count_message(const Taken& taken, Cycle arrival) {
+    ++counters_.flits;
+    counters_.flit_latency_sum += Flit::since_injected(taken.flit, arrival);
+    counters_.last_arrival = arrival;
+    if (((taken.flit >> Flit::kTailShift) & 1u) != 0) {
+      ++counters_.packets;
+      s_.messages->arrived(
+          taken.router, static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift), arrival);
+      s_.wake[taken.router] = std::min(s_.wake[taken.router], now_ + 1);
     }
   }
 

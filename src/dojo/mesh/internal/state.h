@@ -42,6 +42,8 @@
 
 namespace dojo::mesh::internal {
 
+class MessageSource;
+
 inline constexpr int kPlanes = 4;        // counters up to 15
 inline constexpr int kCreditGroups = 6;  // five output ports, and the source as a sixth
 inline constexpr int kSourceGroup = kPorts;
@@ -73,6 +75,14 @@ struct alignas(kRowBytes) Block {
   Row adaptive;                           // waiting input VCs that may take several outputs
   Row vc_next;                            // within each port's group: the VCs from next_vc on
   std::array<Row, kPorts> sent;           // flits by output port
+
+  bool has_queued(std::size_t lane, int input) const {
+    Word any = 0;
+    for (const Row& plane : queued) {
+      any |= plane[lane];
+    }
+    return ((any >> input) & 1u) != 0;
+  }
 };
 
 // One flit in a word, from the lowest bit:
@@ -207,6 +217,7 @@ struct State {
   int classes = 1;
   LongLinks longs;
   Traffic traffic;
+  MessageSource* messages = nullptr;  // instead of the traffic
 
   std::vector<std::byte> block_bytes;  // Blocks, from the first multiple of kRowBytes on
   std::vector<std::uint64_t> fifo;     // [router][input VC][place]

@@ -1,0 +1,110 @@
+#include "dojo/mesh/message_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "dojo/mesh/internal/mesh_impl.h"
+#include "dojo/mesh/internal/message_source.h"
+#include "dojo/mesh/waiting_channels.h"
+
+namespace dojo::mesh {
+
+class MessageRun {
+ public:
+  MessageRun(const Topology& topology, Mesh& mesh, internal::MessageSource& source)
+      : topology_(topology), mesh_(mesh), impl_(*mesh.impl_), source_(source) {
+    impl_.state.messages = &source;
+  }
+
+  MessageOutcome run() {
+    MessageOutcome outcome;
+    Cycle start = 0;
+    while (source_.has_phase() && outcome.trap.empty()) {
+      source_.begin_phase(start);
+      wake_nodes(start);
+      packets_ += static_cast<std::uint64_t>(source_.packets_of_phase());
+      run_phase(outcome);
+      const Counters counters = mesh_.counters();
+      outcome.end = outcome.trap.empty() ? counters.last_arrival : mesh_.now();
+      outcome.flits = counters.flits;
+      outcome.phases.push_back(outcome.end - start);
+      start = outcome.end + 1;
+      impl_.run_until(start, {});
+    }
+    count_flits(outcome);
+    return outcome;
+  }
+
+ private:
+  // Longer than any wait of something that can still move: then it is looked at.
+  static constexpr Cycle kWatch = 1u << 14;
+
+  void wake_nodes(Cycle start) {
+    for (std::uint32_t router = 0; router < topology_.routers(); ++router) {
+      if (source_.has_messages(router)) {
+        impl_.state.wake[router] = start;
+      }
+    }
+  }
+
+  void run_phase(MessageOutcome& outcome) {
+    std::uint64_t moves = 0;
+    while (mesh_.counters().packets < packets_ && outcome.trap.empty()) {
+      const Cycle next = next_action();
+      if (mesh_.now() > kNever - 2 * kWatch) {
+        outcome.trap = "the run is longer than 4,294,967,295 cycles";
+        return;
+      }
+      impl_.run_until(mesh_.now() + kWatch, packets_);
+      const std::uint64_t now = mesh_.flits_moved();
+      const bool waits_for_a_time = next != kNever && next > mesh_.now();
+      if (now == moves && !waits_for_a_time && mesh_.counters().packets < packets_) {
+        outcome.trap = describe_waiting(topology_, mesh_);
+      }
+      moves = now;
+    }
+  }
+
+  // The earliest cycle in which a node does something of its own accord.
+  Cycle next_action() const {
+    return *std::min_element(impl_.state.wake.begin(), impl_.state.wake.end());
+  }
+
+  void count_flits(MessageOutcome& outcome) const {
+    for (const Link& link : topology_.links()) {
+      outcome.link_flits.push_back(
+          mesh_.flits_sent(static_cast<int>(link.from.index), index(link.out)));
+      outcome.hops += outcome.link_flits.back();
+    }
+    outcome.traversals = mesh_.flits_moved();
+  }
+
+  const Topology& topology_;
+  Mesh& mesh_;
+  Mesh::Impl& impl_;
+  internal::MessageSource& source_;
+  std::uint64_t packets_ = 0;  // of all phases up to this
+};
+
+Result<MessageOutcome> run_messages(const Topology& topology, const RoutingTable& routing,
+                                    const RouterConfig& router, const MessageTrace& trace,
+                                    const MeshOptions& options) {
+  DOJO_TRY_VOID(check_trace(trace, topology));
+  std::int32_t packet_flits = 1;
+  for (const Message& message : trace.messages) {
+    packet_flits = std::max(packet_flits, message.packet_flits);
+  }
+  internal::MessageSource source(topology, trace, router.eject_delay);
+  if (source.most_per_phase() > internal::MessageSource::kMostPerPhase) {
+    return Error{ErrorKind::DoesNotFit,
+                 fmt::format("{} messages in a phase: at most {}", source.most_per_phase(),
+                             internal::MessageSource::kMostPerPhase)};
+  }
+  const Traffic silence =
+      Traffic::listed(std::vector<std::vector<Packet>>(topology.routers()), packet_flits);
+  DOJO_TRY(Mesh mesh, Mesh::make(topology, routing, router, silence, options));
+  return MessageRun(topology, mesh, source).run();
+}
+
+}  // namespace dojo::mesh

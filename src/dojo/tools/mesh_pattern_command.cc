@@ -1,0 +1,318 @@
+// dojo mesh pattern PATTERN | trace FILE
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "dojo/base/text.h"
+#include "dojo/machine/description.h"
+#include "dojo/mesh/pattern_messages.h"
+#include "dojo/mesh/run_messages.h"
+#include "dojo/mesh/trace.h"
+#include "dojo/mesh/traffic_load.h"
+#include "dojo/tools/api_error.h"
+#include "dojo/tools/commands.h"
+#include "dojo/tools/output.h"
+
+namespace dojo::tools {
+namespace {
+
+using machine::Site;
+using mesh::MessageTrace;
+using mesh::RoutingTable;
+using mesh::Topology;
+using mesh::TopologySpec;
+using nlohmann::ordered_json;
+
+struct NetworkOptions {
+  std::string machine;
+  std::string size = "8x8";
+  bool torus = false;
+  bool opposed = false;
+  bool machine_routers_dead = false;
+  std::vector<std::string> dead_cores;
+  std::vector<std::string> dead_routers;
+  std::vector<std::string> dead_links;
+  std::string routing = "x-first";
+  std::string router = "d1";
+  std::int64_t vcs = 0;  // 0: as the preset has it
+  std::string json_path;
+};
+
+struct PatternOptions {
+  NetworkOptions network;
+  std::string pattern;
+  std::string region;
+  // None: the machine's, or PatternTiming's.
+  std::optional<std::int64_t> alpha;
+  std::optional<std::int64_t> add;
+  std::optional<double> pace;
+  bool unpaced = false;
+  std::string write_path;
+};
+
+struct TraceOptions {
+  NetworkOptions network;
+  std::string path;
+};
+
+// Two numbers with a mark between them.
+std::pair<int, int> pair_of(const std::string& option, const std::string& text, char mark,
+                            std::string_view expected) {
+  const std::size_t at = text.find(mark);
+  const auto number = [&](const std::string& digits) {
+    const auto value = parse_int(digits);
+    if (!value.has_value() || *value < 0 || *value > Topology::kMaximumRouters) {
+      throw ApiError(fmt::format("{} {}: expected {}", option, dojo::quoted(text), expected));
+    }
+    return static_cast<int>(*value);
+  };
+  if (at == std::string::npos) {
+    throw ApiError(fmt::format("{} {}: expected {}", option, dojo::quoted(text), expected));
+  }
+  return {number(text.substr(0, at)), number(text.substr(at + 1))};
+}
+
+Site site_of(const std::string& option, const std::string& text) {
+  const auto [row, column] = pair_of(option, text, ',', "ROW,COLUMN");
+  return {row, column};
+}
+
+// ROW,COLUMN and the side behind it: n, e, s or w.
+mesh::DeadLink dead_link_of(const std::string& text) {
+  static constexpr std::string_view kLetters = "nesw";
+  const std::size_t side = text.empty() ? std::string::npos : kLetters.find(text.back());
+  if (side == std::string::npos) {
+    throw ApiError(fmt::format("--dead-link {}: expected ROW,COLUMN and n, e, s or w, as in 3,4e",
+                               dojo::quoted(text)));
+  }
+  return {site_of("--dead-link", text.substr(0, text.size() - 1)), machine::kSides[side]};
+}
+
+TopologySpec spec_of(const NetworkOptions& options) {
+  TopologySpec spec;
+  if (!options.machine.empty()) {
+    spec = value_of(mesh::topology_spec(value_of(machine::load_machine(options.machine)),
+                                        options.machine_routers_dead
+                                            ? mesh::DeadSites::RoutersDead
+                                            : mesh::DeadSites::RoutersForward));
+  } else {
+    const auto [rows, columns] = pair_of("--size", options.size, 'x', "ROWSxCOLUMNS");
+    spec.die = {.rows = rows, .columns = columns};
+  }
+  spec.wrap = options.torus ? mesh::Wrap::Torus : spec.wrap;
+  spec.planes = options.opposed ? mesh::Planes::Opposed : spec.planes;
+  for (const std::string& text : options.dead_cores) {
+    spec.dead_cores.push_back(site_of("--dead-core", text));
+  }
+  for (const std::string& text : options.dead_routers) {
+    spec.dead_routers.push_back(site_of("--dead-router", text));
+  }
+  for (const std::string& text : options.dead_links) {
+    spec.dead_links.push_back(dead_link_of(text));
+  }
+  return spec;
+}
+
+// A network with its routers and its proved table.
+struct Network {
+  explicit Network(const NetworkOptions& options)
+      : config(config_of(options)),
+        topology(value_of(Topology::make(spec_of(options)))),
+        routing(value_of(RoutingTable::make(topology, kind_of(options), config.vcs))) {}
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+
+  static mesh::RouterConfig config_of(const NetworkOptions& options) {
+    mesh::RouterConfig config = value_of(mesh::router_preset(options.router));
+    config.vcs = options.vcs == 0 ? config.vcs : static_cast<int>(options.vcs);
+    return config;
+  }
+  static mesh::RoutingKind kind_of(const NetworkOptions& options) {
+    return *mesh::routing_kind_named(options.routing);  // the parser knows the names
+  }
+
+  mesh::RouterConfig config;
+  Topology topology;
+  RoutingTable routing;
+};
+
+// Flits over the links of each class, and the busiest of them.
+struct ClassUse {
+  std::string name;
+  std::int64_t flits = 0;
+  std::int64_t busiest = 0;
+  double share = 0;  // of the cycles that the busiest could have moved a flit in
+};
+
+std::vector<ClassUse> use_by_class(const Topology& topology, const mesh::MessagesOutcome& outcome) {
+  std::vector<ClassUse> uses;
+  for (const mesh::LinkClass& link : topology.link_classes()) {
+    uses.push_back({.name = link.name});
+  }
+  for (std::uint32_t i = 0; i < topology.links().size(); ++i) {
+    ClassUse& use = uses[static_cast<std::size_t>(topology.link({i}).link_class)];
+    use.flits += outcome.link_flits[i];
+    use.busiest = std::max(use.busiest, outcome.link_flits[i]);
+  }
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    const mesh::FlitRate rate = topology.link_classes()[i].rate;
+    const double cycles = static_cast<double>(std::max<std::int64_t>(1, outcome.end.count()));
+    uses[i].share = static_cast<double>(uses[i].busiest) * rate.den / (rate.num * cycles);
+  }
+  return uses;
+}
+
+void report(const NetworkOptions& options, const Network& network, const MessageTrace& trace) {
+  const mesh::MessagesOutcome outcome =
+      value_of(run_messages(network.topology, network.routing, network.config, trace));
+  if (outcome.is_stuck) {
+    throw ApiError(fmt::format("nothing moves after cycle {}: {} of {} flits arrived",
+                               outcome.end.count(), outcome.flits, trace.flits()));
+  }
+  const std::vector<ClassUse> uses = use_by_class(network.topology, outcome);
+  const std::int64_t ports =
+      load_of(trace.messages, network.topology, network.routing).busy_cycles_of_ports();
+  if (!options.json_path.empty()) {
+    ordered_json links = ordered_json::object();
+    for (const ClassUse& use : uses) {
+      links[use.name] = {
+          {"flits", use.flits}, {"busiest_flits", use.busiest}, {"busiest_share", use.share}};
+    }
+    ordered_json phases = ordered_json::array();
+    for (const Cycles cycles : outcome.phases) {
+      phases.push_back(cycles.count());
+    }
+    write_json({{"messages", trace.messages.size()},
+                {"flits", outcome.flits},
+                {"cycles", outcome.end.count()},
+                {"phase_cycles", phases},
+                {"busiest_port_flits", ports},
+                {"links", links}},
+               options.json_path);
+    return;
+  }
+  Table table({{"measure"}, {"value", Align::Right}});
+  table.add_row({"messages", with_commas(static_cast<std::int64_t>(trace.messages.size()))});
+  table.add_row({"flits", with_commas(outcome.flits)});
+  table.add_row({"cycles until the last arrived", with_commas(outcome.end.count())});
+  for (std::size_t i = 0; outcome.phases.size() > 1 && i < outcome.phases.size(); ++i) {
+    table.add_row({fmt::format("- phase {}", i), with_commas(outcome.phases[i].count())});
+  }
+  table.add_row({"flits of the busiest port", with_commas(ports)});
+  for (const ClassUse& use : uses) {
+    table.add_row({fmt::format("{}: flits", use.name), with_commas(use.flits)});
+    table.add_row({"- of the busiest", fmt::format("{} ({:.0f} % of its rate)",
+                                                   with_commas(use.busiest), 100 * use.share)});
+  }
+  table.print();
+}
+
+mesh::NodeGrid grid_of(const PatternOptions& options, const Topology& topology) {
+  if (options.network.machine.empty()) {
+    return value_of(mesh::NodeGrid::of_sites(topology));
+  }
+  const machine::MachineModel machine = value_of(machine::load_machine(options.network.machine));
+  const machine::Region region = options.region.empty()
+                                     ? machine::whole_machine(machine)
+                                     : value_of(machine::parse_region(options.region));
+  return value_of(mesh::NodeGrid::of_region(region, machine, topology));
+}
+
+void run_pattern(const PatternOptions& options) {
+  const Network network(options.network);
+  const machine::Pattern pattern = value_of(machine::parse_pattern(options.pattern));
+  mesh::PatternTiming timing;
+  if (!options.network.machine.empty()) {
+    timing = mesh::pattern_timing(value_of(machine::load_machine(options.network.machine)));
+  }
+  timing.packet = network.topology.spec().flit;
+  timing.alpha = options.alpha.has_value() ? Cycles{*options.alpha} : timing.alpha;
+  timing.add = options.add.has_value() ? Cycles{*options.add} : timing.add;
+  timing.pace = options.pace.has_value() ? options.pace : timing.pace;
+  timing.pace = options.unpaced ? std::nullopt : timing.pace;
+  const mesh::NodeGrid grid = grid_of(options, network.topology);
+  const MessageTrace trace =
+      value_of(pattern_messages(pattern, {network.topology, network.routing, grid}, timing));
+  if (!options.write_path.empty()) {
+    value_of(write_file_atomically(options.write_path, to_string(trace, network.topology)));
+  }
+  report(options.network, network, trace);
+}
+
+void run_trace(const TraceOptions& options) {
+  const Network network(options.network);
+  report(options.network, network, value_of(mesh::load_trace(options.path, network.topology)));
+}
+
+void add_network_options(CLI::App* command, NetworkOptions& options) {
+  std::vector<std::string> routers;
+  for (const mesh::RouterPreset& preset : mesh::router_presets()) {
+    routers.emplace_back(preset.name);
+  }
+  auto* size = command->add_option("--size", options.size, "Routers of a plain network")
+                   ->type_name("ROWSxCOLUMNS");
+  command->add_option("--machine", options.machine, "The network of a machine, NAME or FILE")
+      ->excludes(size);
+  command->add_flag("--dead-sites-are-routers", options.machine_routers_dead,
+                    "The machine's dead sites do not forward");
+  command->add_flag("--torus", options.torus, "Close every row and column");
+  command->add_flag("--opposed", options.opposed,
+                    "Two unidirectional tori: plane 0 east and south, plane 1 west and north");
+  command->add_option("--dead-core", options.dead_cores, "No node; its router forwards")
+      ->type_name("ROW,COLUMN");
+  command->add_option("--dead-router", options.dead_routers, "Gone with its links")
+      ->type_name("ROW,COLUMN");
+  command->add_option("--dead-link", options.dead_links, "Both directions, as in 3,4e")
+      ->type_name("ROW,COLUMN,SIDE");
+  command->add_option("--routing", options.routing, "How packets choose their way")
+      ->check(CLI::IsMember(
+          {"x-first", "y-first", "west-first", "north-last", "negative-first", "up-down"}));
+  command->add_option("--router", options.router,
+                      fmt::format("Preset: {}", fmt::join(routers, ", ")));
+  command->add_option("--vcs", options.vcs, "Virtual channels, instead of the preset's")
+      ->check(CLI::Range(1, mesh::kMaxVcs));
+  command->add_option("--json", options.json_path, "Write the results as JSON; - is stdout")
+      ->type_name("FILE");
+}
+
+}  // namespace
+
+void add_mesh_pattern_command(CLI::App& mesh_command) {
+  const auto pattern = std::make_shared<PatternOptions>();
+  CLI::App* pattern_command =
+      mesh_command.add_subcommand("pattern", "A transfer pattern as packets, timed");
+  add_network_options(pattern_command, pattern->network);
+  pattern_command
+      ->add_option("PATTERN", pattern->pattern,
+                   "As in a Program, e.g. \"all_gather rows bytes=8192\"")
+      ->required();
+  pattern_command->add_option("--region", pattern->region,
+                              "Nodes of the machine (default: all), e.g. @die[0,0].logical[18x19]");
+  constexpr std::int64_t kLong = 1'000'000;
+  pattern_command->add_option("--alpha", pattern->alpha, "Cycles from arrival to sending on")
+      ->check(CLI::Range(std::int64_t{0}, kLong));
+  pattern_command->add_option("--add", pattern->add, "Cycles more where a partial is added")
+      ->check(CLI::Range(std::int64_t{0}, kLong));
+  auto* pace = pattern_command
+                   ->add_option("--pace", pattern->pace,
+                                "Share of its fair share at which a "
+                                "message is sent")
+                   ->check(CLI::Range(0.01, 1.0));
+  pattern_command->add_flag("--unpaced", pattern->unpaced, "Send as fast as it goes")
+      ->excludes(pace);
+  pattern_command
+      ->add_option("--write-trace", pattern->write_path, "Write the messages as a trace file")
+      ->type_name("FILE");
+  pattern_command->callback([pattern] { run_pattern(*pattern); });
+
+  const auto trace = std::make_shared<TraceOptions>();
+  CLI::App* trace_command = mesh_command.add_subcommand("trace", "Messages of a trace file, timed");
+  add_network_options(trace_command, trace->network);
+  trace_command->add_option("FILE", trace->path, "Format: docs/mesh.md")->required();
+  trace_command->callback([trace] { run_trace(*trace); });
+}
+
+}  // namespace dojo::tools
