@@ -56,16 +56,6 @@ void fill_accepted(Measurement& result, const Moment& begin, const Moment& end, 
   result.accepted_minimum = ratio(least, cycles);
 }
 
-std::uint64_t traversals(const Mesh& mesh) {
-  std::uint64_t sum = 0;
-  for (int router = 0; router < mesh.routers(); ++router) {
-    for (int port = 0; port < kPorts; ++port) {
-      sum += mesh.flits_sent(router, port);
-    }
-  }
-  return sum;
-}
-
 // Periods until the load has settled. Returns the moment of the last one's end.
 Moment run_periods(Mesh& mesh, const Protocol& protocol, const Moment& start, Measurement& result) {
   double latency = ratio(start.arrived.latency_sum, start.arrived.packets);
@@ -125,7 +115,7 @@ Measurement measure_latency(Mesh& mesh, const Protocol& protocol) {
   const Counters now = drain(mesh, protocol, result);
   fill_latencies(result, start.arrived, now);
   result.cycles = mesh.now();
-  result.traversals = traversals(mesh);
+  result.traversals = mesh.flits_moved();
   return result;
 }
 
@@ -139,7 +129,7 @@ Measurement measure_throughput(Mesh& mesh, Cycle cycles) {
   fill_accepted(result, start, end, end_of_run - end_of_warmup);
   fill_latencies(result, start.arrived, end.arrived);
   result.cycles = mesh.now();
-  result.traversals = traversals(mesh);
+  result.traversals = mesh.flits_moved();
   return result;
 }
 

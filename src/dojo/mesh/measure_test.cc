@@ -16,7 +16,7 @@ Mesh mesh_of(int side, const char* router, const SyntheticTraffic& what) {
 TEST(Measure, OneVcOfNeighborTrafficCarriesHalfAFlitAndFourFifths) {
   for (const auto& [flits, accepted] : {std::pair{1, 0.5}, std::pair{4, 0.8}}) {
     Mesh mesh = mesh_of(8, "booksim-v1",
-                        {.pattern = Pattern::Neighbor, .rate = 1.0, .packet_flits = flits});
+                        {.pattern = TrafficPattern::Neighbor, .rate = 1.0, .packet_flits = flits});
     const Measurement measured = measure_throughput(mesh, 20000);
     EXPECT_NEAR(measured.accepted, accepted, 0.0005);
     EXPECT_NEAR(measured.accepted_minimum, accepted, 0.0005);

@@ -3,93 +3,25 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <numeric>
-#include <random>
-#include <thread>
 
 #include "dojo/base/check.h"
-#include "dojo/base/thread_pool.h"
-#include "dojo/mesh/internal/kernel.h"
+#include "dojo/mesh/internal/mesh_impl.h"
 #include "dojo/mesh/internal/saved_state.h"
-#include "dojo/mesh/internal/state.h"
 #include "dojo/mesh/internal/state_setup.h"
 
 namespace dojo::mesh {
-
-// A thread simulates a range of routers. It may start cycle t when the others whose routers its own
-// touch have finished t - (shortest delay between routers): what they send later is due later.
-// One counter per thread says how far it is; there are no barriers.
-struct Mesh::Impl {
-  struct alignas(128) Share {
-    std::vector<std::uint32_t> blocks;  // in the order of visiting
-    std::vector<std::size_t> near;      // shares it exchanges flits with
-    Counters counters;
-    std::atomic<Cycle> done{0};  // cycles finished
-  };
-
-  internal::State state;
-  internal::CycleFunction cycle = nullptr;
-  Cycle now = 0;
-  std::vector<Share> shares;
-  ThreadPool pool;
-
-  Impl(internal::State first, int threads)
-      : state(std::move(first)), shares(threads), pool(threads) {}
-
-  void run_share(std::size_t index, Cycle end) {
-    Share& share = shares[index];
-    const auto ahead =
-        static_cast<Cycle>(std::min(state.config.flit_delay, state.config.credit_delay));
-    for (Cycle t = now; t < end; ++t) {
-      for (const std::size_t other : share.near) {
-        wait_for(shares[other].done, t < ahead ? 0 : t - ahead + 1);
-      }
-      cycle(state, share.counters, share.blocks, t);
-      share.done.store(t + 1, std::memory_order_release);
-    }
-  }
-
-  static void wait_for(const std::atomic<Cycle>& done, Cycle wanted) {
-    constexpr int kSpins = 2000;
-    for (int spins = 0; done.load(std::memory_order_acquire) < wanted; ++spins) {
-      if (spins > kSpins) {
-        std::this_thread::yield();
-      }
-    }
-  }
-
-  // Contiguous ranges of blocks, as equal as can be.
-  void share_out(const MeshOptions& options, std::uint32_t lanes, std::uint32_t reach) {
-    const auto count = static_cast<std::uint32_t>(shares.size());
-    std::vector<std::uint32_t> first(count + 1);
-    for (std::uint32_t i = 0; i <= count; ++i) {
-      first[i] = static_cast<std::uint32_t>(std::uint64_t{state.blocks} * i / count);
-    }
-    const std::uint32_t reach_blocks = reach / lanes + 1;
-    for (std::uint32_t i = 0; i < count; ++i) {
-      Share& share = shares[i];
-      share.blocks.resize(first[i + 1] - first[i]);
-      std::iota(share.blocks.begin(), share.blocks.end(), first[i]);
-      if (options.shuffle.has_value()) {
-        std::mt19937 random(*options.shuffle);
-        std::shuffle(share.blocks.begin(), share.blocks.end(), random);
-      }
-      for (std::uint32_t j = 0; j < count; ++j) {
-        const bool touches =
-            first[j] <= first[i + 1] + reach_blocks && first[i] <= first[j + 1] + reach_blocks;
-        if (i != j && touches && !share.blocks.empty() && first[j] != first[j + 1]) {
-          share.near.push_back(j);
-        }
-      }
-    }
-  }
-};
 
 Mesh::Mesh(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Mesh::~Mesh() = default;
 Mesh::Mesh(Mesh&&) noexcept = default;
 Mesh& Mesh::operator=(Mesh&&) noexcept = default;
+
+Result<Mesh> Mesh::make(const Topology& topology, const RoutingTable& routing,
+                        const RouterConfig& router, const Traffic& traffic,
+                        const MeshOptions& options) {
+  DOJO_TRY(auto impl, Impl::make(topology, routing, router, traffic, options));
+  return Mesh(std::move(impl));
+}
 
 Result<Mesh> Mesh::make(const MeshSpec& spec, const Traffic& traffic, const MeshOptions& options) {
   if (spec.rows < 1 || spec.columns < 1) {
@@ -101,37 +33,18 @@ Result<Mesh> Mesh::make(const MeshSpec& spec, const Traffic& traffic, const Mesh
                                                     spec.columns, internal::kMaxRouters)};
   }
   DOJO_TRY_VOID(check(spec.router));
-  if (options.threads < 1) {
-    return Error{ErrorKind::InvalidInput,
-                 fmt::format("{} threads: must be at least 1", options.threads)};
-  }
-  auto impl = std::make_unique<Impl>(internal::first_state(spec, traffic), options.threads);
-  impl->cycle = internal::cycle_function(options.isa.value_or(best_isa()), spec.router.vcs);
-  internal::with_vcs(spec.router.vcs, [&](auto vcs) {
-    impl->share_out(options, internal::Block<vcs.value>::kLanes,
-                    static_cast<std::uint32_t>(spec.columns));
-  });
-  return Mesh(std::move(impl));
+  DOJO_TRY(Topology topology, Topology::rectangle({.rows = spec.rows, .columns = spec.columns}));
+  auto own = std::make_unique<Topology>(std::move(topology));
+  DOJO_TRY(RoutingTable routing, RoutingTable::make(*own, RoutingKind::XFirst, spec.router.vcs));
+  // Dimension order needs neither of them once the mesh is made.
+  return make(*own, routing, spec.router, traffic, options);
 }
 
-void Mesh::run_until(Cycle end) {
-  if (end <= impl_->now) {
-    return;
-  }
-  if (impl_->shares.size() == 1) {
-    impl_->run_share(0, end);
-  } else {
-    impl_->pool.parallel_for(static_cast<std::int64_t>(impl_->shares.size()), 1,
-                             [&](std::int64_t begin, std::int64_t /*end*/) {
-                               impl_->run_share(static_cast<std::size_t>(begin), end);
-                             });
-  }
-  impl_->now = end;
-}
+void Mesh::run_until(Cycle end) { impl_->run_until(end, {}); }
 
 Cycle Mesh::now() const { return impl_->now; }
 const RouterConfig& Mesh::router() const { return impl_->state.config; }
-int Mesh::columns() const { return static_cast<int>(impl_->state.routes.columns); }
+int Mesh::columns() const { return static_cast<int>(impl_->state.order.columns); }
 int Mesh::routers() const { return static_cast<int>(impl_->state.routers); }
 
 Counters Mesh::counters() const {
@@ -150,6 +63,52 @@ std::uint64_t Mesh::flits_sent(int router, int port) const {
     sent = b.sent[static_cast<std::size_t>(port)][static_cast<std::size_t>(router % B::kLanes)];
   });
   return sent;
+}
+
+std::uint64_t Mesh::flits_moved() const {
+  std::uint64_t sum = 0;
+  for (int router = 0; router < routers(); ++router) {
+    for (int port = 0; port < kPorts; ++port) {
+      sum += flits_sent(router, port);
+    }
+  }
+  return sum;
+}
+
+std::vector<WaitingChannel> Mesh::waiting_channels() const {
+  std::vector<WaitingChannel> channels;
+  internal::with_vcs(impl_->state.config.vcs, [&](auto vcs) {
+    using B = internal::Block<vcs.value>;
+    for (std::uint32_t router = 0; router < impl_->state.routers; ++router) {
+      const B& b = impl_->state.blocks_of<vcs.value>()[router / B::kLanes];
+      const std::size_t lane = router % B::kLanes;
+      for (int i = 0; i < B::kInputs; ++i) {
+        WaitingChannel channel{
+            .router = {router}, .input = static_cast<Port>(i / vcs.value), .vc = i % vcs.value};
+        const auto has = [&](const typename B::Row& row) { return ((row[lane] >> i) & 1u) != 0; };
+        bool is_waiting = false;
+        for (int o = 0; o < kPorts; ++o) {
+          bool waits = has(b.waiting[static_cast<std::size_t>(o)]);
+          for (int v = 0; v < vcs.value; ++v) {
+            const bool owns = has(b.active) && b.has_queued(lane, i) &&
+                              has(b.last[static_cast<std::size_t>(o * vcs.value + v)]);
+            if (owns) {
+              waits = true;
+              channel.output_vc = v;
+            }
+          }
+          if (waits) {
+            is_waiting = true;
+            channel.output = static_cast<Port>(o);
+          }
+        }
+        if (is_waiting) {
+          channels.push_back(channel);
+        }
+      }
+    }
+  });
+  return channels;
 }
 
 void Mesh::start_measuring() {

@@ -7,11 +7,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "dojo/base/result.h"
 #include "dojo/mesh/counters.h"
 #include "dojo/mesh/isa.h"
 #include "dojo/mesh/router_config.h"
+#include "dojo/mesh/routing.h"
+#include "dojo/mesh/topology.h"
 #include "dojo/mesh/traffic.h"
 
 namespace dojo::mesh {
@@ -29,10 +32,26 @@ struct MeshOptions {
   std::optional<std::uint32_t> shuffle{};
 };
 
+// An input VC whose front flit has not moved in the last cycle, though it is there.
+struct WaitingChannel {
+  RouterId router{};
+  Port input = Port::Local;
+  int vc = 0;
+  Port output = Port::Local;
+  std::optional<int> output_vc{};  // that it owns; none: it waits for one
+};
+
 class Mesh {
  public:
-  // Error: a side of 0, more than 65,536 routers, or a router out of range. `traffic` is for as
-  // many nodes as there are routers, node y * columns + x at column x of row y.
+  // Any network; node n sends and receives at router n where that has a node. Topology and table
+  // must outlive the mesh. Error: more than 65,536 routers, a router or a link's buffer out of
+  // range.
+  static Result<Mesh> make(const Topology& topology, const RoutingTable& routing,
+                           const RouterConfig& router, const Traffic& traffic,
+                           const MeshOptions& options = {});
+  // A rectangle without holes, x first. Error: a side of 0, more than 65,536 routers, or a router
+  // out of range. `traffic` is for as many nodes as there are routers, node y * columns + x at
+  // column x of row y.
   static Result<Mesh> make(const MeshSpec& spec, const Traffic& traffic,
                            const MeshOptions& options = {});
   ~Mesh();
@@ -50,6 +69,9 @@ class Mesh {
   // Flits granted to an output port of a router.
   std::uint64_t flits_sent(int router, int port) const;
 
+  std::uint64_t flits_moved() const;  // of all routers and ports
+  std::vector<WaitingChannel> waiting_channels() const;
+
   // Every packet is measured from the start on. start_measuring() forgets those packets, on their
   // way or not, and measures the ones that come to the head of their source's queue from now on;
   // start_draining() leaves out those generated from now on, though they still come.
@@ -65,6 +87,7 @@ class Mesh {
   bool is_empty() const;
 
  private:
+  friend class MessageRun;
   struct Impl;
   explicit Mesh(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -5,7 +5,11 @@
 namespace dojo::mesh {
 namespace {
 
-TEST(Mesh, EqualsThePlainTwinOnManyRandomMachines) { expect_equal_to_plain_twin(1, 600); }
+TEST(Mesh, EqualsThePlainTwinOnManyRandomRectangles) { compare_random_rectangles(1, 300); }
+
+TEST(Mesh, EqualsThePlainTwinOnManyRandomNetworks) {
+  EXPECT_GT(compare_random_networks(1, 600), 200);
+}
 
 }  // namespace
 }  // namespace dojo::mesh

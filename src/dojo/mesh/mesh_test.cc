@@ -29,7 +29,11 @@ TEST(Mesh, HasTheGoldenTotals) {
   }
 }
 
-TEST(Mesh, EqualsThePlainTwinOnRandomMachines) { expect_equal_to_plain_twin(20261126, 40); }
+TEST(Mesh, EqualsThePlainTwinOnRandomRectangles) { compare_random_rectangles(20261126, 20); }
+
+TEST(Mesh, EqualsThePlainTwinOnRandomNetworks) {
+  EXPECT_GT(compare_random_networks(20261126, 16), 5);
+}
 
 // Latency of one packet in an empty mesh: per router visited, plus a constant, plus P - 1.
 TEST(Mesh, ZeroLoadLatencyIsTheFormulaForEveryPair) {
@@ -64,7 +68,7 @@ TEST(Mesh, ZeroLoadLatencyIsTheFormulaForEveryPair) {
 TEST(Mesh, AResumedRunGoesOnWithTheSameBits) {
   const MeshSpec spec{6, 7, *router_preset("d1")};
   const Traffic traffic = *Traffic::synthetic(
-      {.pattern = Pattern::Bursty, .rows = 6, .columns = 7, .rate = 0.4, .packet_flits = 3});
+      {.pattern = TrafficPattern::Bursty, .rows = 6, .columns = 7, .rate = 0.4, .packet_flits = 3});
   Mesh straight = *Mesh::make(spec, traffic, {.threads = 2});
   straight.run_until(300);
   const std::string saved = straight.save();

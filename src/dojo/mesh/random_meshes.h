@@ -50,18 +50,19 @@ inline RandomCase random_case(std::mt19937& random) {
     c.spec.router =
         presets[static_cast<std::size_t>(pick(0, static_cast<int>(presets.size()) - 1))].config;
   }
-  const auto any = [&](Pattern pattern) {
+  const auto any = [&](TrafficPattern pattern) {
     return Traffic::synthetic({.pattern = pattern, .rows = c.spec.rows, .columns = c.spec.columns})
         .has_value();
   };
   c.traffic = {.rows = c.spec.rows, .columns = c.spec.columns};
   do {
-    c.traffic.pattern = static_cast<Pattern>(pick(0, static_cast<int>(pattern_names().size()) - 1));
+    c.traffic.pattern =
+        static_cast<TrafficPattern>(pick(0, static_cast<int>(pattern_names().size()) - 1));
   } while (!any(c.traffic.pattern));
   c.traffic.rate = pick(0, 20) * 0.05;
   c.traffic.packet_flits = pick(0, 1) == 0 ? 1 : pick(1, 9);
   c.traffic.seed = random();
-  c.cycles = static_cast<Cycle>(pick(20, 600));
+  c.cycles = static_cast<Cycle>(pick(20, 400));
   return c;
 }
 
@@ -75,53 +76,137 @@ inline std::string describe(const RandomCase& c) {
       name(c.traffic.pattern), c.traffic.rate, c.traffic.packet_flits, c.traffic.seed, c.cycles);
 }
 
-// All counters, and the flits of every link, after any number of cycles under load.
-inline void expect_equal_to_plain_twin(std::uint32_t seed, int cases) {
-  std::mt19937 random(seed);
-  for (int i = 0; i < cases; ++i) {
-    const RandomCase c = random_case(random);
-    SCOPED_TRACE(describe(c));
-    const Traffic traffic = *Traffic::synthetic(c.traffic);
-    PlainRectangle twin(c.spec.rows, c.spec.columns, c.spec.router, traffic);
-    while (twin->now() < c.cycles) {
-      twin->step();
+// The same counters, and flits of every link, from the engine with any instruction set, threads and
+// order as from the plain twin, after any number of cycles under load.
+inline void expect_equal_to_plain_twin(const Topology& topology, const RoutingTable& routing,
+                                       const RouterConfig& config, const Traffic& traffic,
+                                       Cycle cycles, std::uint32_t shuffle) {
+  internal::PlainMesh twin(topology, routing, config, traffic);
+  while (twin.now() < cycles) {
+    twin.step();
+  }
+  std::vector<std::uint64_t> sent;
+  for (std::uint32_t router = 0; router < topology.routers(); ++router) {
+    for (int port = 0; port < kPorts; ++port) {
+      sent.push_back(twin.sent({router}, static_cast<Port>(port)));
     }
-    std::vector<std::uint64_t> sent;
-    for (int router = 0; router < c.spec.rows * c.spec.columns; ++router) {
-      for (int port = 0; port < kPorts; ++port) {
-        sent.push_back(twin->sent({static_cast<std::uint32_t>(router)}, static_cast<Port>(port)));
-      }
-    }
-    const Counters entered = twin->counters();
-    // The engine counts a flit when it is granted, the twin when it arrives.
-    while (twin->now() < c.cycles + c.spec.router.eject_delay) {
-      twin->step();
-    }
-    Counters expected = twin->counters();
-    expected.entered_flits = entered.entered_flits;
-    expected.entered_generated_sum = entered.entered_generated_sum;
-    expected.measured_entered = entered.measured_entered;
-    expected.measured_routers = entered.measured_routers;
-    expected.injected_flits = entered.injected_flits;
+  }
+  const Counters entered = twin.counters();
+  // The engine counts a flit when it is granted, the twin when it arrives.
+  while (twin.now() < cycles + config.eject_delay) {
+    twin.step();
+  }
+  Counters expected = twin.counters();
+  expected.entered_flits = entered.entered_flits;
+  expected.entered_generated_sum = entered.entered_generated_sum;
+  expected.measured_entered = entered.measured_entered;
+  expected.measured_routers = entered.measured_routers;
+  expected.injected_flits = entered.injected_flits;
 
-    for (const Isa isa : isas_here()) {
-      for (const int threads : {1, 2, 3}) {
-        Mesh mesh =
-            *Mesh::make(c.spec, traffic, {.threads = threads, .isa = isa, .shuffle = random()});
-        mesh.run_until(c.cycles / 3);
-        mesh.run_until(c.cycles);
-        EXPECT_EQ(mesh.counters(), expected) << name(isa) << ", " << threads << " threads";
-        std::size_t next = 0;
-        for (int router = 0; router < mesh.routers(); ++router) {
-          for (int port = 0; port < kPorts; ++port) {
-            ASSERT_EQ(mesh.flits_sent(router, port), sent[next++])
-                << name(isa) << " router " << router << " port " << port;
-          }
+  for (const Isa isa : isas_here()) {
+    for (const int threads : {1, 2, 3}) {
+      Mesh mesh = *Mesh::make(topology, routing, config, traffic,
+                              {.threads = threads, .isa = isa, .shuffle = shuffle});
+      mesh.run_until(cycles / 3);
+      mesh.run_until(cycles);
+      ASSERT_EQ(mesh.counters().flits, expected.flits)
+          << name(isa) << ", " << threads << " threads";
+      ASSERT_EQ(mesh.counters(), expected) << name(isa) << ", " << threads << " threads";
+      std::size_t next = 0;
+      for (int router = 0; router < mesh.routers(); ++router) {
+        for (int port = 0; port < kPorts; ++port) {
+          ASSERT_EQ(mesh.flits_sent(router, port), sent[next++])
+              << name(isa) << " router " << router << " port " << port;
         }
       }
     }
-    ASSERT_FALSE(::testing::Test::HasFailure());
   }
+}
+
+inline void compare_random_rectangles(std::uint32_t seed, int cases) {
+  std::mt19937 random(seed);
+  for (int i = 0; i < cases && !::testing::Test::HasFailure(); ++i) {
+    const RandomCase c = random_case(random);
+    SCOPED_TRACE(describe(c));
+    const Topology topology =
+        *Topology::rectangle({.rows = c.spec.rows, .columns = c.spec.columns});
+    const RoutingTable routing =
+        *RoutingTable::make(topology, RoutingKind::XFirst, c.spec.router.vcs);
+    expect_equal_to_plain_twin(topology, routing, c.spec.router, *Traffic::synthetic(c.traffic),
+                               c.cycles, static_cast<std::uint32_t>(random()));
+  }
+}
+
+// Dies with links of their own, tori, holes of all kinds, all routings.
+inline TopologySpec random_network(std::mt19937& random, const RandomCase& c) {
+  const auto pick = [&](int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random);
+  };
+  TopologySpec spec;
+  spec.die = {.rows = c.spec.rows, .columns = c.spec.columns};
+  spec.dies = {.rows = 1, .columns = 1};
+  spec.wrap = pick(0, 3) == 0 ? Wrap::Torus : Wrap::None;
+  if (pick(0, 1) == 0) {
+    spec.die = {.rows = pick(1, 4), .columns = pick(1, 4)};
+    spec.dies = {.rows = pick(1, 3), .columns = pick(1, 3)};
+    const int den = pick(1, 9);
+    LinkClass boundary{.name = "boundary",
+                       .latency = Cycles{pick(1, 40)},
+                       .rate = {.num = pick(1, den), .den = den}};
+    if (pick(0, 2) == 0) {
+      boundary.slots = pick(1, 60);
+    }
+    spec.link_classes.push_back(boundary);
+    spec.row_boundaries.assign(static_cast<std::size_t>(spec.dies.rows - 1), 1);
+    spec.column_boundaries.assign(static_cast<std::size_t>(spec.dies.columns - 1), 1);
+    spec.wrap_class = pick(0, 1);
+  }
+  const int rows = spec.die.rows * spec.dies.rows;
+  const int columns = spec.die.columns * spec.dies.columns;
+  const auto site = [&] { return Site{pick(0, rows - 1), pick(0, columns - 1)}; };
+  if (pick(0, 1) == 0) {
+    for (int i = pick(0, 2); i > 0; --i) {
+      spec.dead_cores.push_back(site());
+    }
+    for (int i = pick(0, 2); i > 0; --i) {
+      spec.dead_routers.push_back(site());
+    }
+    for (int i = pick(0, 2); i > 0; --i) {
+      spec.dead_links.push_back({site(), static_cast<machine::Side>(pick(0, 3))});
+    }
+  }
+  return spec;
+}
+
+// Returns how many networks there were: not every draw is one.
+inline int compare_random_networks(std::uint32_t seed, int draws) {
+  std::mt19937 random(seed);
+  int networks = 0;
+  for (int i = 0; i < draws && !::testing::Test::HasFailure(); ++i) {
+    RandomCase c = random_case(random);
+    const auto topology = Topology::make(random_network(random, c));
+    const auto kind = static_cast<RoutingKind>(random() % 6);
+    if (!topology.has_value() || topology->node_count() == 0) {
+      continue;
+    }
+    const auto routing = RoutingTable::make(*topology, kind, c.spec.router.vcs);
+    c.traffic.rows = topology->grid().rows;
+    c.traffic.columns = topology->grid().columns;
+    for (std::uint32_t router = 0; router < topology->routers(); ++router) {
+      if (topology->has_node({router})) {
+        c.traffic.nodes.push_back(router);
+      }
+    }
+    const auto traffic = Traffic::synthetic(c.traffic);
+    if (!routing.has_value() || !traffic.has_value()) {
+      continue;
+    }
+    ++networks;
+    SCOPED_TRACE(::testing::Message() << describe(c) << ", " << name(kind) << ", draw " << i);
+    expect_equal_to_plain_twin(*topology, *routing, c.spec.router, *traffic, c.cycles,
+                               static_cast<std::uint32_t>(random()));
+  }
+  return networks;
 }
 
 }  // namespace dojo::mesh

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -40,24 +41,28 @@ std::uint32_t fixed_destination(const SyntheticTraffic& what, std::uint32_t node
   const std::uint32_t x = node % columns;
   const std::uint32_t y = node / columns;
   switch (what.pattern) {
-    case Pattern::Neighbor:
+    case TrafficPattern::Neighbor:
       return (y + 1) % rows * columns + (x + 1) % columns;
-    case Pattern::Tornado:
+    case TrafficPattern::Tornado:
       return (y + (rows + 1) / 2 - 1) % rows * columns + (x + (columns + 1) / 2 - 1) % columns;
-    case Pattern::Transpose: {
+    case TrafficPattern::Transpose: {
       const int half = std::countr_zero(nodes) / 2;
       return (node >> half) | ((node & ((1u << half) - 1)) << half);
     }
-    case Pattern::BitComp:
+    case TrafficPattern::BitComp:
       return nodes - 1 - node;
     default:
       return node;
   }
 }
 
-bool has_one_destination(Pattern pattern) {
-  return pattern == Pattern::Neighbor || pattern == Pattern::Transpose ||
-         pattern == Pattern::BitComp || pattern == Pattern::Tornado;
+std::uint32_t hotspot(const SyntheticTraffic& what) {
+  return static_cast<std::uint32_t>(what.rows / 2 * what.columns + what.columns / 2);
+}
+
+bool has_one_destination(TrafficPattern pattern) {
+  return pattern == TrafficPattern::Neighbor || pattern == TrafficPattern::Transpose ||
+         pattern == TrafficPattern::BitComp || pattern == TrafficPattern::Tornado;
 }
 
 Result<void> check(const SyntheticTraffic& what) {
@@ -75,11 +80,11 @@ Result<void> check(const SyntheticTraffic& what) {
   }
   const auto nodes = static_cast<std::uint32_t>(what.rows * what.columns);
   const bool power = std::has_single_bit(nodes);
-  if (what.pattern == Pattern::BitComp && !power) {
+  if (what.pattern == TrafficPattern::BitComp && !power) {
     return Error{ErrorKind::InvalidInput,
                  fmt::format("bitcomp on {} nodes: needs a power of two", nodes)};
   }
-  if (what.pattern == Pattern::Transpose && !(power && std::countr_zero(nodes) % 2 == 0)) {
+  if (what.pattern == TrafficPattern::Transpose && !(power && std::countr_zero(nodes) % 2 == 0)) {
     return Error{ErrorKind::InvalidInput,
                  fmt::format("transpose on {} nodes: needs an even power of two", nodes)};
   }
@@ -90,12 +95,14 @@ Result<void> check(const SyntheticTraffic& what) {
 
 std::span<const std::string_view> pattern_names() { return kPatternNames; }
 
-std::string_view name(Pattern pattern) { return kPatternNames[static_cast<std::size_t>(pattern)]; }
+std::string_view name(TrafficPattern pattern) {
+  return kPatternNames[static_cast<std::size_t>(pattern)];
+}
 
-Result<Pattern> parse_pattern(std::string_view text) {
+Result<TrafficPattern> parse_pattern(std::string_view text) {
   const auto found = std::find(kPatternNames.begin(), kPatternNames.end(), text);
   if (found != kPatternNames.end()) {
-    return static_cast<Pattern>(found - kPatternNames.begin());
+    return static_cast<TrafficPattern>(found - kPatternNames.begin());
   }
   const std::vector<std::string> names(kPatternNames.begin(), kPatternNames.end());
   return Error{ErrorKind::NotFound, fmt::format("unknown traffic {}{}; there are: {}", quoted(text),
@@ -107,14 +114,27 @@ Result<Traffic> Traffic::synthetic(const SyntheticTraffic& what) {
   Traffic traffic;
   traffic.what_ = what;
   traffic.packet_flits_ = what.packet_flits;
-  traffic.nodes_ = static_cast<std::uint32_t>(what.rows * what.columns);
+  const auto routers = static_cast<std::uint32_t>(what.rows * what.columns);
+  traffic.nodes_ = what.nodes;
+  if (what.nodes.empty()) {
+    traffic.nodes_.resize(routers);
+    std::iota(traffic.nodes_.begin(), traffic.nodes_.end(), 0u);
+  }
+  std::vector<bool> is_node(routers);
+  for (const std::uint32_t node : traffic.nodes_) {
+    is_node[node] = true;
+  }
   if (has_one_destination(what.pattern)) {
-    for (std::uint32_t node = 0; node < traffic.nodes_; ++node) {
-      traffic.fixed_.push_back(fixed_destination(what, node));
+    for (std::uint32_t router = 0; router < routers; ++router) {
+      const std::uint32_t destination = fixed_destination(what, router);
+      traffic.fixed_.push_back(is_node[destination] ? destination : kNever);
     }
   }
+  if (what.pattern == TrafficPattern::Hotspot && !is_node[hotspot(what)]) {
+    return Error{ErrorKind::InvalidInput, "hotspot: there is no node at the centre"};
+  }
   double probability = what.rate / what.packet_flits;
-  if (what.pattern == Pattern::Bursty && what.rate < 1) {
+  if (what.pattern == TrafficPattern::Bursty && what.rate < 1) {
     // A burst of b packets takes b P cycles; then b P (1 - rate) / rate cycles of silence. A gap of
     // probability p has a mean of 1 / p, and one cycle of it is no silence.
     const double burst = double{1} * what.burst_packets * what.packet_flits;
@@ -127,7 +147,6 @@ Result<Traffic> Traffic::synthetic(const SyntheticTraffic& what) {
 Traffic Traffic::listed(std::vector<std::vector<Packet>> packets, int packet_flits) {
   Traffic traffic;
   traffic.packet_flits_ = packet_flits;
-  traffic.nodes_ = static_cast<std::uint32_t>(packets.size());
   traffic.listed_ = std::move(packets);
   return traffic;
 }
@@ -198,18 +217,18 @@ std::uint32_t Traffic::destination(std::uint32_t node, StreamState& state,
   if (!fixed_.empty()) {
     return fixed_[node];
   }
-  if (what_.pattern == Pattern::Hotspot) {
+  if (what_.pattern == TrafficPattern::Hotspot) {
     const auto choice = static_cast<std::uint32_t>(draw_bits(state) >> 32);
     if (scaled(choice, static_cast<std::uint32_t>(what_.hotspot_one_in)) == 0) {
-      return static_cast<std::uint32_t>(what_.rows / 2 * what_.columns + what_.columns / 2);
+      return hotspot(what_);
     }
   }
-  return scaled(bits, nodes_);
+  return nodes_[scaled(bits, static_cast<std::uint32_t>(nodes_.size()))];
 }
 
 Packet Traffic::draw(std::uint32_t node, StreamState& state) const {
   const std::uint64_t bits = draw_bits(state);
-  const Cycle gap = what_.pattern == Pattern::Bursty
+  const Cycle gap = what_.pattern == TrafficPattern::Bursty
                         ? draw_burst_gap(state)
                         : draw_gap(state, static_cast<std::uint32_t>(bits >> 32));
   const std::uint64_t generated = std::uint64_t{state.generated + 1} + gap - 1;
@@ -217,7 +236,8 @@ Packet Traffic::draw(std::uint32_t node, StreamState& state) const {
     return {};
   }
   state.generated = static_cast<Cycle>(generated);
-  return {state.generated, destination(node, state, static_cast<std::uint32_t>(bits))};
+  const std::uint32_t to = destination(node, state, static_cast<std::uint32_t>(bits));
+  return to == kNever ? Packet{} : Packet{state.generated, to};
 }
 
 Packet Traffic::take_listed(std::uint32_t node, StreamState& state) const {

@@ -15,7 +15,7 @@ namespace dojo::mesh {
 using Cycle = std::uint32_t;
 inline constexpr Cycle kNever = ~Cycle{0};
 
-enum class Pattern {
+enum class TrafficPattern {
   Uniform,    // any node, itself included
   Neighbor,   // ((x + 1) mod columns, (y + 1) mod rows)
   Transpose,  // the halves of the node number's bits swapped; a power of 4 of nodes
@@ -25,13 +25,13 @@ enum class Pattern {
   Bursty,     // uniform, `burst_packets` on average back to back, then silence
 };
 
-Result<Pattern> parse_pattern(std::string_view name);
-std::string_view name(Pattern pattern);
+Result<TrafficPattern> parse_pattern(std::string_view name);
+std::string_view name(TrafficPattern pattern);
 // The names of all patterns, in order.
 std::span<const std::string_view> pattern_names();
 
 struct SyntheticTraffic {
-  Pattern pattern = Pattern::Uniform;
+  TrafficPattern pattern = TrafficPattern::Uniform;
   int rows = 0;
   int columns = 0;
   double rate = 0;       // flits per node and cycle, 0..1
@@ -39,6 +39,9 @@ struct SyntheticTraffic {
   std::uint64_t seed = 1;
   int hotspot_one_in = 5;
   int burst_packets = 8;
+  // The routers, row x columns + column, that have a node; empty: all. Random destinations are
+  // nodes; a node whose one destination is none sends nothing.
+  std::vector<std::uint32_t> nodes{};
 };
 
 struct Packet {
@@ -83,8 +86,9 @@ class Traffic {
 
   SyntheticTraffic what_;
   int packet_flits_ = 1;
-  std::uint32_t nodes_ = 0;
-  std::vector<std::uint32_t> fixed_;  // destination of each node, where the pattern has just one
+  std::vector<std::uint32_t> nodes_;
+  // Destination of each router's node, where the pattern has just one; kNever: none.
+  std::vector<std::uint32_t> fixed_;
   std::vector<std::vector<Packet>> listed_;
 
   // The inverse of the gaps' distribution: a gap is at most g with probability at_most_[g] / 2^32;

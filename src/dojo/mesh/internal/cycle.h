@@ -1,6 +1,7 @@
 // One cycle of one block of routers, stage by stage; state.h explains the data. Compiled once per
 // instruction set (lanes.h says how). The stages of a cycle:
 //
+//   (long links       arrivals, credits and rates of the block's; one_router.h)
 //   take_credits      due credits free slots of output VCs and of the sources
 //   inject            sources: at most one flit each, into input kLocal
 //   take_arrivals     due flits become visible; heads at the front of an idle VC wait for a VC
@@ -12,6 +13,7 @@
 // Effects on other routers are bytes in the wheels for a later cycle, so blocks may come in any
 // order.
 #include "dojo/mesh/internal/lanes.h"
+#include "dojo/mesh/internal/one_router.h"
 
 namespace dojo::mesh::internal::DOJO_MESH_ISA {
 
@@ -30,21 +32,31 @@ class Cycles {
       : s_(state),
         counters_(counters),
         blocks_(state.blocks_of<kVcs>()),
+        one_(state),
         speculates_(state.config.speculation == Speculation::On) {}
 
   void run(std::uint32_t block, Cycle now) {
     now_ = now;
     first_ = block * kLanes;
     B& b = blocks_[block];
+    const bool has_long_links = !s_.longs.links.empty() && serve_long_links(b, block);
     take_credits(b);
     inject();
     take_arrivals(b);
+    if (s_.table != nullptr) {
+      choose_outputs(b);
+    }
     Word some = 0;
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
       some |= allocate(b, lane);
     }
-    if (some != 0) {
-      send(b);
+    if (some == 0) {
+      return;
+    }
+    if (has_long_links || s_.table != nullptr) {
+      send<Paths::Any>(b, block);
+    } else {
+      send<Paths::Regular>(b, block);
     }
   }
 
@@ -57,6 +69,28 @@ class Cycles {
 
   using Row = typename B::Row;
   using Planes = std::array<Row, kPlanes>;
+
+  // Regular: all links of the block are regular, and the order is by dimension.
+  enum class Paths { Regular, Any };
+
+  bool serve_long_links(B& b, std::uint32_t block) {
+    LongLinks& longs = s_.longs;
+    for (const std::uint32_t id : longs.to_block[block]) {
+      one_.receive(b, longs.links[id], static_cast<int>(longs.links[id].to - first_), now_);
+    }
+    for (const std::uint32_t id : longs.from_block[block]) {
+      one_.offer(b, longs.links[id], static_cast<int>(longs.links[id].from - first_), now_);
+    }
+    return !longs.to_block[block].empty() || !longs.from_block[block].empty();
+  }
+
+  void choose_outputs(B& b) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (b.adaptive[lane] != 0) {
+        one_.choose_outputs(b, first_ + lane, lane);
+      }
+    }
+  }
 
   static Vec any_plane(const Planes& planes, int lane) {
     Vec any{};
@@ -143,6 +177,11 @@ class Cycles {
         }
       }
       add_to(b.queued, lane, arrived);
+      if (s_.table != nullptr) {
+        L::store(&heads_[lane], arrived & idle);
+        start_heads(b, lane);
+        continue;
+      }
       for (int o = 0; o < kPorts; ++o) {
         L::store(&b.waiting[o][lane], L::load(&b.waiting[o][lane]) | (to[o] & idle));
       }
@@ -163,9 +202,19 @@ class Cycles {
     }
   }
 
+  DimensionOrder::Start start_of(std::uint32_t router, std::uint32_t destination) const {
+    if (s_.table == nullptr) {
+      return s_.order.start(router, destination);
+    }
+    const std::size_t links = s_.messages != nullptr
+                                  ? 0  // nobody asks
+                                  : s_.table->path({router}, {destination}).size();
+    return {destination, static_cast<std::uint32_t>(links)};
+  }
+
   // The packet comes to the head of its queue.
   void enter(Source& source, std::uint32_t router) {
-    const Routes::Start start = s_.routes.start(router, source.head.destination);
+    const DimensionOrder::Start start = start_of(router, source.head.destination);
     source.left = static_cast<std::uint16_t>(s_.traffic.packet_flits());
     const bool is_measured = source.head.generated < s_.drain_start;
     const std::uint32_t mark = is_measured ? s_.counted_mark : s_.counted_mark ^ 1u;
@@ -182,22 +231,69 @@ class Cycles {
   void inject_one(int lane) {
     const std::uint32_t router = first_ + lane;
     Source& source = s_.sources[router];
+    if (s_.messages != nullptr) {
+      inject_message(source, router, lane);
+      return;
+    }
     if (source.left == 0) {
       enter(source, router);
     }
     s_.wake[router] = now_ + 1;
-    const auto room = static_cast<std::uint32_t>(room_[lane] >> (kSourceGroup * kVcs));
-    if (!source.has_vc) {
-      const std::uint32_t after = room & (~std::uint32_t{1} << source.vc);
-      const std::uint32_t choice = after != 0 ? after : room;
-      if (choice == 0) {
-        return;
-      }
-      source.vc = static_cast<std::uint8_t>(std::countr_zero(choice));
-      source.has_vc = true;
-    } else if (((room >> source.vc) & 1u) == 0) {
+    if (!find_vc(source, lane)) {
       return;
     }
+    inject_flit(source, router, lane);
+    if (source.left == 0) {
+      source.head = s_.traffic.next(router, source.stream);
+      s_.wake[router] = std::max(source.head.generated, now_ + 1);
+    }
+  }
+
+  void inject_message(Source& source, std::uint32_t router, int lane) {
+    const bool is_head = source.left == 0;
+    Cycle& wake = s_.wake[router];
+    std::uint32_t message = 0;
+    if (is_head) {
+      const auto offer = s_.messages->offered(router, now_, wake);
+      if (!offer.has_value()) {
+        return;
+      }
+      message = offer->message;
+      source.flit = start_of(router, offer->target).flit | Flit::times(0, message) |
+                    (std::uint64_t{s_.counted_mark} << Flit::kMarkShift);
+      source.left = static_cast<std::uint16_t>(offer->flits);
+    } else {
+      message = static_cast<std::uint32_t>(source.flit >> Flit::kGeneratedShift);
+      if (!s_.messages->may_go_on(message, now_, wake)) {
+        return;
+      }
+    }
+    wake = now_ + 1;
+    if (!find_vc(source, lane)) {
+      source.left = is_head ? 0 : source.left;  // another message may go first next time
+      return;
+    }
+    s_.messages->injected(router, message, is_head);
+    inject_flit(source, router, lane);
+  }
+
+  // A head takes the first VC with room behind the one used last, the rest of a packet stays there.
+  bool find_vc(Source& source, int lane) const {
+    const auto room = static_cast<std::uint32_t>(room_[lane] >> (kSourceGroup * kVcs));
+    if (source.has_vc) {
+      return ((room >> source.vc) & 1u) != 0;
+    }
+    const std::uint32_t after = room & (~std::uint32_t{1} << source.vc);
+    const std::uint32_t choice = after != 0 ? after : room;
+    if (choice == 0) {
+      return false;
+    }
+    source.vc = static_cast<std::uint8_t>(std::countr_zero(choice));
+    source.has_vc = true;
+    return true;
+  }
+
+  void inject_flit(Source& source, std::uint32_t router, int lane) {
     const int input = kLocal * kVcs + source.vc;
     --source.left;
     const std::uint64_t flit =
@@ -209,11 +305,7 @@ class Cycles {
         static_cast<std::uint8_t>((Flit::port(flit) << 4) | (source.vc + 1u));
     injected_[lane] = bit(kSourceGroup, source.vc);
     ++counters_.injected_flits;
-    if (source.left == 0) {
-      source.has_vc = false;
-      source.head = s_.traffic.next(router, source.stream);
-      s_.wake[router] = std::max(source.head.generated, now_ + 1);
-    }
+    source.has_vc = source.left != 0;
   }
 
   // --- Allocation of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves.
@@ -242,8 +334,7 @@ class Cycles {
       }
       got |= allocate_vcs(b, lane, o, waiting, &accepted[o * kVcs]);
       if (speculates_) {
-        const Vec open = room & ~L::load(&b.busy[lane]) & L::all(group(o));
-        speculative[o] = open != 0 ? waiting : Vec{};
+        speculative[o] = speculators(b, lane, o, waiting, room);
         for (int v = 0; v < kVcs; ++v) {
           got_room[o] |= L::where(room, bit(o, v), accepted[o * kVcs + v]);
         }
@@ -259,12 +350,31 @@ class Cycles {
     return commit(b, lane, accepted, got, moved);
   }
 
+  // Those that may go on in VC v of the output.
+  Vec may_ask(const B& b, int lane, int o, int v, Vec waiting) const {
+    return s_.classes == 1 || o == kLocal ? waiting
+                                          : waiting & L::load(&b.in_class[s_.class_of_vc[v]][lane]);
+  }
+
+  // Those that wait for the output while a VC that they may take is free and has room.
+  Vec speculators(const B& b, int lane, int o, Vec waiting, Vec room) const {
+    const Vec open = room & ~L::load(&b.busy[lane]);
+    if (s_.classes == 1 || o == kLocal) {
+      return (open & L::all(group(o))) != 0 ? waiting : Vec{};
+    }
+    Vec all{};
+    for (int v = 0; v < kVcs; ++v) {
+      all |= L::where(open, bit(o, v), may_ask(b, lane, o, v, waiting));
+    }
+    return all;
+  }
+
   // Of one output; the state stays, but for the pointers.
   Vec allocate_vcs(B& b, int lane, int o, Vec waiting, Vec* accepted) {
     const Vec busy = L::load(&b.busy[lane]);
     Vec granted[kVcs];
     for (int v = 0; v < kVcs; ++v) {
-      const Vec asking = L::where_not(busy, bit(o, v), waiting);
+      const Vec asking = L::where_not(busy, bit(o, v), may_ask(b, lane, o, v, waiting));
       granted[v] = L::first_from(L::load(&b.vc_from[o * kVcs + v][lane]), asking);
     }
     // An input whose accept pointer is beyond v takes v only if nothing later was granted to it.
@@ -383,7 +493,7 @@ class Cycles {
   };
 
   // Takes the granted flit of one router from its FIFO and frees its slot.
-  template <int kOutput>
+  template <int kOutput, Paths kPaths>
   Taken take(int lane, std::uint32_t& tails) {
     const std::uint32_t router = first_ + lane;
     const auto input = static_cast<std::uint32_t>(std::countr_zero(moved_[kOutput][lane]));
@@ -391,13 +501,22 @@ class Cycles {
     const std::uint32_t place = read_at_[fifo];
     const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + place];
     read_at_[fifo] = static_cast<std::uint8_t>((place + 1) & place_mask_);
-    credits_[credit_to_[input / kVcs] + router] = static_cast<std::uint8_t>(input % kVcs + 1);
+    const auto credit = static_cast<std::uint8_t>(input % kVcs + 1);
+    const std::uint32_t side = input / kVcs;
+    if (kPaths == Paths::Any && ((long_in_[side] >> lane) & 1u) != 0) {
+      const LongLink& link = s_.longs.links[s_.longs.into[router * kLocal + side]];
+      const Cycle due = now_ + static_cast<Cycle>(s_.config.credit_delay) + link.delay;
+      s_.longs.credits[link.first_byte + (due & (s_.longs.wheel - 1))] = credit;
+    } else {
+      credits_[credit_to_[side] + router] = credit;
+    }
     tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
     const auto output_vc = std::countr_zero(static_cast<Word>(used_[lane] >> (kOutput * kVcs)));
     return {flit, router, static_cast<std::uint32_t>(output_vc)};
   }
 
-  void send(B& b) {
+  template <Paths kPaths>
+  void send(B& b, std::uint32_t block) {
     fifo_ = s_.fifo.data();
     read_at_ = s_.read_at.data();
     write_at_ = s_.write_at.data();
@@ -409,44 +528,81 @@ class Cycles {
     }
     credit_to_[kLocal] =
         s_.credits_at(now_ + s_.config.source_credit_delay, kSourceGroup) - credits_;
+    if (kPaths == Paths::Any && !s_.longs.links.empty()) {
+      std::copy_n(s_.longs.in_lanes[block].begin(), kLocal, long_in_.begin());
+      long_out_ = s_.longs.out_lanes[block];
+    }
     const std::array<std::uint32_t, kPorts> tails{
-        send_to_neighbours<kEast>(), send_to_neighbours<kWest>(), send_to_neighbours<kSouth>(),
-        send_to_neighbours<kNorth>(), eject()};
+        send_by<kEast, kPaths>(), send_by<kWest, kPaths>(), send_by<kSouth, kPaths>(),
+        send_by<kNorth, kPaths>(), eject<kPaths>()};
     end_packets(b, tails);
   }
 
   // Returns the lanes that sent a tail.
-  template <int kOutput>
-  std::uint32_t send_to_neighbours() {
+  template <int kOutput, Paths kPaths>
+  std::uint32_t send_by() {
     std::uint32_t tails = 0;
+    std::uint32_t lanes = movers_[kOutput];
+    if constexpr (kPaths == Paths::Any) {
+      for (std::uint32_t far = lanes & long_out_[kOutput]; far != 0; far &= far - 1) {
+        const Taken taken = take<kOutput, kPaths>(std::countr_zero(far), tails);
+        LongLink& link = s_.longs.links[s_.longs.out_of[taken.router * kLocal + kOutput]];
+        const Cycle due = now_ + static_cast<Cycle>(s_.config.flit_delay) + link.delay;
+        one_.send(link, onward<kOutput>(taken), taken.output_vc, due);
+      }
+      lanes &= ~long_out_[kOutput];
+    }
     const std::int32_t stride = s_.stride[kOutput];
-    const std::uint64_t step = s_.routes.step[kOutput];
-    const std::uint64_t first_mask = s_.routes.first_mask;
-    const std::uint64_t second_mask = s_.routes.second_mask;
+    const std::uint64_t step = s_.order.step[kOutput];
+    const std::uint64_t first_mask = s_.order.first_mask;
+    const std::uint64_t second_mask = s_.order.second_mask;
     std::uint8_t* const arrivals = s_.arrivals_at(now_ + s_.config.flit_delay, kOutput ^ 1);
-    for (std::uint32_t lanes = movers_[kOutput]; lanes != 0; lanes &= lanes - 1) {
-      const Taken taken = take<kOutput>(std::countr_zero(lanes), tails);
-      const std::uint64_t flit = taken.flit - step;
-      const std::uint32_t port = Routes::port_left(flit, first_mask, second_mask);
+    for (; lanes != 0; lanes &= lanes - 1) {
+      const Taken taken = take<kOutput, kPaths>(std::countr_zero(lanes), tails);
+      std::uint64_t flit;
+      if constexpr (kPaths == Paths::Any) {
+        flit = onward<kOutput>(taken);
+      } else {
+        flit = taken.flit - step;
+        flit = Flit::with_port(flit, DimensionOrder::port_left(flit, first_mask, second_mask));
+      }
       const std::uint32_t there = taken.router + stride;
       const std::uint32_t fifo = there * kInputs + (kOutput ^ 1) * kVcs + taken.output_vc;
       const std::uint32_t sender = taken.router * kOutputs + kOutput * kVcs + taken.output_vc;
       const std::uint32_t place = write_at_[sender];
-      fifo_[(std::size_t{fifo} << capacity_bits_) + place] = Flit::with_port(flit, port);
+      fifo_[(std::size_t{fifo} << capacity_bits_) + place] = flit;
       write_at_[sender] = static_cast<std::uint8_t>((place + 1) & place_mask_);
-      arrivals[there] = static_cast<std::uint8_t>((port << 4) | (taken.output_vc + 1));
+      arrivals[there] = static_cast<std::uint8_t>((Flit::port(flit) << 4) | (taken.output_vc + 1));
     }
     return tails;
   }
 
+  // The flit as it is at the next router.
+  template <int kOutput>
+  std::uint64_t onward(const Taken& taken) const {
+    if (s_.table != nullptr) {
+      const std::uint64_t vc_class = s_.class_of_vc[taken.output_vc];
+      return (taken.flit & ~(std::uint64_t{3} << Flit::kFirstShift)) |
+             (vc_class << Flit::kFirstShift);
+    }
+    const std::uint64_t flit = taken.flit - s_.order.step[kOutput];
+    return Flit::with_port(
+        flit, DimensionOrder::port_left(flit, s_.order.first_mask, s_.order.second_mask));
+  }
+
+  template <Paths kPaths>
   std::uint32_t eject() {
     std::uint32_t tails = 0;
     const Cycle arrival = now_ + s_.config.eject_delay;
     std::uint8_t* const credits = s_.credits_at(now_ + s_.config.eject_credit_delay, kLocal);
     for (std::uint32_t lanes = movers_[kLocal]; lanes != 0; lanes &= lanes - 1) {
-      const Taken taken = take<kLocal>(std::countr_zero(lanes), tails);
+      const Taken taken = take<kLocal, kPaths>(std::countr_zero(lanes), tails);
       credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
-      count(taken.flit, arrival);
+      if (s_.messages != nullptr) {
+        count_message(taken, arrival);
+      } else {
+        count(taken.flit, arrival);
+      }
     }
     return tails;
   }
@@ -464,17 +620,28 @@ class Cycles {
       L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
       const Vec heads = ended & L::load(&more_[lane]);
       L::store(&heads_[lane], heads);
-      for (std::uint32_t lanes = L::nonzero(heads); lanes != 0; lanes &= lanes - 1) {
-        wait_for_vc(b, lane + std::countr_zero(lanes));
+      start_heads(b, lane);
+    }
+  }
+
+  void start_heads(B& b, int from) {
+    for (std::uint32_t lanes = L::nonzero(L::load(&heads_[from])); lanes != 0; lanes &= lanes - 1) {
+      const int lane = from + std::countr_zero(lanes);
+      for (Word heads = heads_[lane]; heads != 0; heads &= heads - 1) {
+        one_.start_head(b, first_ + lane, lane, std::countr_zero(heads));
       }
     }
   }
 
-  void wait_for_vc(B& b, int lane) {
-    for (Word heads = heads_[lane]; heads != 0; heads &= heads - 1) {
-      const std::uint32_t fifo = (first_ + lane) * kInputs + std::countr_zero(heads);
-      const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + read_at_[fifo]];
-      b.waiting[Flit::port(flit)][lane] |= heads & -heads;
+  void count_message(const Taken& taken, Cycle arrival) {
+    ++counters_.flits;
+    counters_.flit_latency_sum += Flit::since_injected(taken.flit, arrival);
+    counters_.last_arrival = arrival;
+    if (((taken.flit >> Flit::kTailShift) & 1u) != 0) {
+      ++counters_.packets;
+      s_.messages->arrived(
+          taken.router, static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift), arrival);
+      s_.wake[taken.router] = std::min(s_.wake[taken.router], now_ + 1);
     }
   }
 
@@ -497,6 +664,7 @@ class Cycles {
   State& s_;
   Counters& counters_;
   B* const blocks_;
+  OneRouter<kVcs> one_;
   const bool speculates_;
   Cycle now_ = 0;
   std::uint32_t first_ = 0;  // router of lane 0
@@ -517,6 +685,8 @@ class Cycles {
   int capacity_bits_ = 0;
   std::uint32_t place_mask_ = 0;
   std::uint8_t* credits_ = nullptr;
+  std::array<std::uint32_t, kPorts> long_in_{};  // lanes, by side; none at kLocal
+  std::array<std::uint32_t, kLocal> long_out_{};
   std::array<std::ptrdiff_t, kPorts> credit_to_{};  // by input port: of router 0's upstream byte
 };
 

@@ -11,6 +11,7 @@
 #include "dojo/base/check.h"
 #include "dojo/mesh/internal/intrinsics.h"
 #include "dojo/mesh/internal/kernel.h"
+#include "dojo/mesh/internal/message_source.h"
 #include "dojo/mesh/internal/state.h"
 
 // Last: it changes the target.

@@ -3,6 +3,8 @@
 //   DOJO_MESH_ISA     the namespace: avx512, avx2 or plain
 //   DOJO_MESH_BYTES   bytes per vector: 64, 32 or 16
 // and its `#pragma GCC target` comes from here. Include after all other headers.
+#pragma once
+
 #ifndef DOJO_MESH_ISA
 #error "set DOJO_MESH_ISA and DOJO_MESH_BYTES"
 #endif

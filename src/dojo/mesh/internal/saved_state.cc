@@ -19,7 +19,7 @@ struct Header {
 };
 
 Header header_of(const State& state) {
-  return {state.config, state.routers, state.routes.columns, state.traffic.packet_flits()};
+  return {state.config, state.routers, state.order.columns, state.traffic.packet_flits()};
 }
 
 // Every part of the state that changes, in order.
@@ -37,6 +37,11 @@ void for_each_part(State& state, Cycle& now, Counters& counters, const Use& use)
   all(state.write_at);
   all(state.arrivals);
   all(state.credits);
+  all(state.choices);
+  all(state.longs.links);
+  all(state.longs.flits);
+  all(state.longs.arrivals);
+  all(state.longs.credits);
   all(state.wake);
   all(state.sources);
 }

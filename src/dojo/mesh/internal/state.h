@@ -36,14 +36,19 @@
 
 #include "dojo/mesh/counters.h"
 #include "dojo/mesh/router_config.h"
+#include "dojo/mesh/routing.h"
+#include "dojo/mesh/topology.h"
 #include "dojo/mesh/traffic.h"
 
 namespace dojo::mesh::internal {
+
+class MessageSource;
 
 inline constexpr int kPlanes = 4;        // counters up to 15
 inline constexpr int kCreditGroups = 6;  // five output ports, and the source as a sixth
 inline constexpr int kSourceGroup = kPorts;
 inline constexpr int kRowBytes = 64;
+inline constexpr int kMaxClasses = 4;
 
 template <int kVcs>
 struct alignas(kRowBytes) Block {
@@ -65,14 +70,26 @@ struct alignas(kRowBytes) Block {
   // Switch allocation: bit port * V stands for an input port.
   std::array<Row, kPorts> port_last;  // inputs that accepted this output last
   std::array<Row, kPorts> port_from;  // grant pointer, per output
-  Row vc_next;                        // within each port's group: the VCs from next_vc on
-  std::array<Row, kPorts> sent;       // flits by output port
+  // Only where a table routes, or VCs are in classes.
+  std::array<Row, kMaxClasses> in_class;  // waiting input VCs whose packet goes on in the class
+  Row adaptive;                           // waiting input VCs that may take several outputs
+  Row vc_next;                            // within each port's group: the VCs from next_vc on
+  std::array<Row, kPorts> sent;           // flits by output port
+
+  bool has_queued(std::size_t lane, int input) const {
+    Word any = 0;
+    for (const Row& plane : queued) {
+      any |= plane[lane];
+    }
+    return ((any >> input) & 1u) != 0;
+  }
 };
 
 // One flit in a word, from the lowest bit:
 //   [way 16][first 2][second 2][port 3][tail 1][mark 1][injected 17][generated 22]
-// `port` is the output at the router that has the flit (or is about to have it). `way` is the
-// destination where a table routes; else the links still to cross: along the first axis in the low
+// `port` is the output at the router that has the flit (or is about to have it). Where a table
+// routes, `way` is the destination, `first` the class in which the packet comes, and `port` says
+// nothing. Else `way` is the links still to cross: along the first axis in the low
 // bits, above them along the second, by the ports `first` and `second`. Times are modulo.
 struct Flit {
   static constexpr int kFirstShift = 16;
@@ -105,29 +122,21 @@ struct Flit {
 };
 inline constexpr std::size_t kMaxRouters = 1u << 16;
 
-// Where packets go. Dimension order needs no table: the flit says how many links are left.
-struct Routes {
+// Where packets go in dimension order: the flit says how many links are left.
+struct DimensionOrder {
   std::uint32_t columns = 0;
-  bool is_x_first = true;
+  RoutingKind kind = RoutingKind::XFirst;
   std::uint64_t first_mask = 0;  // of a flit: links left along the first axis
   std::uint64_t second_mask = 0;
   std::array<std::uint64_t, kLocal> step{};  // what a flit loses when it crosses a link by a port
 
-  // Next output by [(router * kPorts + input) * routers + destination]; empty: dimension order.
-  std::vector<std::uint8_t> table;
-  std::uint32_t routers = 0;
-
   struct Start {
-    std::uint64_t flit;  // way and ports
-    std::uint32_t links;
+    std::uint64_t flit = 0;  // way and ports
+    std::uint32_t links = 0;
   };
   // Of a packet at its source.
   Start start(std::uint32_t router, std::uint32_t destination) const;
 
-  std::uint32_t table_port(std::uint32_t router, int input, std::uint32_t destination) const {
-    return table[(std::size_t{router} * kPorts + static_cast<std::size_t>(input)) * routers +
-                 destination];
-  }
   static std::uint32_t port_left(std::uint64_t flit, std::uint64_t first_mask,
                                  std::uint64_t second_mask) {
     const std::uint32_t first = (flit >> Flit::kFirstShift) & 3u;
@@ -136,6 +145,53 @@ struct Routes {
         (flit & second_mask) != 0 ? second : static_cast<std::uint32_t>(kLocal);
     return (flit & first_mask) != 0 ? first : then;
   }
+};
+
+// A link that is not one cycle to a neighbour at full rate: between dies, round a torus, to an edge
+// port, or with a buffer of a stated size. Its flits go straight into a deep FIFO of their VC; the
+// receiving router's own FIFO is refilled from it whenever it has place, which the router cannot
+// tell from one deep FIFO. Bytes in wheels of its own say when flits and credits are there.
+struct LongLink {
+  std::uint32_t from = 0;
+  std::uint32_t to = 0;
+  std::uint8_t out = 0;
+  std::uint8_t in = 0;
+  std::uint16_t delay = 0;  // of flits and credits, beyond RouterConfig
+  std::int32_t num = 1;     // flits per `den` cycles
+  std::int32_t den = 1;
+  std::int32_t reserved = 0;   // slots of each VC alone
+  std::int32_t shared = 0;     // slots that any VC may use
+  std::size_t first_flit = 0;  // of LongLinks::flits, VC after VC
+  std::size_t first_byte = 0;  // of LongLinks::arrivals and credits
+
+  // The sender's.
+  std::int32_t account = 0;
+  std::int32_t shared_used = 0;
+  std::array<std::uint16_t, kMaxVcs> used{};
+  std::array<std::uint16_t, kMaxVcs> write_at{};
+  // The receiver's.
+  std::array<std::uint16_t, kMaxVcs> read_at{};
+  std::array<std::uint16_t, kMaxVcs> queued{};  // arrived, not yet in the router's FIFO
+  std::array<std::uint8_t, kMaxVcs> place{};    // in the router's FIFO, to write next
+};
+
+struct LongLinks {
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+
+  std::vector<LongLink> links;
+  int depth_bits = 0;       // flits of a VC, as a power of two
+  std::uint32_t wheel = 0;  // slots, a power of two
+  std::vector<std::uint64_t> flits;
+  std::vector<std::uint8_t> arrivals;  // vc + 1
+  std::vector<std::uint8_t> credits;
+  // By router and side, or kNone; empty if there are none at all.
+  std::vector<std::uint32_t> out_of;
+  std::vector<std::uint32_t> into;
+  // By block: links from (to) its routers, and by block and side: the lanes that have one.
+  std::vector<std::vector<std::uint32_t>> from_block;
+  std::vector<std::vector<std::uint32_t>> to_block;
+  std::vector<std::array<std::uint32_t, kLocal>> out_lanes;
+  std::vector<std::array<std::uint32_t, kLocal>> in_lanes;
 };
 
 struct Source {
@@ -155,8 +211,13 @@ struct State {
   int capacity_bits = 0;                      // flits of a FIFO, as a power of two
   std::uint32_t wheel = 0;                    // slots, a power of two
   std::array<std::int32_t, kLocal> stride{};  // router beyond output o: r + stride[o]
-  Routes routes;
+  DimensionOrder order;
+  const RoutingTable* table = nullptr;  // instead of dimension order
+  std::array<std::uint8_t, kMaxVcs> class_of_vc{};
+  int classes = 1;
+  LongLinks longs;
   Traffic traffic;
+  MessageSource* messages = nullptr;  // instead of the traffic
 
   std::vector<std::byte> block_bytes;  // Blocks, from the first multiple of kRowBytes on
   std::vector<std::uint64_t> fifo;     // [router][input VC][place]
@@ -164,6 +225,7 @@ struct State {
   std::vector<std::uint8_t> write_at;  // [router][output VC, then the source's]
   std::vector<std::uint8_t> arrivals;  // wheel, [slot][input port][router]: 16 * port + vc + 1
   std::vector<std::uint8_t> credits;   // wheel, [slot][credit group][router]: vc + 1
+  std::vector<std::uint8_t> choices;   // [router][input VC] of adaptive ones: bits of ports
   std::vector<Cycle> wake;             // [router] when the source acts next
   std::vector<Source> sources;
 

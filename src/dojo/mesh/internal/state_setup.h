@@ -9,7 +9,9 @@
 
 namespace dojo::mesh::internal {
 
-State first_state(const MeshSpec& spec, const Traffic& traffic);
+// Topology and table must outlive the state.
+State first_state(const Topology& topology, const RoutingTable& routing, const RouterConfig& config,
+                  const Traffic& traffic);
 
 // Calls use(std::integral_constant<int, vcs>): from a number to the Block of so many VCs.
 template <class Use, std::size_t... kIndex>

@@ -1,0 +1,180 @@
+// What cycle.h does for one router at a time, because vectors cannot: heads that a table routes,
+// outputs that are chosen anew in each cycle, and long links.
+#include "dojo/mesh/internal/lanes.h"
+
+namespace dojo::mesh::internal::DOJO_MESH_ISA {
+
+template <int kVcs>
+class OneRouter {
+ public:
+  using B = Block<kVcs>;
+  using Word = typename B::Word;
+  using Planes = std::array<typename B::Row, kPlanes>;
+  static constexpr int kInputs = B::kInputs;
+
+  explicit OneRouter(State& state) : s_(state) {}
+
+  // The flit at the front of an input VC is a head: it waits for an output VC.
+  void start_head(B& b, std::uint32_t router, int lane, int input) {
+    const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
+    const std::uint64_t flit = s_.fifo[(fifo << s_.capacity_bits) + s_.read_at[fifo]];
+    const Word bit = Word{1} << input;
+    if (s_.table == nullptr) {
+      b.waiting[Flit::port(flit)][lane] |= bit;
+      return;
+    }
+    const auto in = static_cast<Port>(input / kVcs);
+    const auto came_in_class = static_cast<int>((flit >> Flit::kFirstShift) & 3u);
+    const Choices choices = s_.table->choices({router}, in, came_in_class, {Flit::way(flit)});
+    for (typename B::Row& row : b.in_class) {
+      row[lane] &= ~bit;
+    }
+    b.in_class[choices.vc_class][lane] |= bit;
+    b.waiting[index(preferred(choices.ports, in))][lane] |= bit;
+    b.adaptive[lane] &= ~bit;
+    if ((choices.ports.bits & (choices.ports.bits - 1)) != 0) {
+      b.adaptive[lane] |= bit;
+      s_.choices[fifo] = choices.ports.bits;
+    }
+  }
+
+  // Of several outputs a waiting head takes the one with most free slots in free VCs of its class;
+  // among equals straight on, then the lowest port.
+  void choose_outputs(B& b, std::uint32_t router, int lane) {
+    for (Word heads = b.adaptive[lane]; heads != 0; heads &= heads - 1) {
+      const Word bit = heads & -heads;
+      const int input = std::countr_zero(heads);
+      int now = -1;
+      for (int o = 0; o < kLocal; ++o) {
+        now = (b.waiting[o][lane] & bit) != 0 ? o : now;
+      }
+      if (now < 0) {
+        b.adaptive[lane] &= ~bit;  // it got its VC
+        continue;
+      }
+      const PortSet ports{s_.choices[router * kInputs + static_cast<std::uint32_t>(input)]};
+      int best = index(preferred(ports, static_cast<Port>(input / kVcs)));
+      for (const Port out : kSidePorts) {
+        if (ports.has(out) &&
+            free_slots(b, router, lane, index(out), bit) > free_slots(b, router, lane, best, bit)) {
+          best = index(out);
+        }
+      }
+      b.waiting[now][lane] &= ~bit;
+      b.waiting[best][lane] |= bit;
+    }
+  }
+
+  // Arrivals of a long link at its receiver, in the cycle in which they are due.
+  void receive(B& b, LongLink& link, int lane, Cycle now) {
+    std::uint8_t& due = s_.longs.arrivals[link.first_byte + (now & (s_.longs.wheel - 1))];
+    if (due != 0) {
+      ++link.queued[due - 1];
+      due = 0;
+    }
+    for (int vc = 0; vc < kVcs; ++vc) {
+      while (link.queued[vc] > 0 && refill(b, link, lane, vc)) {
+        --link.queued[vc];
+      }
+    }
+  }
+
+  // Credits of a long link at its sender; then what the allocators may know: in slots, one for each
+  // VC that has room while the rate allows a flit.
+  void offer(B& b, LongLink& link, int lane, Cycle now) {
+    std::uint8_t& due = s_.longs.credits[link.first_byte + (now & (s_.longs.wheel - 1))];
+    if (due != 0) {
+      if (link.used[due - 1]-- > link.reserved) {
+        --link.shared_used;
+      }
+      due = 0;
+    }
+    link.account = std::min(link.account + link.num, link.den + link.num - 1);
+    for (int vc = 0; vc < kVcs; ++vc) {
+      const Word bit = Word{1} << (link.out * kVcs + vc);
+      const bool may_send = link.account >= link.den &&
+                            (link.used[vc] < link.reserved || link.shared_used < link.shared);
+      for (typename B::Row& plane : b.slots) {
+        plane[lane] &= ~bit;
+      }
+      b.slots[0][lane] |= may_send ? bit : 0;
+    }
+  }
+
+  // A granted flit goes over a long link.
+  void send(LongLink& link, std::uint64_t flit, std::uint32_t vc, Cycle due) {
+    link.account -= link.den;
+    if (++link.used[vc] > link.reserved) {
+      ++link.shared_used;
+    }
+    s_.longs.flits[place_of(link, vc, link.write_at[vc])] = flit;
+    link.write_at[vc] = static_cast<std::uint16_t>((link.write_at[vc] + 1) & depth_mask());
+    s_.longs.arrivals[link.first_byte + (due & (s_.longs.wheel - 1))] =
+        static_cast<std::uint8_t>(vc + 1);
+  }
+
+ private:
+  std::uint32_t depth_mask() const { return (1u << s_.longs.depth_bits) - 1; }
+  std::size_t place_of(const LongLink& link, std::uint32_t vc, std::uint32_t at) const {
+    return link.first_flit + (std::size_t{vc} << s_.longs.depth_bits) + at;
+  }
+
+  static int count(const Planes& planes, int lane, int bit) {
+    int sum = 0;
+    for (int plane = 0; plane < kPlanes; ++plane) {
+      sum |= static_cast<int>((planes[plane][lane] >> bit) & 1u) << plane;
+    }
+    return sum;
+  }
+
+  // Moves the next flit of a deep FIFO into the router's own; false if that is full.
+  bool refill(B& b, LongLink& link, int lane, int vc) {
+    const int input = link.in * kVcs + vc;
+    const int queued = count(b.queued, lane, input);
+    if (queued == std::min(1 << s_.capacity_bits, kMaxDepth)) {
+      return false;
+    }
+    const std::size_t fifo = link.to * kInputs + static_cast<std::uint32_t>(input);
+    s_.fifo[(fifo << s_.capacity_bits) + link.place[vc]] =
+        s_.longs.flits[place_of(link, static_cast<std::uint32_t>(vc), link.read_at[vc])];
+    link.place[vc] =
+        static_cast<std::uint8_t>((link.place[vc] + 1) & ((1 << s_.capacity_bits) - 1));
+    link.read_at[vc] = static_cast<std::uint16_t>((link.read_at[vc] + 1) & depth_mask());
+    const Word bit = Word{1} << input;
+    for (int plane = 0; plane < kPlanes; ++plane) {
+      b.queued[plane][lane] =
+          (b.queued[plane][lane] & ~bit) | (Word((queued + 1) >> plane & 1) << input);
+    }
+    if (queued == 0 && (b.active[lane] & bit) == 0) {
+      start_head(b, link.to, lane, input);
+    }
+    return true;
+  }
+
+  int free_slots(const B& b, std::uint32_t router, int lane, int out, Word head) const {
+    const LongLink* const link = long_link(router, out);
+    int slots = link == nullptr ? 0 : link->shared - link->shared_used;
+    for (int vc = 0; vc < kVcs; ++vc) {
+      const bool is_in_class = (b.in_class[s_.class_of_vc[vc]][lane] & head) != 0;
+      const int output = out * kVcs + vc;
+      const bool is_free = ((b.busy[lane] >> output) & 1u) == 0;
+      if (is_in_class && is_free) {
+        slots += link == nullptr ? count(b.slots, lane, output)
+                                 : std::max(0, link->reserved - link->used[vc]);
+      }
+    }
+    return slots;
+  }
+
+  const LongLink* long_link(std::uint32_t router, int out) const {
+    const LongLinks& longs = s_.longs;
+    if (longs.out_of.empty() || longs.out_of[router * kLocal + out] == LongLinks::kNone) {
+      return nullptr;
+    }
+    return &longs.links[longs.out_of[router * kLocal + out]];
+  }
+
+  State& s_;
+};
+
+}  // namespace dojo::mesh::internal::DOJO_MESH_ISA
