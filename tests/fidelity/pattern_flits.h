@@ -12,8 +12,8 @@
 
 #include "dojo/cost/pattern_cost.h"
 #include "dojo/machine/description.h"
-#include "dojo/mesh/internal/plain_messages.h"
 #include "dojo/mesh/pattern_messages.h"
+#include "dojo/mesh/run_messages.h"
 
 namespace dojo::mesh {
 
@@ -65,12 +65,12 @@ class Flits {
   }
   // Cycles until the last flit arrived, phases one after the other.
   double run(const MessageTrace& trace) const {
-    const internal::PlainOutcome outcome = internal::run_plain(topology_, routing_, config_, trace);
-    EXPECT_FALSE(outcome.is_stuck);
+    const MessagesOutcome outcome = run_messages(topology_, routing_, config_, trace).value();
+    EXPECT_EQ(outcome.trap, "");
     EXPECT_EQ(outcome.flits, trace.flits());
     std::int64_t cycles = 0;
-    for (const std::int64_t phase : outcome.phases) {
-      cycles += phase;
+    for (const Cycles phase : outcome.phases) {
+      cycles += phase.count();
     }
     return static_cast<double>(cycles);
   }

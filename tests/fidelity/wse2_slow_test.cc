@@ -48,7 +48,7 @@ class Line {
 
  private:
   std::int64_t run(const MessageTrace& trace) const {
-    return internal::run_plain(topology_, routing_, config_, trace).end + 1;
+    return run_messages(topology_, routing_, config_, trace).value().end.count() + 1;
   }
 
   RouterConfig config_ = *router_preset("wse2");

@@ -1,23 +1,110 @@
 #include "dojo/mesh/run_messages.h"
 
-#include "dojo/mesh/internal/plain_messages.h"
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "dojo/mesh/internal/mesh_impl.h"
+#include "dojo/mesh/internal/message_source.h"
+#include "dojo/mesh/waiting_channels.h"
 
 namespace dojo::mesh {
 
-Result<MessagesOutcome> run_messages(const Topology& topology, const RoutingTable& routing,
-                                     const RouterConfig& config, const MessageTrace& trace) {
-  DOJO_TRY_VOID(check(config));
-  DOJO_TRY_VOID(check_trace(trace, topology));
-  internal::PlainOutcome plain = internal::run_plain(topology, routing, config, trace);
-  MessagesOutcome outcome{.end = Cycles{plain.end},
-                          .phases = {},
-                          .flits = plain.flits,
-                          .link_flits = std::move(plain.link_flits),
-                          .is_stuck = plain.is_stuck};
-  for (const std::int64_t cycles : plain.phases) {
-    outcome.phases.emplace_back(cycles);
+class MessageRun {
+ public:
+  MessageRun(const Topology& topology, Mesh& mesh, internal::MessageSource& source)
+      : topology_(topology), mesh_(mesh), impl_(*mesh.impl_), source_(source) {
+    impl_.state.messages = &source;
   }
-  return outcome;
+
+  MessagesOutcome run() {
+    MessagesOutcome outcome;
+    Cycle start = 0;
+    while (source_.has_phase() && outcome.trap.empty()) {
+      source_.begin_phase(start);
+      wake_nodes(start);
+      packets_ += static_cast<std::uint64_t>(source_.packets_of_phase());
+      run_phase(outcome);
+      const Counters counters = mesh_.counters();
+      const Cycle end = outcome.trap.empty() ? counters.last_arrival : mesh_.now();
+      outcome.end = Cycles{end};
+      outcome.flits = static_cast<std::int64_t>(counters.flits);
+      outcome.phases.emplace_back(std::int64_t{end} - start);
+      start = end + 1;
+      impl_.run_until(start, {});
+    }
+    count_flits(outcome);
+    return outcome;
+  }
+
+ private:
+  // Longer than any wait of something that can still move: then it is looked at.
+  static constexpr Cycle kWatch = 1u << 14;
+
+  void wake_nodes(Cycle start) {
+    for (std::uint32_t router = 0; router < topology_.routers(); ++router) {
+      if (source_.has_messages(router)) {
+        impl_.state.wake[router] = start;
+      }
+    }
+  }
+
+  void run_phase(MessagesOutcome& outcome) {
+    std::uint64_t moves = 0;
+    while (mesh_.counters().packets < packets_ && outcome.trap.empty()) {
+      const Cycle next = next_action();
+      if (mesh_.now() > kNever - 2 * kWatch) {
+        outcome.trap = "the run is longer than 4,294,967,295 cycles";
+        return;
+      }
+      impl_.run_until(mesh_.now() + kWatch, packets_);
+      const std::uint64_t now = mesh_.flits_moved();
+      const bool waits_for_a_time = next != kNever && next > mesh_.now();
+      if (now == moves && !waits_for_a_time && mesh_.counters().packets < packets_) {
+        outcome.trap = describe_waiting(topology_, mesh_);
+      }
+      moves = now;
+    }
+  }
+
+  // The earliest cycle in which a node does something of its own accord.
+  Cycle next_action() const {
+    return *std::min_element(impl_.state.wake.begin(), impl_.state.wake.end());
+  }
+
+  void count_flits(MessagesOutcome& outcome) const {
+    for (const Link& link : topology_.links()) {
+      outcome.link_flits.push_back(static_cast<std::int64_t>(
+          mesh_.flits_sent(static_cast<int>(link.from.index), index(link.out))));
+    }
+    outcome.traversals = static_cast<std::int64_t>(mesh_.flits_moved());
+  }
+
+  const Topology& topology_;
+  Mesh& mesh_;
+  Mesh::Impl& impl_;
+  internal::MessageSource& source_;
+  std::uint64_t packets_ = 0;  // of all phases up to this
+};
+
+Result<MessagesOutcome> run_messages(const Topology& topology, const RoutingTable& routing,
+                                     const RouterConfig& config, const MessageTrace& trace,
+                                     const MeshOptions& options) {
+  DOJO_TRY_VOID(check_trace(trace, topology));
+  std::int32_t packet_flits = 1;
+  for (const Message& message : trace.messages) {
+    packet_flits = std::max(packet_flits, message.packet_flits);
+  }
+  internal::MessageSource source(topology, trace, config.eject_delay);
+  if (source.most_per_phase() > internal::MessageSource::kMostPerPhase) {
+    return Error{ErrorKind::DoesNotFit,
+                 fmt::format("{} messages in a phase: at most {}", source.most_per_phase(),
+                             internal::MessageSource::kMostPerPhase)};
+  }
+  const Traffic silence =
+      Traffic::listed(std::vector<std::vector<Packet>>(topology.routers()), packet_flits);
+  DOJO_TRY(Mesh mesh, Mesh::make(topology, routing, config, silence, options));
+  return MessageRun(topology, mesh, source).run();
 }
 
 }  // namespace dojo::mesh

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "dojo/base/result.h"
 #include "dojo/base/units.h"
+#include "dojo/mesh/mesh.h"
 #include "dojo/mesh/messages.h"
 #include "dojo/mesh/router_config.h"
 #include "dojo/mesh/routing.h"
@@ -18,11 +20,16 @@ struct MessagesOutcome {
   std::vector<Cycles> phases{};            // from each phase's start to its last arrival
   std::int64_t flits = 0;                  // that arrived
   std::vector<std::int64_t> link_flits{};  // by LinkId
-  bool is_stuck = false;                   // nothing moved any more though something waited
+  std::int64_t traversals = 0;             // flits times routers
+  // If something waits that will never move (deadlock, livelock, starvation): what waits for what.
+  // Then `end` is when it was seen.
+  std::string trap{};
 };
 
-// Error: what check_trace refuses, or a router out of range.
+// Error: what check_trace refuses, a router out of range, or more than 4,194,304 messages in a
+// phase.
 Result<MessagesOutcome> run_messages(const Topology& topology, const RoutingTable& routing,
-                                     const RouterConfig& config, const MessageTrace& trace);
+                                     const RouterConfig& config, const MessageTrace& trace,
+                                     const MeshOptions& options = {});
 
 }  // namespace dojo::mesh

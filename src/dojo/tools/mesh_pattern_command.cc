@@ -38,6 +38,7 @@ struct NetworkOptions {
   std::string routing = "x-first";
   std::string router = "d1";
   std::int64_t vcs = 0;  // 0: as the preset has it
+  std::int64_t threads = 1;
   std::string json_path;
 };
 
@@ -167,10 +168,11 @@ std::vector<ClassUse> use_by_class(const Topology& topology, const mesh::Message
 
 void report(const NetworkOptions& options, const Network& network, const MessageTrace& trace) {
   const mesh::MessagesOutcome outcome =
-      value_of(run_messages(network.topology, network.routing, network.config, trace));
-  if (outcome.is_stuck) {
-    throw ApiError(fmt::format("nothing moves after cycle {}: {} of {} flits arrived",
-                               outcome.end.count(), outcome.flits, trace.flits()));
+      value_of(run_messages(network.topology, network.routing, network.config, trace,
+                            {.threads = static_cast<int>(options.threads)}));
+  if (!outcome.trap.empty()) {
+    throw ApiError(fmt::format("after cycle {}, {} of {} flits arrived: {}", outcome.end.count(),
+                               outcome.flits, trace.flits(), outcome.trap));
   }
   const std::vector<ClassUse> uses = use_by_class(network.topology, outcome);
   const std::int64_t ports =
@@ -274,6 +276,8 @@ void add_network_options(CLI::App* command, NetworkOptions& options) {
                       fmt::format("Preset: {}", fmt::join(routers, ", ")));
   command->add_option("--vcs", options.vcs, "Virtual channels, instead of the preset's")
       ->check(CLI::Range(1, mesh::kMaxVcs));
+  command->add_option("--threads", options.threads, "Same results for any number")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{256}));
   command->add_option("--json", options.json_path, "Write the results as JSON; - is stdout")
       ->type_name("FILE");
 }
