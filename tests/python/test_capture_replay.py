@@ -327,6 +327,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "slices": lambda x: torch.cat([x[:, ::2], x[1:3].repeat(2, 1)[:, 4:], x[:, -4:-2]], 1),
     "gather": lambda x: x.gather(1, torch.arange(8).flip(0).expand(4, 8)),
     "index": lambda x: x[torch.tensor([3, 1, 1, 0])].roll(1, 0),
+    "topk": lambda x: torch.cat([x.topk(3)[0], x.topk(2, 0)[0].repeat(2, 1)], 1),
     "cumsum": lambda x: x.cumsum(0).logsumexp(1),
     "einsum": lambda x: torch.einsum("ab,cb->ac", x, x) @ x,
     "baddbmm": lambda x: torch.baddbmm(torch.ones(4, 1, 1), x[:, None], x[..., None]),
