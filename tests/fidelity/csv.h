@@ -12,7 +12,7 @@ namespace dojo {
 using CsvRow = std::map<std::string, std::string>;
 
 inline std::vector<CsvRow> read_csv(const std::string& name) {
-  std::ifstream file(std::string(DOJO_SOURCE_DIR) + "/tests/fidelity/data/" + name);
+  std::ifstream file(std::string(DOJO_SOURCE_DIR) + "/tests/data/mesh/" + name);
   const auto cells = [](const std::string& line) {
     std::vector<std::string> found;
     std::istringstream text(line);

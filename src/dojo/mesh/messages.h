@@ -9,10 +9,11 @@
 //   begins.
 // - A node injects at most one flit a cycle. Among its messages that may send they take turns: the
 //   first at or after the message behind the last one served, in the order of the list.
-// - Pace is an account per message. It is `den` when the message may first send, grows by `num` a
-// cycle
-//   up to 2 x den, and every flit needs and takes `den`: the rate is exact though a flit may wait
-//   its turn, and not more than one is saved up. (Up to `den` alone, 7/8 would come out as 1/2.)
+// - Pace is an account per message. It is `den` when the message may first send and grows by `num`
+// a
+//   cycle up to 2 x den; a packet begins at `den` or more and takes `den` for each of its flits,
+//   which then go one after another. So the rate is exact though a packet may wait its turn, and
+//   not more than one flit is saved up. (Up to `den` alone, 7/8 would come out as 1/2.)
 // - Phases follow each other: phase p + 1 begins in the cycle after the last flit of phase p
 // arrived.
 //

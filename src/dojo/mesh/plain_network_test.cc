@@ -83,6 +83,16 @@ TEST(BoundaryLink, WithFewerSlotsMovesSlotsPerLoop) {
   EXPECT_NEAR(static_cast<double>(run(dies, trace, *router_preset("d1")).end), 8000 / 0.2, 400);
 }
 
+TEST(Pace, CountsPacketsByTheirFlits) {
+  const Topology line = *Topology::rectangle({1, 4});
+  MessageTrace trace = one({0}, {3}, 64, 8);
+  trace.messages[0].pace = {1, 4};
+  // A packet of 8 flits every 32 cycles; 3 hops and one cycle, 7 for the last packet's tail.
+  EXPECT_EQ(run(line, trace, *router_preset("d1")).end, 7 * 32 + 4 + 7);
+  trace.messages[0] = {.source = {0}, .target = {3}, .flits = 70, .pace = {7, 8}};
+  EXPECT_EQ(run(line, trace, *router_preset("d1")).end, (69 * 8 + 6) / 7 + 4);
+}
+
 TEST(OpposedNetworks, GoRound) {
   const Topology pair = *Topology::make({.die = {3, 5}, .planes = Planes::Opposed});
   RouterConfig config = *router_preset("d1");

@@ -34,8 +34,6 @@ std::optional<PlainPacket> StreamTraffic::offered(RouterId node, std::int64_t no
       .target = {head.destination}, .flits = static_cast<int>(flits), .id = head.generated};
 }
 
-bool StreamTraffic::may_go_on(const PlainPacket& /*packet*/, std::int64_t /*now*/) { return true; }
-
 void StreamTraffic::injected(RouterId node, const PlainPacket& /*packet*/, bool is_head) {
   ++counters_.injected_flits;
   if (is_head) {

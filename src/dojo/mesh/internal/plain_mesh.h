@@ -17,7 +17,6 @@ class StreamTraffic : public PlainTraffic {
   StreamTraffic(const Topology& topology, const RoutingTable& routing, const Traffic& traffic);
 
   std::optional<PlainPacket> offered(RouterId node, std::int64_t now) override;
-  bool may_go_on(const PlainPacket& packet, std::int64_t now) override;
   void injected(RouterId node, const PlainPacket& packet, bool is_head) override;
   void arrived(const PlainPacket& packet, std::int64_t injected, bool is_tail,
                std::int64_t now) override;

@@ -32,6 +32,14 @@ class MessageTraffic : public PlainTraffic {
   bool is_phase_done() const { return waiting_ == 0; }
   std::int64_t last_arrival() const { return last_arrival_; }
   std::int64_t flits() const { return flits_; }
+  // Of each message that has arrived; -1 if none of its packets has.
+  std::vector<std::int64_t> arrivals() const {
+    std::vector<std::int64_t> last;
+    for (const State& state : states_) {
+      last.push_back(state.arrivals.empty() ? -1 : state.arrivals.back());
+    }
+    return last;
+  }
 
   std::optional<PlainPacket> offered(RouterId node, std::int64_t now) override {
     const Node& mine = nodes_[node.index];
@@ -48,13 +56,10 @@ class MessageTraffic : public PlainTraffic {
     }
     return std::nullopt;
   }
-  bool may_go_on(const PlainPacket& packet, std::int64_t now) override {
-    return has_pace(packet.id, now);
-  }
   void injected(RouterId node, const PlainPacket& packet, bool is_head) override {
-    State& state = states_[packet.id];
-    state.account -= trace_.messages[packet.id].pace.den;
     if (is_head) {
+      State& state = states_[packet.id];
+      state.account -= std::int64_t{packet.flits} * trace_.messages[packet.id].pace.den;
       ++state.begun;
       Node& mine = nodes_[node.index];
       const auto at = std::find(mine.messages.begin(), mine.messages.end(), packet.id);
@@ -143,6 +148,7 @@ PlainOutcome run_plain(const Topology& topology, const RoutingTable& routing,
   }
   outcome.end = traffic.last_arrival();
   outcome.flits = traffic.flits();
+  outcome.arrivals = traffic.arrivals();
   for (std::uint32_t i = 0; i < topology.links().size(); ++i) {
     outcome.link_flits.push_back(network.sent({i}));
   }

@@ -15,6 +15,7 @@ struct PlainOutcome {
   std::vector<std::int64_t> phases;  // cycles from each phase's start to its last arrival
   bool is_stuck = false;             // nothing moved for long, though something waits
   std::vector<std::int64_t> link_flits;
+  std::vector<std::int64_t> arrivals;  // of each message's last flit
 };
 
 // check_trace must have accepted the trace. Stops when all has arrived, or nothing moves.

@@ -153,7 +153,7 @@ void PlainNetwork::inject(RouterId id) {
   Node& node = nodes_[id.index];
   const bool is_head = !node.packet.has_value();
   const std::optional<PlainPacket> packet = is_head ? traffic_.offered(id, now_) : node.packet;
-  if (!packet.has_value() || (!is_head && !traffic_.may_go_on(*packet, now_))) {
+  if (!packet.has_value()) {
     return;
   }
   const std::optional<int> vc = source_vc(node, is_head);

@@ -40,8 +40,6 @@ class PlainTraffic {
   virtual ~PlainTraffic() = default;
   // The packet that the node would begin in this cycle.
   virtual std::optional<PlainPacket> offered(RouterId node, std::int64_t now) = 0;
-  // Whether the next flit of a packet that has begun may leave now.
-  virtual bool may_go_on(const PlainPacket& packet, std::int64_t now) = 0;
   virtual void injected(RouterId node, const PlainPacket& packet, bool is_head) = 0;
   // A flit of it, which was injected in that cycle.
   virtual void arrived(const PlainPacket& packet, std::int64_t injected, bool is_tail,
