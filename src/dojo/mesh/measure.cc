@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
+
+#include "dojo/mesh/internal/watch.h"
 
 namespace dojo::mesh {
 namespace {
@@ -19,15 +22,23 @@ struct Moment {
   std::vector<std::uint64_t> flits_of_node;
 };
 
-Moment run_to(Mesh& mesh, Cycle end) {
+// Stops early, with a trap, if something waits for ever.
+void run_watched(Mesh& mesh, Cycle end, internal::Watch& watch, std::string& trap) {
+  while (mesh.now() < end && trap.empty()) {
+    mesh.run_until(std::min(end, mesh.now() + internal::Watch::kPeriod));
+    trap = watch.check(mesh);
+  }
+}
+
+Moment run_to(Mesh& mesh, Cycle end, internal::Watch& watch, std::string& trap) {
   const auto eject = static_cast<Cycle>(mesh.router().eject_delay);
   Moment moment;
-  mesh.run_until(end - std::min(end, eject));
+  run_watched(mesh, end - std::min(end, eject), watch, trap);
   moment.arrived = mesh.counters();
-  for (int router = 0; router < mesh.routers(); ++router) {
-    moment.flits_of_node.push_back(mesh.flits_sent(router, kLocal));
+  for (const std::uint32_t node : mesh.nodes()) {
+    moment.flits_of_node.push_back(mesh.flits_sent(static_cast<int>(node), kLocal));
   }
-  mesh.run_until(end);
+  run_watched(mesh, end, watch, trap);
   moment.entered = mesh.counters();
   return moment;
 }
@@ -57,18 +68,19 @@ void fill_accepted(Measurement& result, const Moment& begin, const Moment& end, 
 }
 
 // Periods until the load has settled. Returns the moment of the last one's end.
-Moment run_periods(Mesh& mesh, const Protocol& protocol, const Moment& start, Measurement& result) {
+Moment run_periods(Mesh& mesh, const Protocol& protocol, const Moment& start,
+                   internal::Watch& watch, Measurement& result) {
   double latency = ratio(start.arrived.latency_sum, start.arrived.packets);
   double accepted = ratio(start.arrived.flits, mesh.now());
   const Cycle from = mesh.now();
   Moment end;
   int settled = 0;
   for (int done = protocol.warmup_periods; done < protocol.max_periods && settled < 3; ++done) {
-    end = run_to(mesh, mesh.now() + protocol.period);
+    end = run_to(mesh, mesh.now() + protocol.period, watch, result.trap);
     const double new_latency = ratio(end.arrived.latency_sum, end.arrived.packets);
     const double new_accepted = ratio(end.arrived.flits - start.arrived.flits, mesh.now() - from);
     result.saturated = is_unstable(end.arrived, end.entered, mesh.now(), protocol.unstable);
-    if (result.saturated) {
+    if (result.saturated || !result.trap.empty()) {
       break;
     }
     const bool is_settled = has_settled(latency, new_latency, protocol.settled) &&
@@ -81,13 +93,17 @@ Moment run_periods(Mesh& mesh, const Protocol& protocol, const Moment& start, Me
 }
 
 // The load stays on until every counted packet is there.
-Counters drain(Mesh& mesh, const Protocol& protocol, Measurement& result) {
+Counters drain(Mesh& mesh, const Protocol& protocol, internal::Watch& watch, Measurement& result) {
   mesh.start_draining();
   Counters now = mesh.counters();
-  for (int drained = 1; !result.saturated && now.packets < now.measured_entered; ++drained) {
+  for (int drained = 1;
+       !result.saturated && result.trap.empty() && now.packets < now.measured_entered; ++drained) {
     mesh.run_until(mesh.now() + 1);
     now = mesh.counters();
-    result.saturated = drained % 1000 == 0 && is_unstable(now, now, mesh.now(), protocol.unstable);
+    if (drained % 1000 == 0) {
+      result.saturated = is_unstable(now, now, mesh.now(), protocol.unstable);
+      result.trap = watch.check(mesh);
+    }
   }
   mesh.run_until(mesh.now() + static_cast<Cycle>(mesh.router().eject_delay));
   return now;
@@ -106,13 +122,15 @@ void fill_latencies(Measurement& result, const Counters& before, const Counters&
 
 Measurement measure_latency(Mesh& mesh, const Protocol& protocol) {
   Measurement result;
+  internal::Watch watch(mesh);
   const Moment start =
-      run_to(mesh, mesh.now() + protocol.period * static_cast<Cycle>(protocol.warmup_periods));
+      run_to(mesh, mesh.now() + protocol.period * static_cast<Cycle>(protocol.warmup_periods),
+             watch, result.trap);
   mesh.start_measuring();
   const Cycle from = mesh.now();
-  const Moment end = run_periods(mesh, protocol, start, result);
+  const Moment end = run_periods(mesh, protocol, start, watch, result);
   fill_accepted(result, start, end, mesh.now() - from);
-  const Counters now = drain(mesh, protocol, result);
+  const Counters now = drain(mesh, protocol, watch, result);
   fill_latencies(result, start.arrived, now);
   result.cycles = mesh.now();
   result.traversals = mesh.flits_moved();
@@ -123,9 +141,10 @@ Measurement measure_throughput(Mesh& mesh, Cycle cycles) {
   Measurement result;
   const Cycle end_of_warmup = mesh.now() + cycles / 10;
   const Cycle end_of_run = mesh.now() + cycles;
-  const Moment start = run_to(mesh, end_of_warmup);
+  internal::Watch watch(mesh);
+  const Moment start = run_to(mesh, end_of_warmup, watch, result.trap);
   mesh.start_measuring();
-  const Moment end = run_to(mesh, end_of_run);
+  const Moment end = run_to(mesh, end_of_run, watch, result.trap);
   fill_accepted(result, start, end, end_of_run - end_of_warmup);
   fill_latencies(result, start.arrived, end.arrived);
   result.cycles = mesh.now();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "dojo/mesh/mesh.h"
 
@@ -29,6 +30,8 @@ struct Measurement {
   Cycle cycles = 0;              // all of them, drain included
   std::uint64_t traversals = 0;  // flits times routers, warm-up and drain included
   LatencyHistogram histogram;
+  // If something waits that will never move: what waits for what, and the run ended there.
+  std::string trap;
 };
 
 Measurement measure_latency(Mesh& mesh, const Protocol& protocol);

@@ -2,9 +2,29 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "dojo/mesh/internal/mesh_impl.h"
+#include "dojo/mesh/internal/state_setup.h"
+#include "dojo/mesh/run_messages.h"
+
 namespace dojo::mesh {
+
+// Takes all free slots of all routers away, and the credits that are on their way.
+class MeshForTests {
+ public:
+  static void lose_credits(Mesh& mesh) {
+    internal::State& state = mesh.impl_->state;
+    internal::with_vcs(state.config.vcs, [&](auto vcs) {
+      for (std::uint32_t i = 0; i < state.blocks; ++i) {
+        state.blocks_of<vcs.value>()[i].slots = {};
+      }
+    });
+    std::fill(state.credits.begin(), state.credits.end(), std::uint8_t{0});
+  }
+};
+
 namespace {
 
 Mesh mesh_of(int side, const char* router, const SyntheticTraffic& what) {
@@ -34,6 +54,32 @@ TEST(Measure, LightLoadSeesTheZeroLoadLatency) {
 TEST(Measure, TooMuchLoadIsUnstable) {
   Mesh mesh = mesh_of(8, "booksim-v1", {.rate = 0.4});
   EXPECT_TRUE(measure_latency(mesh, {}).saturated);
+}
+
+TEST(Trap, ADeadlockNamesWhatWaitsForWhat) {
+  Mesh mesh = mesh_of(2, "booksim-v1", {.rate = 0.5});
+  mesh.run_until(100);
+  MeshForTests::lose_credits(mesh);
+  const Measurement measured = measure_latency(mesh, {.unstable = 1e9});
+  EXPECT_NE(measured.trap.find("nothing moves"), std::string::npos) << measured.trap;
+  EXPECT_NE(measured.trap.find("(no slot, or no rate)"), std::string::npos) << measured.trap;
+  EXPECT_LT(measured.cycles, 100'000u);
+}
+
+// The second flit waits 100,000 cycles for the link's rate.
+TEST(Trap, AStarvedFlitIsNamed) {
+  TopologySpec spec{.die = {.rows = 1, .columns = 1}, .dies = {.rows = 1, .columns = 2}};
+  spec.link_classes.push_back({.name = "slow", .rate = {.num = 1, .den = 100'000}});
+  spec.column_boundaries = {1};
+  const Topology topology = *Topology::make(spec);
+  const RoutingTable routing = *RoutingTable::make(topology, RoutingKind::XFirst, 3);
+  MessageTrace trace;
+  trace.add({.source = {0}, .target = {1}, .flits = 2});
+  const MessagesOutcome outcome = *run_messages(topology, routing, *router_preset("d1"), trace);
+  EXPECT_EQ(outcome.flits, 1);
+  EXPECT_NE(outcome.trap.find("starved"), std::string::npos) << outcome.trap;
+  EXPECT_NE(outcome.trap.find("router 0,0 input local"), std::string::npos) << outcome.trap;
+  EXPECT_NE(outcome.trap.find("output east"), std::string::npos) << outcome.trap;
 }
 
 TEST(LatencyHistogram, BinsAreExactThenWithinThreePercent) {

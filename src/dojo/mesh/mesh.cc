@@ -103,6 +103,10 @@ std::vector<WaitingChannel> Mesh::waiting_channels() const {
           }
         }
         if (is_waiting) {
+          const std::size_t fifo = router * B::kInputs + static_cast<std::size_t>(i);
+          const std::uint64_t flit =
+              impl_->state.fifo[(fifo << impl_->state.capacity_bits) + impl_->state.read_at[fifo]];
+          channel.cycles = internal::Flit::since_injected(flit, impl_->now);
           channels.push_back(channel);
         }
       }
@@ -110,6 +114,29 @@ std::vector<WaitingChannel> Mesh::waiting_channels() const {
   });
   return channels;
 }
+
+bool Mesh::has_no_flits() const {
+  const Counters sum = counters();
+  return sum.injected_flits == sum.flits;
+}
+
+Cycle Mesh::oldest_flit() const {
+  Cycle oldest = 0;
+  for (const WaitingChannel& channel : waiting_channels()) {
+    oldest = std::max(oldest, channel.cycles);
+  }
+  return oldest;
+}
+
+Cycle Mesh::longest_pause() const {
+  Cycle longest = 0;
+  for (const internal::LongLink& link : impl_->state.longs.links) {
+    longest = std::max(longest, static_cast<Cycle>(link.den / link.num) + link.delay);
+  }
+  return longest;
+}
+
+std::span<const std::uint32_t> Mesh::nodes() const { return impl_->state.nodes; }
 
 void Mesh::start_measuring() {
   // Packets of the other kind do not count any more.
@@ -138,13 +165,7 @@ bool Mesh::is_empty() const {
   const internal::State& state = impl_->state;
   const bool sources_done =
       std::all_of(state.wake.begin(), state.wake.end(), [](Cycle wake) { return wake == kNever; });
-  std::uint64_t injected = 0;
-  std::uint64_t ejected = 0;
-  for (const Impl::Share& share : impl_->shares) {
-    injected += share.counters.injected_flits;
-    ejected += share.counters.flits;
-  }
-  return sources_done && injected == ejected;
+  return sources_done && has_no_flits();
 }
 
 }  // namespace dojo::mesh

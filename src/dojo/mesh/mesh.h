@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,7 @@ struct WaitingChannel {
   int vc = 0;
   Port output = Port::Local;
   std::optional<int> output_vc{};  // that it owns; none: it waits for one
+  Cycle cycles = 0;                // since its front flit was injected, modulo 2^17
 };
 
 class Mesh {
@@ -71,6 +73,11 @@ class Mesh {
 
   std::uint64_t flits_moved() const;  // of all routers and ports
   std::vector<WaitingChannel> waiting_channels() const;
+  bool has_no_flits() const;
+  Cycle oldest_flit() const;    // cycles since its injection, of those at the front of a VC
+  Cycle longest_pause() const;  // in which nothing may move though all is well: slow, long links
+  // Routers of the grid that have a node.
+  std::span<const std::uint32_t> nodes() const;
 
   // Every packet is measured from the start on. start_measuring() forgets those packets, on their
   // way or not, and measures the ones that come to the head of their source's queue from now on;
@@ -88,6 +95,7 @@ class Mesh {
 
  private:
   friend class MessageRun;
+  friend class MeshForTests;
   struct Impl;
   explicit Mesh(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

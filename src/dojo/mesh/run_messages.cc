@@ -6,7 +6,7 @@
 
 #include "dojo/mesh/internal/mesh_impl.h"
 #include "dojo/mesh/internal/message_source.h"
-#include "dojo/mesh/waiting_channels.h"
+#include "dojo/mesh/internal/watch.h"
 
 namespace dojo::mesh {
 
@@ -38,9 +38,6 @@ class MessageRun {
   }
 
  private:
-  // Longer than any wait of something that can still move: then it is looked at.
-  static constexpr Cycle kWatch = 1u << 14;
-
   void wake_nodes(Cycle start) {
     for (std::uint32_t router = 0; router < topology_.routers(); ++router) {
       if (source_.has_messages(router)) {
@@ -50,20 +47,18 @@ class MessageRun {
   }
 
   void run_phase(MessagesOutcome& outcome) {
-    std::uint64_t moves = 0;
+    internal::Watch watch(mesh_);
+    watch.expect_arrivals();
     while (mesh_.counters().packets < packets_ && outcome.trap.empty()) {
-      const Cycle next = next_action();
-      if (mesh_.now() > kNever - 2 * kWatch) {
+      if (mesh_.now() > kNever - 2 * internal::Watch::kPeriod) {
         outcome.trap = "the run is longer than 4,294,967,295 cycles";
         return;
       }
-      impl_.run_until(mesh_.now() + kWatch, packets_);
-      const std::uint64_t now = mesh_.flits_moved();
-      const bool waits_for_a_time = next != kNever && next > mesh_.now();
-      if (now == moves && !waits_for_a_time && mesh_.counters().packets < packets_) {
-        outcome.trap = describe_waiting(topology_, mesh_);
+      const Cycle next = next_action();
+      impl_.run_until(mesh_.now() + internal::Watch::kPeriod, packets_);
+      if (mesh_.counters().packets < packets_) {
+        outcome.trap = watch.check(mesh_, next != kNever && next > mesh_.now());
       }
-      moves = now;
     }
   }
 

@@ -2,27 +2,29 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace dojo::mesh {
 
-std::string describe_waiting(const Topology& topology, const Mesh& mesh) {
+std::string describe_waiting(const Mesh& mesh, std::string_view reason) {
   constexpr std::size_t kShown = 8;
-  const std::vector<WaitingChannel> waiting = mesh.waiting_channels();
-  if (waiting.empty()) {
-    return "nothing moves and no flit is under way: messages wait for each other or for no one";
-  }
-  std::string text = fmt::format("nothing moves: {} channels wait", waiting.size());
+  std::vector<WaitingChannel> waiting = mesh.waiting_channels();
+  std::stable_sort(waiting.begin(), waiting.end(),
+                   [](const auto& a, const auto& b) { return a.cycles > b.cycles; });
+  std::string text = fmt::format("{}: {} channels wait", reason, waiting.size());
+  const auto columns = static_cast<std::uint32_t>(mesh.columns());
   for (std::size_t i = 0; i < waiting.size() && i < kShown; ++i) {
     const WaitingChannel& channel = waiting[i];
-    text += fmt::format("\n  router {}, input {} VC {} waits for output {}{}",
-                        topology.describe(channel.router), name(channel.input), channel.vc,
-                        name(channel.output),
+    text += fmt::format("; router {},{} input {} VC {} for output {}{}, its flit {} cycles old",
+                        channel.router.index / columns, channel.router.index % columns,
+                        name(channel.input), channel.vc, name(channel.output),
                         channel.output_vc.has_value()
-                            ? fmt::format(" VC {}: its buffer is full", *channel.output_vc)
-                            : std::string(": its VCs are taken"));
+                            ? fmt::format(" VC {} (no slot, or no rate)", *channel.output_vc)
+                            : std::string(" (its VCs are taken)"),
+                        channel.cycles);
   }
-  return waiting.size() > kShown ? text + "\n  ..." : text;
+  return waiting.size() > kShown ? text + "; ..." : text;
 }
 
 }  // namespace dojo::mesh

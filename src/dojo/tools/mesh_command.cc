@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "dojo/base/text.h"
+#include "dojo/machine/description.h"
 #include "dojo/mesh/measure.h"
 #include "dojo/mesh/picture.h"
 #include "dojo/tools/api_error.h"
@@ -20,6 +21,7 @@ using nlohmann::ordered_json;
 
 struct MeshOptions {
   std::string size = "8x8";
+  std::string machine;
   std::string router = "d1";
   std::string traffic = "uniform";
   std::string mode = "latency";
@@ -39,8 +41,18 @@ struct MeshOptions {
   std::string plot_path;
 };
 
-mesh::MeshSpec spec_of(const MeshOptions& options) {
-  mesh::MeshSpec spec;
+mesh::RouterConfig router_of(const MeshOptions& options) {
+  mesh::RouterConfig router = value_of(mesh::router_preset(options.router));
+  router.vcs = options.vcs != 0 ? static_cast<int>(options.vcs) : router.vcs;
+  router.depth = options.depth != 0 ? static_cast<int>(options.depth) : router.depth;
+  if (!options.speculation.empty()) {
+    router.speculation =
+        options.speculation == "on" ? mesh::Speculation::On : mesh::Speculation::Off;
+  }
+  return router;
+}
+
+machine::Shape shape_of(const MeshOptions& options) {
   const std::size_t cross = options.size.find('x');
   if (cross == std::string::npos) {
     throw ApiError(fmt::format("--size {}: expected ROWSxCOLUMNS", dojo::quoted(options.size)));
@@ -51,38 +63,56 @@ mesh::MeshSpec spec_of(const MeshOptions& options) {
   if (rows < 1 || columns < 1 || rows > kLongest || columns > kLongest) {
     throw ApiError(fmt::format("--size {}: sides must be 1..{}", options.size, kLongest));
   }
-  spec.rows = static_cast<int>(rows);
-  spec.columns = static_cast<int>(columns);
-  spec.router = value_of(mesh::router_preset(options.router));
-  if (options.vcs != 0) {
-    spec.router.vcs = static_cast<int>(options.vcs);
+  if (rows * columns > kLongest) {
+    throw ApiError(fmt::format("--size {}: at most {} routers", options.size, kLongest));
   }
-  if (options.depth != 0) {
-    spec.router.depth = static_cast<int>(options.depth);
-  }
-  if (!options.speculation.empty()) {
-    spec.router.speculation =
-        options.speculation == "on" ? mesh::Speculation::On : mesh::Speculation::Off;
-  }
-  return spec;
+  return {.rows = static_cast<std::int32_t>(rows), .columns = static_cast<std::int32_t>(columns)};
 }
 
-Mesh mesh_of(const MeshOptions& options, double rate) {
-  const mesh::MeshSpec spec = spec_of(options);
-  const mesh::SyntheticTraffic traffic{.pattern = value_of(mesh::parse_pattern(options.traffic)),
-                                       .rows = spec.rows,
-                                       .columns = spec.columns,
-                                       .rate = rate,
-                                       .packet_flits = static_cast<int>(options.packet_flits),
-                                       .seed = static_cast<std::uint64_t>(options.seed)};
-  return value_of(Mesh::make(spec, value_of(mesh::Traffic::synthetic(traffic)),
-                             {.threads = static_cast<int>(options.threads)}));
-}
+// Topology and table stay where they are while the mesh lives.
+struct Network {
+  explicit Network(const MeshOptions& options)
+      : router(router_of(options)),
+        topology(options.machine.empty() ? value_of(mesh::Topology::rectangle(shape_of(options)))
+                                         : value_of(mesh::topology_of(
+                                               value_of(machine::load_machine(options.machine))))),
+        routing(
+            value_of(mesh::RoutingTable::make(topology, mesh::RoutingKind::XFirst, router.vcs))) {}
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+
+  Mesh with_load(const MeshOptions& options, double rate) const {
+    mesh::SyntheticTraffic traffic{.pattern = value_of(mesh::parse_pattern(options.traffic)),
+                                   .rows = topology.grid().rows,
+                                   .columns = topology.grid().columns,
+                                   .rate = rate,
+                                   .packet_flits = static_cast<int>(options.packet_flits),
+                                   .seed = static_cast<std::uint64_t>(options.seed)};
+    const auto sites = static_cast<std::uint32_t>(traffic.rows * traffic.columns);
+    for (std::uint32_t site = 0; site < sites; ++site) {
+      if (topology.has_node({site})) {
+        traffic.nodes.push_back(site);
+      }
+    }
+    return value_of(Mesh::make(topology, routing, router,
+                               value_of(mesh::Traffic::synthetic(traffic)),
+                               {.threads = static_cast<int>(options.threads)}));
+  }
+
+  mesh::RouterConfig router;
+  mesh::Topology topology;
+  mesh::RoutingTable routing;
+};
 
 Measurement measure(const MeshOptions& options, Mesh& mesh) {
-  return options.mode == "throughput"
-             ? measure_throughput(mesh, static_cast<mesh::Cycle>(options.cycles))
-             : measure_latency(mesh, {.period = static_cast<mesh::Cycle>(options.period)});
+  Measurement measured =
+      options.mode == "throughput"
+          ? measure_throughput(mesh, static_cast<mesh::Cycle>(options.cycles))
+          : measure_latency(mesh, {.period = static_cast<mesh::Cycle>(options.period)});
+  if (!measured.trap.empty()) {
+    throw ApiError(fmt::format("in cycle {}, {}", measured.cycles, measured.trap));
+  }
+  return measured;
 }
 
 // Latencies of a load that the mesh cannot carry mean nothing: null.
@@ -105,6 +135,21 @@ ordered_json to_json(const Measurement& measured) {
           {"cycles", measured.cycles},
           {"saturated", measured.saturated},
           {"traversals", measured.traversals}};
+}
+
+// What energy is counted by: flits, bytes over the links of each class, warm-up and drain included.
+ordered_json moved_by_class(const mesh::Topology& topology, const Mesh& mesh) {
+  ordered_json classes = ordered_json::object();
+  for (const mesh::LinkClass& of : topology.link_classes()) {
+    classes[of.name] = 0;
+  }
+  for (const mesh::Link& link : topology.links()) {
+    const std::string& name =
+        topology.link_classes()[static_cast<std::size_t>(link.link_class)].name;
+    classes[name] = classes[name].get<std::uint64_t>() +
+                    mesh.flits_sent(static_cast<int>(link.from.index), index(link.out));
+  }
+  return {{"flit_bytes", topology.spec().flit.count()}, {"link_flits", classes}};
 }
 
 std::string latency_text(const Measurement& measured, double value) {
@@ -132,7 +177,8 @@ void print(const Measurement& measured, double wall_seconds) {
 }
 
 void run(const MeshOptions& options) {
-  Mesh mesh = mesh_of(options, options.rate);
+  const Network network(options);
+  Mesh mesh = network.with_load(options, options.rate);
   const auto start = std::chrono::steady_clock::now();
   const Measurement measured = measure(options, mesh);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
@@ -144,11 +190,13 @@ void run(const MeshOptions& options) {
     return;
   }
   ordered_json json = to_json(measured);
+  json["moved"] = moved_by_class(network.topology, mesh);
   json["wall_seconds"] = wall.count();
   write_json(json, options.json_path);
 }
 
 void sweep(const MeshOptions& options) {
+  const Network network(options);
   std::vector<mesh::LoadPoint> curve;
   ordered_json json = ordered_json::array();
   Table table({{"offered", Align::Right},
@@ -157,7 +205,7 @@ void sweep(const MeshOptions& options) {
                {"99 % within", Align::Right},
                {"max", Align::Right}});
   for (const double rate : options.rates) {
-    Mesh mesh = mesh_of(options, rate);
+    Mesh mesh = network.with_load(options, rate);
     const Measurement measured = measure(options, mesh);
     ordered_json point = to_json(measured);
     point["rate"] = rate;
@@ -184,7 +232,10 @@ void add_options(CLI::App* command, MeshOptions& options) {
   for (const mesh::RouterPreset& preset : mesh::router_presets()) {
     routers.emplace_back(preset.name);
   }
-  command->add_option("--size", options.size, "Routers")->type_name("ROWSxCOLUMNS");
+  auto* size = command->add_option("--size", options.size, "Routers of a plain rectangle")
+                   ->type_name("ROWSxCOLUMNS");
+  command->add_option("--machine", options.machine, "The network of a machine, NAME or FILE")
+      ->excludes(size);
   command->add_option("--router", options.router,
                       fmt::format("Preset: {}", fmt::join(routers, ", ")));
   command->add_option("--traffic", options.traffic,

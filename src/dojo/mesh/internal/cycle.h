@@ -12,13 +12,17 @@
 //
 // Effects on other routers are bytes in the wheels for a later cycle, so blocks may come in any
 // order.
+#pragma once
+
+#include "dojo/mesh/internal/allocators.h"
 #include "dojo/mesh/internal/lanes.h"
+#include "dojo/mesh/internal/masks.h"
 #include "dojo/mesh/internal/one_router.h"
 
 namespace dojo::mesh::internal::DOJO_MESH_ISA {
 
 template <int kVcs>
-class Cycles {
+class Cycles : private Masks<kVcs> {
  public:
   using B = Block<kVcs>;
   using Word = typename B::Word;
@@ -33,7 +37,7 @@ class Cycles {
         counters_(counters),
         blocks_(state.blocks_of<kVcs>()),
         one_(state),
-        speculates_(state.config.speculation == Speculation::On) {}
+        allocators_(state, x_) {}
 
   void run(std::uint32_t block, Cycle now) {
     now_ = now;
@@ -48,7 +52,7 @@ class Cycles {
     }
     Word some = 0;
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
-      some |= allocate(b, lane);
+      some |= allocators_.run(b, lane);
     }
     if (some == 0) {
       return;
@@ -61,14 +65,9 @@ class Cycles {
   }
 
  private:
-  static constexpr Word bit(int output, int vc) { return Word{1} << (output * kVcs + vc); }
-  static constexpr Word kGroup = (Word{1} << kVcs) - 1;
-  static constexpr Word group(int port) { return kGroup << (port * kVcs); }
-  // One bit per port, at its first VC.
-  static constexpr Word kPortBits = bit(0, 0) | bit(1, 0) | bit(2, 0) | bit(3, 0) | bit(4, 0);
-
+  using M = Masks<kVcs>;
+  using M::add_to, M::any_plane, M::bit, M::group, M::vc_bits;
   using Row = typename B::Row;
-  using Planes = std::array<Row, kPlanes>;
 
   // Regular: all links of the block are regular, and the order is by dimension.
   enum class Paths { Regular, Any };
@@ -90,34 +89,6 @@ class Cycles {
         one_.choose_outputs(b, first_ + lane, lane);
       }
     }
-  }
-
-  static Vec any_plane(const Planes& planes, int lane) {
-    Vec any{};
-    for (const Row& plane : planes) {
-      any |= L::load(&plane[lane]);
-    }
-    return any;
-  }
-  // Adds one to the counters of `which`.
-  static void add_to(Planes& planes, int lane, Vec which) {
-    for (Row& plane : planes) {
-      const Vec before = L::load(&plane[lane]);
-      L::store(&plane[lane], before ^ which);
-      which &= before;
-    }
-  }
-  static void take_from(Planes& planes, int lane, Vec which) {
-    for (Row& plane : planes) {
-      const Vec before = L::load(&plane[lane]);
-      L::store(&plane[lane], before ^ which);
-      which &= ~before;
-    }
-  }
-
-  // VCs named in a byte per lane (vc + 1, 0: none), as bits of the port's group.
-  static Vec vc_bits(Vec bytes, int port) {
-    return (((L::all(1) << bytes) & ~L::all(1)) >> 1) << (port * kVcs);
   }
 
   static bool any_bytes(std::uint8_t* const* from, int count) {
@@ -146,7 +117,7 @@ class Cycles {
         }
         add_to(b.slots, lane, freed);
       }
-      L::store(&room_[lane], any_plane(b.slots, lane));
+      L::store(&x_.room[lane], any_plane(b.slots, lane));
     }
     if (some) {
       for (std::uint8_t* bytes : due) {
@@ -193,7 +164,7 @@ class Cycles {
 
   // --- Sources.
   void inject() {
-    injected_ = {};
+    x_.injected = {};
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
       std::uint32_t awake = L::at_most(&s_.wake[first_ + lane], now_);
       for (; awake != 0; awake &= awake - 1) {
@@ -279,7 +250,7 @@ class Cycles {
 
   // A head takes the first VC with room behind the one used last, the rest of a packet stays there.
   bool find_vc(Source& source, int lane) const {
-    const auto room = static_cast<std::uint32_t>(room_[lane] >> (kSourceGroup * kVcs));
+    const auto room = static_cast<std::uint32_t>(x_.room[lane] >> (kSourceGroup * kVcs));
     if (source.has_vc) {
       return ((room >> source.vc) & 1u) != 0;
     }
@@ -303,184 +274,9 @@ class Cycles {
     place = static_cast<std::uint8_t>((place + 1) & place_mask());
     s_.arrivals_at(now_ + s_.config.inject_delay, kLocal)[router] =
         static_cast<std::uint8_t>((Flit::port(flit) << 4) | (source.vc + 1u));
-    injected_[lane] = bit(kSourceGroup, source.vc);
+    x_.injected[lane] = bit(kSourceGroup, source.vc);
     ++counters_.injected_flits;
     source.has_vc = source.left != 0;
-  }
-
-  // --- Allocation of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves.
-  Word allocate(B& b, int lane) {
-    const Vec room = L::load(&room_[lane]);
-    const Vec present = L::load(&b.active[lane]) & any_plane(b.queued, lane);
-    Vec ready[kPorts];        // active input VCs that may send to the output
-    Vec speculative[kPorts];  // waiting ones that bid for it all the same
-    Vec accepted[kInputs];    // by output VC: the input VC that gets it
-    Vec got_room[kPorts];     // those among them that may send at once
-    Vec got{};
-    for (int o = 0; o < kPorts; ++o) {
-      ready[o] = Vec{};
-      for (int v = 0; v < kVcs; ++v) {
-        ready[o] |= L::where(room, bit(o, v), L::load(&b.last[o * kVcs + v][lane]));
-      }
-      ready[o] &= present;
-      const Vec waiting = L::load(&b.waiting[o][lane]);
-      speculative[o] = Vec{};
-      got_room[o] = Vec{};
-      if (!L::any(waiting)) {
-        for (int v = 0; v < kVcs; ++v) {
-          accepted[o * kVcs + v] = Vec{};
-        }
-        continue;
-      }
-      got |= allocate_vcs(b, lane, o, waiting, &accepted[o * kVcs]);
-      if (speculates_) {
-        speculative[o] = speculators(b, lane, o, waiting, room);
-        for (int v = 0; v < kVcs; ++v) {
-          got_room[o] |= L::where(room, bit(o, v), accepted[o * kVcs + v]);
-        }
-      }
-    }
-    Vec moved[kPorts];
-    allocate_switch(b, lane, ready, speculative, moved);
-    if (speculates_) {
-      for (int o = 0; o < kPorts; ++o) {
-        moved[o] &= ready[o] | got_room[o];
-      }
-    }
-    return commit(b, lane, accepted, got, moved);
-  }
-
-  // Those that may go on in VC v of the output.
-  Vec may_ask(const B& b, int lane, int o, int v, Vec waiting) const {
-    return s_.classes == 1 || o == kLocal ? waiting
-                                          : waiting & L::load(&b.in_class[s_.class_of_vc[v]][lane]);
-  }
-
-  // Those that wait for the output while a VC that they may take is free and has room.
-  Vec speculators(const B& b, int lane, int o, Vec waiting, Vec room) const {
-    const Vec open = room & ~L::load(&b.busy[lane]);
-    if (s_.classes == 1 || o == kLocal) {
-      return (open & L::all(group(o))) != 0 ? waiting : Vec{};
-    }
-    Vec all{};
-    for (int v = 0; v < kVcs; ++v) {
-      all |= L::where(open, bit(o, v), may_ask(b, lane, o, v, waiting));
-    }
-    return all;
-  }
-
-  // Of one output; the state stays, but for the pointers.
-  Vec allocate_vcs(B& b, int lane, int o, Vec waiting, Vec* accepted) {
-    const Vec busy = L::load(&b.busy[lane]);
-    Vec granted[kVcs];
-    for (int v = 0; v < kVcs; ++v) {
-      const Vec asking = L::where_not(busy, bit(o, v), may_ask(b, lane, o, v, waiting));
-      granted[v] = L::first_from(L::load(&b.vc_from[o * kVcs + v][lane]), asking);
-    }
-    // An input whose accept pointer is beyond v takes v only if nothing later was granted to it.
-    Vec beyond[kVcs];
-    Vec sum{};
-    for (int v = kVcs - 1; v >= 0; --v) {
-      sum |= L::load(&b.last[o * kVcs + v][lane]);
-      beyond[v] = sum;
-    }
-    Vec taken{};
-    for (int v = 0; v < kVcs; ++v) {
-      accepted[v] = granted[v] & ~beyond[v] & ~taken;
-      taken |= accepted[v];
-    }
-    for (int v = 0; v < kVcs; ++v) {
-      const Vec wrapped = granted[v] & ~taken;
-      accepted[v] |= wrapped;
-      taken |= wrapped;
-      const Vec before = L::load(&b.vc_from[o * kVcs + v][lane]);
-      L::store(&b.vc_from[o * kVcs + v][lane], accepted[v] != 0 ? L::above(accepted[v]) : before);
-    }
-    L::store(&b.waiting[o][lane], waiting & ~taken);
-    return taken;
-  }
-
-  // One bit per port of which some VC is in the mask, at the port's first VC.
-  static Vec ports_of(Vec vcs) {
-    Vec any = vcs;
-    for (int v = 1; v < kVcs; ++v) {
-      any |= vcs >> v;
-    }
-    return any & L::all(kPortBits);
-  }
-
-  // moved[o]: the input VC that is granted output o, or nothing.
-  void allocate_switch(B& b, int lane, const Vec* ready, const Vec* speculative, Vec* moved) {
-    Vec granted[kPorts];
-    Vec beyond[kPorts];
-    for (int o = 0; o < kPorts; ++o) {
-      granted[o] =
-          L::first_from(L::load(&b.port_from[o][lane]), ports_of(ready[o] | speculative[o]));
-    }
-    Vec sum{};
-    for (int o = kPorts - 1; o >= 0; --o) {
-      sum |= L::load(&b.port_last[o][lane]);
-      beyond[o] = sum;
-    }
-    Vec taken{};
-    Vec first[kPorts];
-    for (int o = 0; o < kPorts; ++o) {
-      first[o] = granted[o] & ~beyond[o] & ~taken;
-      taken |= first[o];
-    }
-    const Vec vc_next = L::load(&b.vc_next[lane]);
-    Vec cleared{};
-    Vec set{};
-    for (int o = 0; o < kPorts; ++o) {
-      const Vec wrapped = granted[o] & ~taken;
-      const Vec input = first[o] | wrapped;
-      taken |= wrapped;
-      L::store(&b.port_from[o][lane],
-               input != 0 ? L::above(input) : L::load(&b.port_from[o][lane]));
-      first[o] = input;
-      const Vec vcs = (input << kVcs) - input;  // all of the input port
-      const Vec asking = L::or_else(ready[o] & vcs, speculative[o] & vcs);
-      moved[o] = L::first_from(vc_next, asking);
-      cleared |= vcs;
-      set |= vcs & L::above(moved[o]);
-    }
-    L::store(&b.vc_next[lane], (vc_next & ~cleared) | set);
-    for (int o = 0; o < kPorts; ++o) {
-      L::store(&b.port_last[o][lane], (L::load(&b.port_last[o][lane]) & ~taken) | first[o]);
-    }
-  }
-
-  // VC grants, then switch grants, as far as masks and counters go.
-  Word commit(B& b, int lane, const Vec* accepted, Vec got, const Vec* moved) {
-    Vec busy = L::load(&b.busy[lane]);
-    Vec used = L::load(&injected_[lane]);  // output VCs that give a slot away
-    for (int o = 0; o < kPorts; ++o) {
-      for (int v = 0; v < kVcs; ++v) {
-        Row& row = b.last[o * kVcs + v];
-        const Vec won = accepted[o * kVcs + v];
-        const Vec last = (L::load(&row[lane]) & ~got) | won;
-        L::store(&row[lane], last);
-        busy |= won != 0 ? L::all(bit(o, v)) : Vec{};
-        used |= (moved[o] & last) != 0 ? L::all(bit(o, v)) : Vec{};
-      }
-    }
-    L::store(&b.busy[lane], busy);
-    L::store(&b.active[lane], L::load(&b.active[lane]) | got);
-    take_from(b.slots, lane, used);
-    L::store(&used_[lane], used);
-    Vec popped{};
-    Word lanes_moved = 0;
-    for (int o = 0; o < kPorts; ++o) {
-      popped |= moved[o];
-      L::store(&moved_[o][lane], moved[o]);
-      const std::uint32_t some = L::nonzero(moved[o]);
-      lanes_moved |= some;
-      movers_[o] = lane == 0 ? some : movers_[o] | (some << lane);
-      L::store(&b.sent[o][lane], L::load(&b.sent[o][lane]) - reinterpret_cast<Vec>(moved[o] != 0));
-    }
-    take_from(b.queued, lane, popped);
-    L::store(&more_[lane], any_plane(b.queued, lane));
-    return lanes_moved;
   }
 
   // --- Flits.
@@ -496,7 +292,7 @@ class Cycles {
   template <int kOutput, Paths kPaths>
   Taken take(int lane, std::uint32_t& tails) {
     const std::uint32_t router = first_ + lane;
-    const auto input = static_cast<std::uint32_t>(std::countr_zero(moved_[kOutput][lane]));
+    const auto input = static_cast<std::uint32_t>(std::countr_zero(x_.moved[kOutput][lane]));
     const std::uint32_t fifo = router * kInputs + input;
     const std::uint32_t place = read_at_[fifo];
     const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + place];
@@ -511,7 +307,7 @@ class Cycles {
       credits_[credit_to_[side] + router] = credit;
     }
     tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
-    const auto output_vc = std::countr_zero(static_cast<Word>(used_[lane] >> (kOutput * kVcs)));
+    const auto output_vc = std::countr_zero(static_cast<Word>(x_.used[lane] >> (kOutput * kVcs)));
     return {flit, router, static_cast<std::uint32_t>(output_vc)};
   }
 
@@ -542,7 +338,7 @@ class Cycles {
   template <int kOutput, Paths kPaths>
   std::uint32_t send_by() {
     std::uint32_t tails = 0;
-    std::uint32_t lanes = movers_[kOutput];
+    std::uint32_t lanes = x_.movers[kOutput];
     if constexpr (kPaths == Paths::Any) {
       for (std::uint32_t far = lanes & long_out_[kOutput]; far != 0; far &= far - 1) {
         const Taken taken = take<kOutput, kPaths>(std::countr_zero(far), tails);
@@ -595,7 +391,7 @@ class Cycles {
     std::uint32_t tails = 0;
     const Cycle arrival = now_ + s_.config.eject_delay;
     std::uint8_t* const credits = s_.credits_at(now_ + s_.config.eject_credit_delay, kLocal);
-    for (std::uint32_t lanes = movers_[kLocal]; lanes != 0; lanes &= lanes - 1) {
+    for (std::uint32_t lanes = x_.movers[kLocal]; lanes != 0; lanes &= lanes - 1) {
       const Taken taken = take<kLocal, kPaths>(std::countr_zero(lanes), tails);
       credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
       if (s_.messages != nullptr) {
@@ -613,12 +409,12 @@ class Cycles {
       Vec ended{};
       Vec freed{};
       for (int o = 0; o < kPorts; ++o) {
-        ended |= L::keep(tails[o] >> lane, L::load(&moved_[o][lane]));
-        freed |= L::keep(tails[o] >> lane, L::load(&used_[lane]) & L::all(group(o)));
+        ended |= L::keep(tails[o] >> lane, L::load(&x_.moved[o][lane]));
+        freed |= L::keep(tails[o] >> lane, L::load(&x_.used[lane]) & L::all(group(o)));
       }
       L::store(&b.active[lane], L::load(&b.active[lane]) & ~ended);
       L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
-      const Vec heads = ended & L::load(&more_[lane]);
+      const Vec heads = ended & L::load(&x_.more[lane]);
       L::store(&heads_[lane], heads);
       start_heads(b, lane);
     }
@@ -665,18 +461,12 @@ class Cycles {
   Counters& counters_;
   B* const blocks_;
   OneRouter<kVcs> one_;
-  const bool speculates_;
+  Scratch<kVcs> x_;
+  Allocators<kVcs> allocators_;
   Cycle now_ = 0;
   std::uint32_t first_ = 0;  // router of lane 0
 
-  // Of the block at hand. room_: output VCs with a free slot, credits of this cycle included.
-  alignas(kRowBytes) Row room_{};
-  alignas(kRowBytes) Row injected_{};
-  alignas(kRowBytes) Row used_{};
-  alignas(kRowBytes) Row more_{};   // input VCs that still have a flit
   alignas(kRowBytes) Row heads_{};  // input VCs where a head comes to the front
-  alignas(kRowBytes) std::array<Row, kPorts> moved_{};
-  std::array<std::uint32_t, kPorts> movers_{};  // lanes that move a flit to the output
 
   // Copies of what the loops over flits read: stores of bytes would make the compiler reload them.
   std::uint64_t* fifo_ = nullptr;

@@ -1,5 +1,7 @@
 // What cycle.h does for one router at a time, because vectors cannot: heads that a table routes,
 // outputs that are chosen anew in each cycle, and long links.
+#pragma once
+
 #include "dojo/mesh/internal/lanes.h"
 
 namespace dojo::mesh::internal::DOJO_MESH_ISA {

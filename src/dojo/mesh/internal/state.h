@@ -228,6 +228,7 @@ struct State {
   std::vector<std::uint8_t> choices;   // [router][input VC] of adaptive ones: bits of ports
   std::vector<Cycle> wake;             // [router] when the source acts next
   std::vector<Source> sources;
+  std::vector<std::uint32_t> nodes;  // routers of the grid that have one
 
   std::uint32_t counted_mark = 1;  // 0 or 1: the packets that count have it, the others have not
   Cycle drain_start = kNever;      // packets generated from here on do not count

@@ -160,6 +160,9 @@ void set_up_sources(State& state, const Topology& topology) {
     if (!topology.has_node({router})) {
       continue;
     }
+    if (router < static_cast<std::uint32_t>(topology.grid().rows * topology.grid().columns)) {
+      state.nodes.push_back(router);
+    }
     Source& source = state.sources[router];
     source.vc = static_cast<std::uint8_t>(state.config.vcs - 1);  // the first packet: VC 0
     source.stream = state.traffic.first_state(router);
