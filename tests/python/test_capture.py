@@ -463,6 +463,29 @@ def test_steps_that_depend_on_data_are_refused(function: Callable, message: str)
         wrapped(function)
 
 
+class Chosen(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0]
+
+
+class Grouped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        ends = torch.tensor([2, 4], dtype=torch.int32)
+        return torch._grouped_mm(x, x.new_zeros(2, 8, 8), ends)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Chosen(), r"shape of a result depends on data \(.*\) in module 'function.0': a captured"),
+        (Grouped(), "op aten._grouped_mm in module 'function.0' is not in the op table"),
+    ],
+)
+def test_what_depends_on_data_is_named_with_its_module(module: nn.Module, message: str) -> None:
+    with pytest.raises(Error, match=message):
+        wrapped(nn.Sequential(module))
+
+
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [

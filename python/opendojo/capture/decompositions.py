@@ -8,8 +8,11 @@ on its own. Decomposition happens below autograd only.
 from collections.abc import Callable
 
 import torch
+import torch.fx.traceback as fx_traceback
 from torch._decomp import _core_aten_decompositions_post_autograd, get_decompositions
 from torch._ops import OpOverload
+
+from opendojo.errors import Error
 
 aten = torch.ops.aten
 
@@ -106,6 +109,16 @@ def isnan(x: torch.Tensor) -> torch.Tensor:
     return x != x
 
 
+def grouped_mm(*arguments: object, **keywords: object) -> torch.Tensor:
+    """The default of transformers for experts; its fakes take bfloat16 alone and say no more."""
+    path = fx_traceback.current_meta.get("custom", {}).get("module", "")
+    raise Error(
+        f"op aten._grouped_mm in module {path!r} is not in the op table, since how many rows an "
+        "expert gets depends on data: give experts a fixed capacity (examples/workloads/experts.py)"
+        ', or in transformers choose experts_implementation="batched_mm"'
+    )
+
+
 def decomposition_table() -> dict[OpOverload, Callable]:
     """A fresh table for make_fx. In-place ops are left to functionalisation, so that `silu_` ends
     as the kept `silu`."""
@@ -117,6 +130,7 @@ def decomposition_table() -> dict[OpOverload, Callable]:
     table |= get_decompositions([aten.linalg_vector_norm])
     table[aten.index_select.default] = index_select
     table[aten.isnan.default] = isnan
+    table[aten._grouped_mm.default] = grouped_mm
     table[aten.select_backward.default] = select_backward
     table[aten.slice_backward.default] = slice_backward
     return table

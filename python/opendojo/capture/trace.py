@@ -9,6 +9,7 @@ turns in-place ops and BatchNorm's undeclared updates of its running statistics 
 import bisect
 import contextlib
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -175,13 +176,19 @@ def _module_paths(step: StepModule) -> Iterator[None]:
 
         return hook
 
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        entered.pop().__exit__(None, None, None)
+    def leave(path: str) -> Callable:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            entered.pop().__exit__(None, None, None)
+            error = sys.exception()
+            if error is not None and not hasattr(error, "module_path"):
+                error.module_path = path  # type: ignore[attr-defined]
+
+        return hook
 
     try:
         for path, module in step.modules_by_path():
             handles.append(module.register_forward_pre_hook(enter(path), prepend=True))
-            handles.append(module.register_forward_hook(leave, always_call=True))
+            handles.append(module.register_forward_hook(leave(path), always_call=True))
         yield
     finally:
         for handle in handles:
@@ -412,15 +419,20 @@ def _spread_modules(graph: torch.fx.Graph, record: TraceRecord) -> None:
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """What cannot be traced because it depends on data, as an Error."""
+
+    def where(error: Exception) -> str:
+        path = getattr(error, "module_path", None)
+        return "" if path is None else f" in module {path!r}"
+
     try:
         yield
     except DataDependentOutputException as error:
         raise Error(
-            f"the model reads a tensor's value in Python ({error.func}): a captured step must not "
-            "branch on data; use torch.where, or pass the value as a Python number"
+            f"the model reads a tensor's value in Python ({error.func}){where(error)}: a captured "
+            "step must not branch on data; use torch.where, or pass the value as a Python number"
         ) from error
     except DynamicOutputShapeException as error:
         raise Error(
-            f"the shape of a result depends on data ({error.func}): a captured step has fixed "
-            "shapes; use a mask, or gather with a fixed count"
+            f"the shape of a result depends on data ({error.func}){where(error)}: a captured step "
+            "has fixed shapes; use a mask, or gather with a fixed count"
         ) from error
