@@ -4,7 +4,7 @@ FLOPs are those of the closed forms and of flop_counter, and small ones replay a
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,16 +91,18 @@ REGNET_Y_4GF = {
 }
 
 
-def regnet_y_4gf() -> Iterator[Convolution]:
+def regnet_y(
+    depths: Sequence[int], widths: Sequence[int], group_width: int
+) -> Iterator[Convolution]:
     """Radosavovic et al. 2020, table 4: blocks of 1x1, grouped 3x3, squeeze-excitation, 1x1."""
     yield Convolution(112, 3, 3, 32)
     width = 32
-    for size, depth, out in [(56, 2, 128), (28, 6, 192), (14, 12, 512), (7, 2, 1088)]:
+    for size, depth, out in zip((56, 28, 14, 7), depths, widths, strict=True):
         for block in range(depth):
             if block == 0:
                 yield Convolution(size, 1, width, out)
             yield Convolution(size * 2 if block == 0 else size, 1, width, out)
-            yield Convolution(size, 3, out, out, groups=out // 64)
+            yield Convolution(size, 3, out, out, groups=out // group_width)
             squeezed = round(width / 4)
             yield Convolution(1, 1, out, squeezed)
             yield Convolution(1, 1, squeezed, out)
@@ -170,7 +172,7 @@ CASES = {
         image_loss,
         sgd(momentum=0.9),
         images(2),
-        network_flops(2, list(regnet_y_4gf()), 1088, 1000),
+        network_flops(2, list(regnet_y((2, 6, 12, 2), (128, 192, 512, 1088), 64)), 1088, 1000),
         20_646_656,
     ),
     "vit-b-16": Case(

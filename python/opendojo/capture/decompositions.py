@@ -52,6 +52,8 @@ KEEP = frozenset(
         "avg_pool2d_backward",
         "embedding_dense_backward",
         "upsample_bilinear2d",
+        "upsample_bilinear2d_backward",
+        "upsample_nearest2d",
         "upsample_nearest2d_backward",
         # random: imported as dojo.mask
         "bernoulli",

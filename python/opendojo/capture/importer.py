@@ -44,6 +44,7 @@ _RESULTS = {
     "native_layer_norm_backward": ["", "dweight", "dbias"],
     "nll_loss2d_forward": ["", "weight"],
     "nll_loss_forward": ["", "weight"],
+    "topk": ["", "indices"],
 }
 
 # Shorter names for values than their ops have.

@@ -128,6 +128,7 @@ def deterministic_tracing(fake: FakeTensorMode) -> Iterator[None]:
         tracing(TracingContext(fake)),
         sdpa_kernel(SDPBackend.MATH),
         enable_python_dispatcher(),
+        whole_resizing(),
         torch.autograd.set_multithreading_enabled(False),
     ):
         torch._C._set_mkldnn_enabled(False)
@@ -135,6 +136,30 @@ def deterministic_tracing(fake: FakeTensorMode) -> Iterator[None]:
             yield
         finally:
             torch._C._set_mkldnn_enabled(onednn)
+
+
+# Their Python kernels take them apart above autograd, where no decomposition table is asked.
+_RESIZING = [
+    getattr(packet, overload)
+    for packet in (torch.ops.aten.upsample_bilinear2d, torch.ops.aten.upsample_nearest2d)
+    for overload in ("default", "vec")
+]
+
+
+@contextlib.contextmanager
+def whole_resizing() -> Iterator[None]:
+    """While this lasts, F.interpolate of images traces as one op that has one gradient op, not as
+    gathers of the corners whose gradients scatter."""
+    kernels = [dict(op.py_kernels) for op in _RESIZING]
+    try:
+        for op in _RESIZING:
+            op.py_kernels.clear()
+            op._dispatch_cache.clear()
+        yield
+    finally:
+        for op, own in zip(_RESIZING, kernels, strict=True):
+            op.py_kernels.update(own)
+            op._dispatch_cache.clear()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """Convolutions over one to three axes in one stated order of summation, and their gradients."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from opendojo import _core
 from opendojo.errors import Error
 from opendojo.numerics.arguments import integer, integers
-from opendojo.numerics.arrays import Array, ArrayT, check_same_kind, empty_like, exported
+from opendojo.numerics.arrays import ArrayT, check_same_kind, empty_like, exported
 from opendojo.numerics.quantized import Quantized, operand
 from opendojo.numerics.sums import (
     Activation,
@@ -56,20 +57,17 @@ def convolution(
 
     Errors (opendojo.Error): as `matmul`; a kernel that is larger than the padded input.
     """
-    images, image_type = operand(x, "x")
-    weights, weight_type = operand(weight, "weight")
-    check_same_kind(images, weight=weights, bias=bias)
-    geometry = _Geometry(stride, padding, dilation, groups, x=images, weight=weights)
+    given = _Given(x=x, weight=weight)
+    images, weights = given.codes
+    check_same_kind(images, bias=bias)
+    geometry = _Geometry(stride, padding, dilation, groups, given)
     geometry.check_channels(images.shape[1], weights.shape)
     size: list[int] = geometry.output_size(images.shape[2:], weights.shape[2:])
     out = empty_like(images, (images.shape[0], weights.shape[0], *size))
     added = bias_vector(bias, weights.shape[0])
     _core.numerics.convolution(
         workers(),
-        exported(images),
-        image_type,
-        exported(weights),
-        weight_type,
+        *given.exported,
         geometry.core,
         geometry.cuts(cuts, order),
         None if added is None else exported(added),
@@ -106,12 +104,9 @@ def convolution_input_gradient(
 
     Errors (opendojo.Error): as `convolution`.
     """
-    gradients, gradient_type = operand(output_gradient, "output_gradient")
-    weights, weight_type = operand(weight, "weight")
-    check_same_kind(gradients, weight=weights)
-    geometry = _Geometry(
-        stride, padding, dilation, groups, output_gradient=gradients, weight=weights
-    )
+    given = _Given(output_gradient=output_gradient, weight=weight)
+    gradients, weights = given.codes
+    geometry = _Geometry(stride, padding, dilation, groups, given)
     channels = weights.shape[1] * geometry.groups
     geometry.check_channels(channels, weights.shape)
     image: list[int] = geometry.per_axis(size, "size", at_least=0)
@@ -119,10 +114,7 @@ def convolution_input_gradient(
     out = empty_like(gradients, (gradients.shape[0], channels, *image))
     _core.numerics.convolution_input_gradient(
         workers(),
-        exported(gradients),
-        gradient_type,
-        exported(weights),
-        weight_type,
+        *given.exported,
         geometry.core,
         geometry.cuts(cuts, order),
         exported(out),
@@ -156,10 +148,9 @@ def convolution_weight_gradient(
 
     Errors (opendojo.Error): as `convolution`.
     """
-    gradients, gradient_type = operand(output_gradient, "output_gradient")
-    images, image_type = operand(x, "x")
-    check_same_kind(gradients, x=images)
-    geometry = _Geometry(stride, padding, dilation, groups, output_gradient=gradients, x=images)
+    given = _Given(output_gradient=output_gradient, x=x)
+    gradients, images = given.codes
+    geometry = _Geometry(stride, padding, dilation, groups, given)
     channels_out, channels = gradients.shape[1], images.shape[1]
     kernel: list[int] = geometry.per_axis(kernel_size, "kernel_size", at_least=1)
     shape = (channels_out, channels // geometry.groups, *kernel)
@@ -170,10 +161,7 @@ def convolution_weight_gradient(
     out = empty_like(gradients, shape)
     _core.numerics.convolution_weight_gradient(
         workers(),
-        exported(gradients),
-        gradient_type,
-        exported(images),
-        image_type,
+        *given.exported,
         geometry.core,
         geometry.cuts(cuts, order),
         exported(out),
@@ -181,13 +169,25 @@ def convolution_weight_gradient(
     return out
 
 
+class _Given:
+    """The two operands of a kernel, by the names they have in messages."""
+
+    def __init__(self, **operands: Any) -> None:
+        self.names = tuple(operands)
+        taken = [operand(x, name) for name, x in operands.items()]
+        self.codes = tuple(codes for codes, _ in taken)
+        check_same_kind(self.codes[0], **{self.names[1]: self.codes[1]})
+        self.exported = [part for codes, kind in taken for part in (exported(codes), kind)]
+
+
 class _Geometry:
     """Axes, strides, padding, dilation and groups of a convolution, and the sizes that follow."""
 
     def __init__(
-        self, stride: Size, padding: Size, dilation: Size, groups: int, **operands: Array
+        self, stride: Size, padding: Size, dilation: Size, groups: int, given: "_Given"
     ) -> None:
-        (first, x), (second, y) = operands.items()
+        first, second = given.names
+        x, y = given.codes
         self.axes = x.ndim - 2
         if not 1 <= self.axes <= _KERNEL_AXES:
             raise Error(f"{first} is {list(x.shape)}: expected three to five dimensions")

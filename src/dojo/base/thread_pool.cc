@@ -13,8 +13,13 @@ namespace dojo {
 namespace {
 
 // PERF: a training step is some hundred short loops; a worker that sleeps at once pays a futex
-// wake-up per loop. 2,000 pauses are some tens of microseconds, then it sleeps.
-constexpr int kSpins = 2000;
+// wake-up per loop. 2,000 pauses are some tens of microseconds, then it sleeps. With more threads
+// than cores it would take the time of those that work.
+int spins_of(int threads) {
+  constexpr int kSpins = 2000;
+  const unsigned cores = std::thread::hardware_concurrency();  // 0: unknown
+  return cores != 0 && static_cast<unsigned>(threads) > cores ? 0 : kSpins;
+}
 
 }  // namespace
 
@@ -22,10 +27,13 @@ constexpr int kSpins = 2000;
 // ends when its iterations are claimed and those inside have left: nobody waits for a worker that
 // is still asleep, and one that wakes up late finds the gate closed.
 struct ThreadPool::State {
+  explicit State(int threads) : spins(spins_of(threads)) {}
+
   static constexpr std::uint64_t kInside = 0xFFFF;  // low bits: workers inside
   static constexpr std::uint64_t kOpen = 0x10000;
   static constexpr int kNumberShift = 17;  // above: the loop's number
 
+  const int spins;
   std::mutex mutex;
   std::condition_variable wake;
   std::condition_variable done;
@@ -72,7 +80,7 @@ struct ThreadPool::State {
   void run() {
     std::uint64_t last = 0;
     while (true) {
-      for (int spin = 0; spin < kSpins && number() == last && !stopping; ++spin) {
+      for (int spin = 0; spin < spins && number() == last && !stopping; ++spin) {
         __builtin_ia32_pause();
       }
       if (number() == last && !stopping) {
@@ -99,7 +107,7 @@ struct ThreadPool::State {
   // Closes it and waits for those inside.
   void close() {
     gate.fetch_and(~kOpen);
-    for (int spin = 0; spin < kSpins && !is_empty(); ++spin) {
+    for (int spin = 0; spin < spins && !is_empty(); ++spin) {
       __builtin_ia32_pause();
     }
     if (!is_empty()) {
@@ -109,7 +117,7 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(threads)) {
   DOJO_CHECK(threads >= 1);
   for (int i = 1; i < threads; ++i) {
     state_->workers.emplace_back([state = state_.get()] { state->run(); });

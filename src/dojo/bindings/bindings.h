@@ -21,7 +21,7 @@ class ApiError : public std::runtime_error {
 
 // The value of a result; throws its Error as ApiError.
 template <class T>
-T value_or_throw(Result<T> result) {
+T value_or_throw(Result<T>&& result) {
   if (!result.has_value()) {
     throw ApiError(result.error());
   }

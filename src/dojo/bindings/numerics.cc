@@ -274,30 +274,28 @@ void convolution(Workers& workers, const Operand& input, const StorageFormat& in
   });
 }
 
-void convolution_input_gradient(Workers& workers, const Operand& gradient,
-                                const StorageFormat& gradient_type, const Operand& weight,
-                                const StorageFormat& weight_type,
-                                const ConvolutionGeometry& geometry, const ReduceCuts& cuts,
-                                const ValuesOut& out) {
-  const numerics::ConvolutionShape shape = shape_of(out, weight, gradient, geometry);
-  const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
-  const numerics::ImageOperand weights = image_of(weight, weight_type);
-  workers.run([&](ThreadPool& pool) {
-    numerics::convolution_input_gradient(pool, shape, gradients, weights, cuts, out.data());
-  });
-}
+// A gradient of a convolution: of its input or of its weight, from the other and that of the
+// output.
+enum class GradientOf : std::uint8_t { Input, Weight };
 
-void convolution_weight_gradient(Workers& workers, const Operand& gradient,
-                                 const StorageFormat& gradient_type, const Operand& input,
-                                 const StorageFormat& input_type,
-                                 const ConvolutionGeometry& geometry, const ReduceCuts& cuts,
-                                 const ValuesOut& out) {
-  const numerics::ConvolutionShape shape = shape_of(input, out, gradient, geometry);
+template <GradientOf of>
+void convolution_gradient(Workers& workers, const Operand& gradient,
+                          const StorageFormat& gradient_type, const Operand& other,
+                          const StorageFormat& other_type, const ConvolutionGeometry& geometry,
+                          const ReduceCuts& cuts, const ValuesOut& out) {
   const numerics::ImageOperand gradients = image_of(gradient, gradient_type);
-  const numerics::ImageOperand images = image_of(input, input_type);
-  workers.run([&](ThreadPool& pool) {
-    numerics::convolution_weight_gradient(pool, shape, gradients, images, cuts, out.data());
-  });
+  const numerics::ImageOperand others = image_of(other, other_type);
+  if constexpr (of == GradientOf::Input) {
+    const numerics::ConvolutionShape shape = shape_of(out, other, gradient, geometry);
+    workers.run([&](ThreadPool& pool) {
+      numerics::convolution_input_gradient(pool, shape, gradients, others, cuts, out.data());
+    });
+  } else {
+    const numerics::ConvolutionShape shape = shape_of(other, out, gradient, geometry);
+    workers.run([&](ThreadPool& pool) {
+      numerics::convolution_weight_gradient(pool, shape, gradients, others, cuts, out.data());
+    });
+  }
 }
 
 Format format_of(std::string_view name) {
@@ -441,8 +439,8 @@ void bind_numerics(nb::module_& parent) {
              nb::arg().none(), nb::arg(), nb::arg());
   module.def("convolution", &convolution, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
              nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
-  module.def("convolution_input_gradient", &convolution_input_gradient);
-  module.def("convolution_weight_gradient", &convolution_weight_gradient);
+  module.def("convolution_input_gradient", &convolution_gradient<GradientOf::Input>);
+  module.def("convolution_weight_gradient", &convolution_gradient<GradientOf::Weight>);
 }
 
 }  // namespace dojo::bindings

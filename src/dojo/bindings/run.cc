@@ -271,10 +271,9 @@ nb::list profile(const Executor& self) {
   return list;
 }
 
-}  // namespace
-
-void bind_run(nb::module_& module) {
-  nb::class_<Executor>(module, "Executor", "Runs a lowered Graph on values, step by step.")
+// What a caller does with one.
+nb::class_<Executor> bind_steps(nb::module_& module) {
+  return nb::class_<Executor>(module, "Executor", "Runs a lowered Graph on values, step by step.")
       .def(
           "__init__",
           [](Executor* self, const graph::Graph& graph, int threads, std::uint64_t seed) {
@@ -316,7 +315,13 @@ void bind_run(nb::module_& module) {
             const run::TensorOutput tensor = value_or_throw(self.read(label));
             return has_bias(tensor.format) ? std::optional(tensor.bias) : std::nullopt;
           },
-          nb::arg("label"), "The bias of a weight, buffer or state, if its format has one.")
+          nb::arg("label"), "The bias of a weight, buffer or state, if its format has one.");
+}
+
+}  // namespace
+
+void bind_run(nb::module_& module) {
+  bind_steps(module)
       .def("snapshot", &snapshot,
            "Completed steps, seed and what biases follow: {tensor id: (amax history, position, "
            "None or (learnt bias, votes))}.")

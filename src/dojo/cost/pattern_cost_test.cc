@@ -108,8 +108,8 @@ TEST(ReduceScatter, SendsSmallPiecesStraightToTheirOwner) {
   const MachineModel machine = without_adds("d1");
   const TransferCost cost = pattern_cost(
       machine::reduce_scatter(Axis::Rows, Association::Chain, packets(3)), die(machine), machine);
-  // One packet per pair: 18 slots of min(d, 19 - d), the first of 2: 2(1 + 2 + 3 + ... + 9) + 1 = 91,
-  // latency 19 x 18 / 2 + s. The chain would take 18 s + 19 + 4.
+  // One packet per pair: 18 slots of min(d, 19 - d), the first of 2: 2(1 + 2 + 3 + ... + 9) + 1 =
+  // 91, latency 19 x 18 / 2 + s. The chain would take 18 s + 19 + 4.
   EXPECT_EQ(cost.latency.count(), 171 + kS);
   EXPECT_DOUBLE_EQ(cost.busy, 91);
 }

@@ -92,10 +92,11 @@ TEST(Traffic, OfAReductionIsThatOfItsChain) {
 // Large: a chain east, and each block from the last node straight to its owner.
 TEST(Traffic, OfALargeReduceScatterIsItsChainAndTheWayBack) {
   constexpr int kPackets = 80'000;
+  constexpr double kShare = static_cast<double>(kPackets) / kNodes;
   Sends sends;
   for (int node = 0; node + 1 < kNodes; ++node) {
     sends.send(node, node + 1, kPackets);
-    sends.send(kNodes - 1, node, kPackets / kNodes);
+    sends.send(kNodes - 1, node, kShare);
   }
   sends.expect(
       along_rows(machine::reduce_scatter(Axis::Rows, Association::Chain, packets(kPackets))));

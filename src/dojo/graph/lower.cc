@@ -271,6 +271,42 @@ void mark_fused(Graph& graph) {
   }
 }
 
+namespace {
+
+// Takes the values out that nothing needs. Leaves stay even if nothing reads them: they are part of
+// what the user handed over.
+void keep_values(Graph& graph, const std::vector<bool>& is_live) {
+  std::vector<ValueId> renumbered(graph.values.size());
+  std::vector<Value> values;
+  for (std::size_t i = 0; i < graph.values.size(); ++i) {
+    if (graph.values[i].kind != ValueKind::Op || is_live[i]) {
+      renumbered[i] = ValueId{static_cast<std::uint32_t>(values.size())};
+      values.push_back(std::move(graph.values[i]));
+    }
+  }
+  graph.values = std::move(values);
+  for (Value& value : graph.values) {
+    if (value.again_of.has_value()) {
+      value.again_of = renumbered[value.again_of->index];
+    }
+  }
+  for (Op& op : graph.ops) {
+    for (auto* slots : {&op.inputs, &op.outputs}) {
+      for (std::optional<ValueId>& slot : *slots) {
+        slot = slot.has_value() ? std::optional(renumbered[slot->index]) : std::nullopt;
+      }
+    }
+  }
+  for (Output& output : graph.outputs) {
+    output.value = renumbered[output.value.index];
+  }
+  for (Update& update : graph.updates) {
+    update = {renumbered[update.target.index], renumbered[update.value.index]};
+  }
+}
+
+}  // namespace
+
 void remove_dead_ops(Graph& graph) {
   std::vector<bool> is_live(graph.values.size(), false);
   for (const Output& output : graph.outputs) {
@@ -303,35 +339,7 @@ void remove_dead_ops(Graph& graph) {
   }
   std::reverse(kept.begin(), kept.end());
   graph.ops = std::move(kept);
-
-  // Leaves stay even if nothing reads them: they are part of what the user handed over.
-  std::vector<ValueId> renumbered(graph.values.size());
-  std::vector<Value> values;
-  for (std::size_t i = 0; i < graph.values.size(); ++i) {
-    if (graph.values[i].kind != ValueKind::Op || is_live[i]) {
-      renumbered[i] = ValueId{static_cast<std::uint32_t>(values.size())};
-      values.push_back(std::move(graph.values[i]));
-    }
-  }
-  graph.values = std::move(values);
-  for (Value& value : graph.values) {
-    if (value.again_of.has_value()) {
-      value.again_of = renumbered[value.again_of->index];
-    }
-  }
-  for (Op& op : graph.ops) {
-    for (auto* slots : {&op.inputs, &op.outputs}) {
-      for (std::optional<ValueId>& slot : *slots) {
-        slot = slot.has_value() ? std::optional(renumbered[slot->index]) : std::nullopt;
-      }
-    }
-  }
-  for (Output& output : graph.outputs) {
-    output.value = renumbered[output.value.index];
-  }
-  for (Update& update : graph.updates) {
-    update = {renumbered[update.target.index], renumbered[update.value.index]};
-  }
+  keep_values(graph, is_live);
 }
 
 Result<Graph> lower(const Graph& graph, const Recipe& recipe, std::string_view machine) {

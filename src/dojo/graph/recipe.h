@@ -23,7 +23,7 @@ struct StoredAs {
 
 // One line of a recipe's table.
 struct RoleFormat {
-  Role role;
+  Role role = Role::None;
   StoredAs stored;
 };
 

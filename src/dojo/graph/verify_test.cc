@@ -90,6 +90,11 @@ TEST(Verify, HoldsOpsToTheirRows) {
              "attribute dim is missing: it must be an integer");
   EXPECT_HAS(unlowered("%y = aten._softmax(%x) {dim=2} : f32[4,6] @\"\" fwd"),
              "dim 2 is out of range for 2 dimensions");
+  EXPECT_HAS(unlowered("%y, %i = aten.topk(%x) {k=7} : f32[4,7], i64[4,7] @\"\" fwd"),
+             "k is 7, expected 1 to 6, the extent of dim 1");
+  EXPECT_HAS(
+      unlowered("%y, %i = aten.topk(%x) {k=2, largest=false} : f32[4,2], i64[4,2] @\"\" fwd"),
+      "the least k are not supported: take the greatest of the negative");
   EXPECT_HAS(unlowered("%y = aten.relu(%x) : i64[4,6] @\"\" fwd"),
              "%y is i64[4,6], expected f32[4,6]");
   EXPECT_HAS(unlowered("_ = aten.relu(%x) : @\"\" fwd"), "has no output that anybody could read");

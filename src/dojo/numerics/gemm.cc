@@ -67,7 +67,7 @@ const internal::GemmKernels* kernels_of(ThreadPool& pool, const GemmShape& shape
     return nullptr;
   }
   if (isa == Isa::Avx2) {
-    return &avx512::gemm_kernels_avx2();
+    return &avx2::gemm_kernels();
   }
   return takes_dot(pool, shape, a, b, order, unit) ? &avx512::gemm_kernels_of_pairs()
                                                    : &avx512::gemm_kernels();

@@ -13,7 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using program::Compute;
-using program::Ingest;
 using program::Transfer;
 using system::Cause;
 using system::Simulation;
@@ -190,7 +189,7 @@ Json summary(const Simulation& simulation, double wall_seconds) {
 }
 
 // Inside <script>, "<" may begin a tag or a comment: as an escape it is the same JSON.
-std::string without_angles(std::string json) {
+std::string without_angles(const std::string& json) {
   std::string out;
   out.reserve(json.size());
   for (const char c : json) {

@@ -301,6 +301,10 @@ void add_reductions(std::vector<OpCase>& cases) {
   cases.push_back({"aten.argmax", {floats({6, 9})}, {{"dim", list({1})}}});
   cases.push_back({"aten.argmax", {ints({6, 9})}, {{"dim", list({0})}, {"keepdim", true}}});
   cases.push_back({"aten.argmax", {floats({6, 9})}});
+  cases.push_back({"aten.topk", {floats({6, 9})}, {{"k", integer(3)}}});
+  cases.push_back({"aten.topk", {floats({3, 9, 2})}, {{"k", integer(2)}, {"dim", integer(1)}}});
+  cases.push_back({"aten.topk", {ints({4, 9}, -2, 2)}, {{"k", integer(9)}}});  // with equals
+  cases.push_back({"aten.topk", {floats({})}, {{"k", integer(1)}}});
   cases.push_back({"aten.cumsum", {floats({3, 5, 2})}, {{"dim", integer(1)}}});
   cases.push_back({"aten.cumsum", {ints({7})}, {{"dim", integer(0)}}});
   for (const char* name : {"aten._softmax", "aten._safe_softmax", "aten._log_softmax"}) {

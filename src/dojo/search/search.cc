@@ -102,9 +102,10 @@ Result<Search> search(const graph::Graph& lowered, const machine::Description& m
   Search out;
   out.known = static_cast<std::int64_t>(choices.size());
   for (const place::Choice& choice : choices) {
+    // Time and a stop wait for something that fits.
     const bool is_late = options.most_time.has_value() && out.best.has_value() &&
                          Clock::now() - begin > *options.most_time;
-    const bool is_stopped = options.stop != nullptr && options.stop->load();
+    const bool is_stopped = options.stop != nullptr && out.best.has_value() && options.stop->load();
     const bool is_full =
         options.most_candidates > 0 && std::ssize(out.candidates) >= options.most_candidates;
     if (is_late || is_stopped || is_full) {

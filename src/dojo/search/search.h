@@ -23,9 +23,10 @@
 namespace dojo::search {
 
 struct SearchOptions {
-  std::int64_t most_candidates = 0;                          // 0: all
-  std::optional<std::chrono::duration<double>> most_time{};  // at least one that fits is tried
-  const std::atomic<bool>* stop = nullptr;                   // asked between candidates
+  std::int64_t most_candidates = 0;  // 0: all
+  // Both are looked at between candidates, and only once one fits.
+  std::optional<std::chrono::duration<double>> most_time{};
+  const std::atomic<bool>* stop = nullptr;
 };
 
 enum class Outcome : std::uint8_t {

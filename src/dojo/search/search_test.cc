@@ -87,12 +87,14 @@ TEST(Search, OfTheFirstFewIsThatOfAllCutShort) {
 
 TEST(Search, KeepsTheBestSoFarWhenStopped) {
   const std::atomic<bool> stop{true};
-  const Search none = searched({.stop = &stop});
-  EXPECT_TRUE(none.was_cut);
-  EXPECT_FALSE(none.best.has_value());
-  const Search one = searched({.most_time = std::chrono::duration<double>(0)});
-  EXPECT_TRUE(one.was_cut);
-  EXPECT_TRUE(one.best.has_value());
+  for (const SearchOptions& options :
+       {SearchOptions{.stop = &stop},
+        SearchOptions{.most_time = std::chrono::duration<double>(0)}}) {
+    const Search one = searched(options);
+    EXPECT_TRUE(one.was_cut);
+    EXPECT_EQ(one.candidates.size(), 1u);
+    EXPECT_TRUE(one.best.has_value());
+  }
 }
 
 TEST(Search, SaysWhatDoesNotFit) {

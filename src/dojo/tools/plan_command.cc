@@ -124,10 +124,8 @@ void plan(const PlanOptions& options) {
                  found.candidates.size(), static_cast<long long>(found.known));
   }
   if (!found.best.has_value()) {
-    throw ApiError(Error{ErrorKind::DoesNotFit,
-                         found.candidates.empty() ? "interrupted before anything was placed"
-                                                  : fmt::format("no plan fits; of the last one: {}",
-                                                                found.candidates.back().why)});
+    throw ApiError(Error{ErrorKind::DoesNotFit, fmt::format("no plan fits; of the last one: {}",
+                                                            found.candidates.back().why)});
   }
   const place::PlacedStep best =
       value_of(place::place_as(graph, machine, found.candidates[*found.best].choice));

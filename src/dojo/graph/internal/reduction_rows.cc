@@ -166,6 +166,47 @@ LoopNest cumsum_nest(const OpCall& call) {
   return nest.finish();
 }
 
+// --- topk ---
+Result<InferredTypes> infer_topk(const OpCall& call) {
+  const Shape& self = call.shape(0);
+  DOJO_TRY(const std::size_t dim, dimension(int_attr(call, "dim"), self.size()));
+  const std::int64_t k = int_attr(call, "k");
+  const std::int64_t extent = self.empty() ? 1 : self[dim];
+  if (k < 1 || k > extent) {
+    return invalid("k is {}, expected 1 to {}, the extent of dim {}", k, extent, dim);
+  }
+  if (!bool_attr(call, "largest")) {
+    return unsupported("the least k are not supported: take the greatest of the negative");
+  }
+  Shape shape = self;
+  if (!shape.empty()) {
+    shape[dim] = k;
+  }
+  return InferredTypes{TensorType{float_class(call.input(0).format), shape},
+                       TensorType{Format::I64, shape}};
+}
+
+// The j-th greatest along dim, each by a pass of its own.
+LoopNest topk_nest(const OpCall& call) {
+  NestBuilder nest(call);
+  const std::vector<int> loops = nest.loops("d", call.shape(0));
+  std::vector<Access> result = at_each(loops);
+  nest.stage("", BodyClass::Vector);
+  if (!loops.empty()) {
+    const std::size_t dim = checked_dimension(int_attr(call, "dim"), loops.size());
+    const int j = nest.loop("j", int_attr(call, "k"));
+    std::vector<int> kept = loops;
+    kept[dim] = j;
+    result[dim] = at(j);
+    nest.parallel(kept).reduce({loops[dim]}, Combine::Max);
+  }
+  nest.per_point({.vector_ops = 2});
+  nest.read(0, at_each(loops), -std::numeric_limits<double>::infinity());
+  nest.write(0, result);
+  nest.write(1, result);
+  return nest.finish();
+}
+
 OpInfo reduction_row(std::string_view name, std::vector<AttributeInfo> more, InferFunction infer,
                      NestFunction nest, std::string_view doc) {
   OpInfo row;
@@ -199,6 +240,19 @@ void add_reduction_rows(std::vector<OpInfo>& rows) {
       "aten.var", {optional("correction", AttributeType::Scalar)}, infer_var, var_nest,
       "sum of squared differences from the mean over dim, divided by count - correction (1 if "
       "absent)"));
+  OpInfo topk;
+  topk.name = "aten.topk";
+  topk.group = OpGroup::Reduction;
+  topk.operands = {{"self"}};
+  topk.outputs = 2;
+  topk.attributes = {defaulted("dim", std::int64_t{-1}), required("k", AttributeType::Int),
+                     defaulted("largest", true), defaulted("sorted", true)};
+  topk.infer = infer_topk;
+  topk.nest = topk_nest;
+  topk.doc =
+      "the k greatest along dim, greatest first, and their indices; the lowest of equals "
+      "first";
+  rows.push_back(topk);
   OpInfo cumsum;
   cumsum.name = "aten.cumsum";
   cumsum.group = OpGroup::Reduction;

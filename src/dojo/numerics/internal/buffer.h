@@ -46,10 +46,10 @@ class Buffer {
   void use_huge_pages(std::size_t bytes) {
     constexpr std::size_t kWorthIt = std::size_t{4} << 20;
     if (bytes >= kWorthIt) {
-      const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(memory_.get());
-      const std::uintptr_t first = (begin + kPage - 1) / kPage * kPage;
-      madvise(reinterpret_cast<void*>(first), (begin + bytes - first) / kPage * kPage,
-              MADV_HUGEPAGE);
+      void* first = memory_.get();
+      if (std::align(kPage, kPage, first, bytes) != nullptr) {
+        madvise(first, bytes / kPage * kPage, MADV_HUGEPAGE);
+      }
     }
   }
 

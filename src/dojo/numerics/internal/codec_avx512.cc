@@ -27,40 +27,14 @@ void random_bits16(const RandomStream& stream, std::uint64_t first_element,
   fill_random(stream, first_element, random);
 }
 
-namespace {
-
-template <class Load>
-void decode_with(const std::byte* in, const StorageFormat& from, std::span<float> out) {
-  const Load load(from);
-  const std::int64_t count = static_cast<std::int64_t>(out.size());
-  for (std::int64_t i = 0; i < count; i += 16) {
-    const __mmask16 lanes = first_lanes(count - i);
-    _mm512_mask_storeu_ps(out.data() + i, lanes, load(in + i * Load::kBytes, lanes));
-  }
-}
-
-}  // namespace
-
 void decode(const std::byte* in, const StorageFormat& from, std::span<float> out) {
-  switch (from.format) {
-    case Format::F32:
-      return decode_with<LoadF32>(in, from, out);
-    case Format::Bf16:
-      return decode_with<LoadBf16>(in, from, out);
-    case Format::F16:
-    case Format::Shp:
-    case Format::Uhp:
-      return decode_with<LoadHalf>(in, from, out);
-    case Format::Cf8_1_4_3:
-    case Format::Cf8_1_5_2:
-    case Format::E4m3:
-    case Format::E5m2:
-      return decode_with<LoadCFloat>(in, from, out);
-    case Format::U8:
-      return decode_with<LoadU8>(in, from, out);
-    default:
-      DOJO_CHECK(false);
-  }
+  with_load(load_of(from), [&]<class Load>(const Load& load) {
+    const std::int64_t count = static_cast<std::int64_t>(out.size());
+    for (std::int64_t i = 0; i < count; i += 16) {
+      const __mmask16 lanes = first_lanes(count - i);
+      _mm512_mask_storeu_ps(out.data() + i, lanes, load(in + i * Load::kBytes, lanes));
+    }
+  });
 }
 
 }  // namespace dojo::numerics::avx512

@@ -108,31 +108,7 @@ __m256 load_first(const Load& load, const std::byte* at, std::int64_t count) {
   return load(padded);
 }
 
-using AnyLoad = std::variant<LoadF32, LoadBf16, LoadCFloat, LoadU8, LoadHalf>;
-
-inline AnyLoad load_of(const StorageFormat& type) {
-  switch (type.format) {
-    case Format::F32:
-      return LoadF32(type);
-    case Format::Bf16:
-      return LoadBf16(type);
-    case Format::U8:
-      return LoadU8(type);
-    case Format::F16:
-    case Format::Shp:
-    case Format::Uhp:
-      return LoadHalf(type);
-    default:
-      DOJO_CHECK(is_float(type.format) && bytes_of(type.format) == 1);
-      return LoadCFloat(type);
-  }
-}
-
-// body(load) with the load's own type.
-template <class Body>
-void with_load(const AnyLoad& load, const Body& body) {
-  std::visit(body, load);
-}
+#include "dojo/numerics/internal/load_algorithms.h"
 
 }  // namespace dojo::numerics::avx2
 

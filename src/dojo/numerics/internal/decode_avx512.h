@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <variant>
 
+#include "dojo/base/check.h"
 #include "dojo/base/format.h"
 #include "dojo/numerics/cfloat.h"
 #include "dojo/numerics/encode.h"
@@ -162,6 +164,8 @@ template <class Load>
 __m512 load_first(const Load& load, const std::byte* at, std::int64_t count) {
   return load(at, first_lanes(count));
 }
+
+#include "dojo/numerics/internal/load_algorithms.h"
 
 }  // namespace dojo::numerics::avx512
 

@@ -6,6 +6,7 @@
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/batch.h"
 #include "dojo/numerics/internal/buffer.h"
+#include "dojo/numerics/internal/product_units.h"
 #include "dojo/numerics/internal/reduce_plan.h"
 
 namespace dojo::numerics::internal {
@@ -50,32 +51,16 @@ Blocking blocking_of(const GemmShape& shape, int threads, std::int64_t tile_colu
   };
   Blocking by = blocking();
   while (by.tasks(shape) < wanted) {
-    if (by.rows >= by.columns && by.rows > 4 * kMaxTileRows) {
-      ++row_blocks;
-    } else if (by.columns > 4 * tile_columns) {
-      ++column_blocks;
-    } else if (by.rows > 4 * kMaxTileRows) {
-      ++row_blocks;
-    } else {
+    const bool rows_can_shrink = by.rows > 4 * kMaxTileRows;
+    const bool columns_can_shrink = by.columns > 4 * tile_columns;
+    if (!rows_can_shrink && !columns_can_shrink) {
       break;
     }
+    const bool takes_rows = rows_can_shrink && (by.rows >= by.columns || !columns_can_shrink);
+    ++(takes_rows ? row_blocks : column_blocks);
     by = blocking();
   }
   return by;
-}
-
-TileFold fold_of(SumOrder order, std::int64_t points_per_unit) {
-  switch (order) {
-    case SumOrder::Sequential:
-      return points_per_unit == 2 ? TileFold::Bf16Pair : TileFold::Fma;
-    case SumOrder::Tile4:
-      return TileFold::GroupOf4;
-    case SumOrder::W21:
-      return TileFold::W21;
-    case SumOrder::Exact:
-      break;
-  }
-  DOJO_CHECK(false);
 }
 
 class BlockedGemm {
@@ -91,7 +76,7 @@ class BlockedGemm {
         out_(out),
         columns_(2 * kernels.lanes),
         by_(blocking_of(shape, threads, columns_)),
-        fold_(fold_of(cuts.order, kernels.points_per_unit)),
+        fold_(fold_of(cuts.order, kernels.points_per_unit == 2)),
         pack_a_(kernels.packer_of(a.storage)),
         pack_b_(kernels.packer_of(b.storage)) {
     const std::array<std::int64_t, 1> extent{shape.k};

@@ -57,6 +57,11 @@ namespace dojo::numerics::avx512 {
 
 const internal::GemmKernels& gemm_kernels();
 const internal::GemmKernels& gemm_kernels_of_pairs();  // needs avx512_bf16
-const internal::GemmKernels& gemm_kernels_avx2();
 
 }  // namespace dojo::numerics::avx512
+
+namespace dojo::numerics::avx2 {
+
+const internal::GemmKernels& gemm_kernels();
+
+}  // namespace dojo::numerics::avx2

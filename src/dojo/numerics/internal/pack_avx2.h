@@ -1,4 +1,4 @@
-// Packing as in pack_avx512.h, for the AVX2 reductions: a panel of up to 32 lanes, decoded to FP32
+// Packing as in pack_avx512.h: a panel of up to 32 lanes, decoded to FP32
 // and laid out so that the lanes of one point are adjacent.
 // Include from files that choose the path at run time; the functions below are AVX2 code.
 #pragma once
@@ -10,6 +10,7 @@
 #include "dojo/numerics/internal/decode_avx2.h"
 #include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/lanes_avx2.h"
+#include "dojo/numerics/internal/panel.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
@@ -42,22 +43,35 @@ inline void transpose_8x8(__m256 (&r)[8]) {
   std::copy(t, t + 8, r);
 }
 
-struct Panel {
-  const std::byte* data = nullptr;  // lane 0, point 0
-  std::int64_t lane_stride = 0;     // in elements
-  std::int64_t point_stride = 0;
-  std::int64_t lanes = 0;
-  std::int64_t points = 0;
-};
+// Lanes `lane` to lane + 7 of a point, as far as the pitch goes.
+inline void put_lanes(__m256 x, std::int64_t lane, std::int64_t point, const Panel& from, float* to,
+                      std::int64_t pitch) {
+  float* const at = to + point * pitch + lane;
+  // In a narrow panel what goes too far is written over by the next point.
+  if (lane + 8 <= pitch || (lane == 0 && point + 1 < from.points)) {
+    _mm256_storeu_ps(at, x);
+    return;
+  }
+  alignas(32) float lanes[8];
+  _mm256_store_ps(lanes, x);
+  std::copy(lanes, lanes + (pitch - lane), at);
+}
 
-// to[point * pitch + lane] = element(lane, point); lanes up to the next multiple of 8, which must
-// be within the pitch, are set to 0.
+// to[point * pitch + lane] = element(lane, point); lanes up to the next multiple of 8, as far as
+// the pitch goes, are set to 0.
 template <class Load>
 void pack(const Load& load, const Panel& from, float* to, std::int64_t pitch) {
   constexpr std::int64_t kBytes = Load::kBytes;
   for (std::int64_t lane = 0; lane < from.lanes; lane += 8) {
     const std::byte* data = from.data + lane * from.lane_stride * kBytes;
     const std::int64_t count = std::min<std::int64_t>(8, from.lanes - lane);
+    if (from.lane_stride == 1) {
+      for (std::int64_t k = 0; k < from.points; ++k) {
+        const std::byte* at = data + k * from.point_stride * kBytes;
+        put_lanes(load_first(load, at, count), lane, k, from, to, pitch);
+      }
+      continue;
+    }
     for (std::int64_t k = 0; k < from.points; k += 8) {
       const std::int64_t points = std::min<std::int64_t>(8, from.points - k);
       __m256 rows[8];
@@ -78,7 +92,7 @@ void pack(const Load& load, const Panel& from, float* to, std::int64_t pitch) {
       }
       transpose_8x8(rows);
       for (std::int64_t p = 0; p < points; ++p) {
-        _mm256_storeu_ps(to + (k + p) * pitch + lane, rows[p]);
+        put_lanes(rows[p], lane, k + p, from, to, pitch);
       }
     }
   }

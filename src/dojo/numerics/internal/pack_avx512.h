@@ -6,54 +6,17 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <variant>
 
 #include "dojo/base/check.h"
 #include "dojo/numerics/internal/decode_avx512.h"
 #include "dojo/numerics/internal/intrinsics.h"
+#include "dojo/numerics/internal/panel.h"
 #include "dojo/numerics/storage.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma,prefer-vector-width=512")
 
 namespace dojo::numerics::avx512 {
-
-using AnyLoad = std::variant<LoadF32, LoadBf16, LoadCFloat, LoadU8, LoadHalf>;
-
-inline AnyLoad load_of(const StorageFormat& type) {
-  switch (type.format) {
-    case Format::F32:
-      return LoadF32(type);
-    case Format::Bf16:
-      return LoadBf16(type);
-    case Format::U8:
-      return LoadU8(type);
-    case Format::F16:
-    case Format::Shp:
-    case Format::Uhp:
-      return LoadHalf(type);
-    default:
-      DOJO_CHECK(is_float(type.format) && bytes_of(type.format) == 1);
-      return LoadCFloat(type);
-  }
-}
-
-// body(load) with the load's own type.
-template <class Body>
-void with_load(const AnyLoad& load, const Body& body) {
-  switch (load.index()) {
-    case 0:
-      return body(*std::get_if<0>(&load));
-    case 1:
-      return body(*std::get_if<1>(&load));
-    case 2:
-      return body(*std::get_if<2>(&load));
-    case 3:
-      return body(*std::get_if<3>(&load));
-    default:
-      return body(*std::get_if<4>(&load));
-  }
-}
 
 inline void transpose_16x16(__m512 (&r)[16]) {
   __m512 t[16];
@@ -94,14 +57,6 @@ template <class Load>
 float element(const Load& load, const std::byte* at) {
   return _mm512_cvtss_f32(load(at, __mmask16{1}));
 }
-
-struct Panel {
-  const std::byte* data = nullptr;  // lane 0, point 0
-  std::int64_t lane_stride = 0;     // in elements
-  std::int64_t point_stride = 0;
-  std::int64_t lanes = 0;
-  std::int64_t points = 0;
-};
 
 // One unit of 32 bits: FP32 of one point, or two points that bfloat16 holds exactly, the first in
 // the upper half.

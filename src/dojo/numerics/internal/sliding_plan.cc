@@ -68,24 +68,32 @@ int levels_of(std::int64_t channels, const Axes& kernel, const ReduceCuts& cuts)
   return cut_levels(extent, cuts);
 }
 
+// `rows` channels made of `channels` of the source.
+SlidePlan begun_plan(const ConvolutionShape& s, const ImageOperand& source,
+                     const ImageOperand& weight, const ReduceCuts& cuts, const Products& products,
+                     std::int64_t channels, std::int64_t rows) {
+  SlidePlan plan;
+  plan.products = products;
+  plan.source = source;
+  plan.batch = s.batch;
+  plan.groups = s.groups;
+  plan.channels = channels;
+  plan.rows = rows;
+  plan.levels = levels_of(channels, s.kernel, cuts);
+  plan.weight = weight.storage;
+  plan.weight_stride.group = s.group_out() * weight.stride[0];
+  plan.weight_stride.kernel = {weight.stride[2], weight.stride[3], weight.stride[4]};
+  return plan;
+}
+
 }  // namespace
 
 SlidePlan forward_plan(const ConvolutionShape& s, const ImageOperand& input,
                        const ImageOperand& weight, const ReduceCuts& cuts,
                        const Products& products) {
-  SlidePlan plan;
-  plan.products = products;
-  plan.source = input;
-  plan.batch = s.batch;
-  plan.groups = s.groups;
-  plan.channels = s.group_in();
-  plan.rows = s.group_out();
-  plan.levels = levels_of(s.group_in(), s.kernel, cuts);
-  plan.weight = weight.storage;
-  plan.weight_stride = {s.group_out() * weight.stride[0],
-                        weight.stride[0],
-                        weight.stride[1],
-                        {weight.stride[2], weight.stride[3], weight.stride[4]}};
+  SlidePlan plan = begun_plan(s, input, weight, cuts, products, s.group_in(), s.group_out());
+  plan.weight_stride.row = weight.stride[0];
+  plan.weight_stride.channel = weight.stride[1];
   for (std::size_t a = 0; a < 3; ++a) {
     SlideAxis& axis = plan.axis[a];
     axis.source = s.size[a];
@@ -116,19 +124,10 @@ SlidePlan forward_plan(const ConvolutionShape& s, const ImageOperand& input,
 SlidePlan input_gradient_plan(const ConvolutionShape& s, const ImageOperand& output_gradient,
                               const ImageOperand& weight, const ReduceCuts& cuts,
                               const Products& products) {
-  SlidePlan plan;
-  plan.products = products;
-  plan.source = output_gradient;
-  plan.batch = s.batch;
-  plan.groups = s.groups;
-  plan.channels = s.group_out();
-  plan.rows = s.group_in();
-  plan.levels = levels_of(s.group_out(), s.kernel, cuts);
-  plan.weight = weight.storage;
-  plan.weight_stride = {s.group_out() * weight.stride[0],
-                        weight.stride[1],
-                        weight.stride[0],
-                        {weight.stride[2], weight.stride[3], weight.stride[4]}};
+  SlidePlan plan =
+      begun_plan(s, output_gradient, weight, cuts, products, s.group_out(), s.group_in());
+  plan.weight_stride.row = weight.stride[1];
+  plan.weight_stride.channel = weight.stride[0];
   Axes first{};
   for (std::size_t a = 0; a < 3; ++a) {
     SlideAxis& axis = plan.axis[a];

@@ -21,10 +21,7 @@ using program::AxisState;
 using program::Compute;
 using program::kAxes;
 using program::Layout;
-using program::Move;
-using program::Scope;
 using program::Sharing;
-using program::Transfer;
 
 namespace {
 

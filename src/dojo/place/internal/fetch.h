@@ -25,6 +25,11 @@ struct Fetch {
 Fetch fetch(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan,
             const Mesh& mesh);
 
+// Whether nodes along the axis hold different parts.
+inline bool is_spread(const program::AxisState& state) {
+  return state.sharing == program::Sharing::Sliced || state.sharing == program::Sharing::Flat;
+}
+
 // What combines the partial results in output `slot` (or in a scratch tensor of that shape) and
 // brings them from `raw` to `stored`: innermost cut loop first, ascending along each, as k_parts
 // say. `loops`: the loop on each partial axis; none for masked look-ups.

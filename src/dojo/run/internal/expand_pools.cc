@@ -64,7 +64,9 @@ void take_greater(const T* in, std::int64_t stride, std::int32_t at, std::int32_
     const T value = in[x * step];
     const T old = best[x];
     const std::int32_t old_index = index[x];
-    const bool is_first_nan = is_not_a_number(value) & !is_not_a_number(old);
+    const bool is_nan = is_not_a_number(value);
+    const bool was_nan = is_not_a_number(old);
+    const bool is_first_nan = is_nan & !was_nan;
     const bool takes = (old_index < 0) | (value > old) | is_first_nan;
     best[x] = takes ? value : old;
     index[x] = takes ? at : old_index;

@@ -2,7 +2,10 @@
 // nest; maxima and index results have one value in any order.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
+#include <span>
 
 #include "dojo/base/check.h"
 #include "dojo/run/internal/block_kernels.h"
@@ -180,6 +183,71 @@ Result<void> variance(Builder& b) {
   return {};
 }
 
+// The indices of the k greatest of a row, greatest first; the lowest of equals first, and NaN
+// before all numbers.
+template <class T>
+void indices_of_greatest(const T* row, std::span<std::int64_t> order, std::span<std::int64_t> out) {
+  std::iota(order.begin(), order.end(), 0);
+  const auto comes_before = [row](std::int64_t i, std::int64_t j) {
+    const bool is_nan = is_not_a_number(row[i]);
+    if (is_nan != is_not_a_number(row[j])) {
+      return is_nan;
+    }
+    return row[i] > row[j] || (!(row[j] > row[i]) && i < j);
+  };
+  std::partial_sort(order.begin(), order.begin() + std::ssize(out), order.end(), comes_before);
+  std::copy_n(order.begin(), out.size(), out.begin());
+}
+
+template <class T>
+Result<void> topk_of(Builder& b) {
+  const std::size_t rank = b.in_shape(0).size();
+  const std::int64_t dim = dim_of(graph::int_attr(b.op(), "dim"), rank);
+  const Rows rows = rows_of(b, b.in(0), rank == 0 ? std::vector<std::int64_t>{} : std::vector{dim});
+  const std::int64_t k = graph::int_attr(b.op(), "k");
+  Shape shape = rows.view.shape;  // dim is its last dimension
+  if (rank > 0) {
+    shape.back() = k;
+  }
+  const View values = b.temporary(shape, b.format_of(rows.view));
+  const View indices = b.temporary(shape, Format::I64);
+  b.whole({rows.view}, {values, indices}, [=](const StepContext& context) -> Result<void> {
+    const T* in = context.at<const T>(rows.view);
+    T* greatest = context.at<T>(values);
+    auto* at = context.at<std::int64_t>(indices);
+    const auto some_rows = [&](std::int64_t begin, std::int64_t end) {
+      std::vector<std::int64_t> order(static_cast<std::size_t>(rows.columns));
+      for (std::int64_t r = begin; r < end; ++r) {
+        const T* row = in + r * rows.columns;
+        const std::span<std::int64_t> found(at + r * k, static_cast<std::size_t>(k));
+        indices_of_greatest(row, order, found);
+        for (std::int64_t j = 0; j < k; ++j) {
+          greatest[r * k + j] = row[found[static_cast<std::size_t>(j)]];
+        }
+      }
+    };
+    context.pool->parallel_for(rows.rows, 64, std::ref(some_rows));
+    return {};
+  });
+  // The last dimension back to where it was.
+  std::vector<std::int64_t> order;
+  for (std::int64_t d = 0; d < std::ssize(shape); ++d) {
+    order.push_back(d < dim ? d : d == dim ? std::ssize(shape) - 1 : d - 1);
+  }
+  if (b.has_out(0)) {
+    const bool is_float_op = is_float(b.out_value(0).format);
+    b.map(is_float_op ? kernels::copy : kernels::copy_int, {permuted(values, order)}, {b.out(0)});
+  }
+  if (b.has_out(1)) {
+    b.map(kernels::copy_int, {permuted(indices, order)}, {b.out(1)});
+  }
+  return {};
+}
+
+Result<void> topk(Builder& b) {
+  return is_float(b.in_format(0)) ? topk_of<float>(b) : topk_of<std::int64_t>(b);
+}
+
 // acc = acc + x from +0, along one dimension.
 Result<void> running_sum(Builder& b) {
   const std::size_t rank = b.in_shape(0).size();
@@ -225,6 +293,7 @@ void add_reduction_expansions(std::vector<ExpansionRow>& rows) {
       {"aten.argmax", argmax},
       {"aten.var", variance},
       {"aten.cumsum", running_sum},
+      {"aten.topk", topk},
   };
   rows.insert(rows.end(), made.begin(), made.end());
 }

@@ -213,6 +213,40 @@ Result<void> argmax(Evaluation& e) {
   return {};
 }
 
+// Picks the greatest of those left, k times.
+Result<void> topk(Evaluation& e) {
+  const Stage& stage = e.stage();
+  const Operand& x = e.reading(stage, 0);
+  const Array& in = *e.in[0];
+  const std::int64_t k = graph::int_attr(e.op, "k");
+  const auto dim =
+      e.in[0]->shape.empty()
+          ? 0
+          : size_of((graph::int_attr(e.op, "dim") + std::ssize(in.shape)) % std::ssize(in.shape));
+  e.each(stage, [&](Point& point) {
+    std::vector<std::int64_t> left;  // elements of x, ascending
+    e.visit(stage, point, [&](const Point& at) { left.push_back(Evaluation::element_at(x, at)); });
+    const std::int64_t place = in.shape.empty() ? 0 : point.back();
+    DOJO_CHECK(place < k);
+    std::int64_t found = 0;
+    for (std::int64_t j = 0; j <= place; ++j) {
+      const auto best = std::min_element(left.begin(), left.end(), [&](auto a, auto b) {
+        return in.has_floats() ? takes_over(in.number(a), in.number(b))
+                               : takes_over(in.integer(a), in.integer(b));
+      });
+      found = *best;
+      left.erase(best);
+    }
+    if (in.has_floats()) {
+      e.out[0].floats.push_back(in.number(found));
+    } else {
+      e.out[0].ints.push_back(in.integer(found));
+    }
+    e.out[1].ints.push_back(in.shape.empty() ? 0 : coordinates(in.shape, found)[dim]);
+  });
+  return {};
+}
+
 template <bool is_all>
 Result<void> any_or_all(Evaluation& e) {
   const auto test = [](const auto& elements) {
@@ -362,6 +396,7 @@ void add_nest_interpreters(std::vector<InterpretRow>& rows) {
       {"aten.argmax", argmax},
       {"aten.var", variance},
       {"aten.cumsum", running_sum},
+      {"aten.topk", topk},
       {"aten._softmax", softmax<false, false>},
       {"aten._safe_softmax", softmax<true, false>},
       {"aten._log_softmax", softmax<false, true>},
