@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "csv.h"
+#include "dojo/mesh/internal/plain_messages.h"
 #include "pattern_flits.h"
 
 namespace dojo::mesh {
