@@ -223,28 +223,23 @@ class Cycles : private Masks<kVcs> {
   void inject_message(Source& source, std::uint32_t router, int lane) {
     const bool is_head = source.left == 0;
     Cycle& wake = s_.wake[router];
-    std::uint32_t message = 0;
+    std::optional<MessageSource::Offer> offer;
     if (is_head) {
-      const auto offer = s_.messages->offered(router, now_, wake);
+      offer = s_.messages->offered(router, now_, wake);
       if (!offer.has_value()) {
-        return;
-      }
-      message = offer->message;
-      source.flit = start_of(router, offer->target).flit | Flit::times(0, message) |
-                    (std::uint64_t{s_.counted_mark} << Flit::kMarkShift);
-      source.left = static_cast<std::uint16_t>(offer->flits);
-    } else {
-      message = static_cast<std::uint32_t>(source.flit >> Flit::kGeneratedShift);
-      if (!s_.messages->may_go_on(message, now_, wake)) {
         return;
       }
     }
     wake = now_ + 1;
     if (!find_vc(source, lane)) {
-      source.left = is_head ? 0 : source.left;  // another message may go first next time
-      return;
+      return;  // another message may go first next time
     }
-    s_.messages->injected(router, message, is_head);
+    if (is_head) {
+      source.flit = start_of(router, offer->target).flit | Flit::times(0, offer->message) |
+                    (std::uint64_t{s_.counted_mark} << Flit::kMarkShift);
+      source.left = static_cast<std::uint16_t>(offer->flits);
+      s_.messages->began(router, offer->message);
+    }
     inject_flit(source, router, lane);
   }
 

@@ -150,11 +150,7 @@ std::optional<MessageSource::Offer> MessageSource::offered(std::uint32_t router,
       } else {
         ready = ready > now ? ready : paced_at(id, now);
         if (ready <= now) {
-          const Message& chosen = message(id);
-          const std::int64_t rest = chosen.flits - states_[id].begun * chosen.packet_flits;
-          return Offer{
-              id, chosen.target.index,
-              static_cast<std::uint32_t>(std::min<std::int64_t>(rest, chosen.packet_flits))};
+          return Offer{id, message(id).target.index, static_cast<std::uint32_t>(next_flits(id))};
         }
         wake = std::min(wake, ready);
       }
@@ -164,21 +160,19 @@ std::optional<MessageSource::Offer> MessageSource::offered(std::uint32_t router,
   return std::nullopt;
 }
 
-bool MessageSource::may_go_on(std::uint32_t message, Cycle now, Cycle& wake) {
-  wake = paced_at(message, now);
-  return wake <= now;
+std::int64_t MessageSource::next_flits(std::uint32_t id) const {
+  const Message& of = message(id);
+  return std::min<std::int64_t>(of.flits - states_[id].begun * of.packet_flits, of.packet_flits);
 }
 
-void MessageSource::injected(std::uint32_t router, std::uint32_t id, bool is_head) {
+void MessageSource::began(std::uint32_t router, std::uint32_t id) {
   State& state = states_[id];
-  state.account -= message(id).pace.den;
-  if (is_head) {
-    Node& node = nodes_[router];
-    node.next = state.slot + 1;
-    ++state.begun;
-    if (state.begun == message(id).packets()) {
-      candidates_[node.first_word + state.slot / 64] &= ~(std::uint64_t{1} << (state.slot % 64));
-    }
+  Node& node = nodes_[router];
+  state.account -= next_flits(id) * message(id).pace.den;
+  node.next = state.slot + 1;
+  ++state.begun;
+  if (state.begun == message(id).packets()) {
+    candidates_[node.first_word + state.slot / 64] &= ~(std::uint64_t{1} << (state.slot % 64));
   }
 }
 

@@ -35,9 +35,8 @@ class MessageSource {
   };
   // The packet that the node would begin in this cycle; if none, `wake` is when to ask again.
   std::optional<Offer> offered(std::uint32_t router, Cycle now, Cycle& wake);
-  // Whether the next flit of a packet that has begun may leave; if not, when to ask again.
-  bool may_go_on(std::uint32_t message, Cycle now, Cycle& wake);
-  void injected(std::uint32_t router, std::uint32_t message, bool is_head);
+  // The node began the packet that it was offered.
+  void began(std::uint32_t router, std::uint32_t message);
   // The tail of a packet is at its node in that cycle, now or soon.
   void arrived(std::uint32_t router, std::uint32_t message, Cycle arrival);
 
@@ -61,13 +60,14 @@ class MessageSource {
   };
 
   const Message& message(std::uint32_t id) const { return trace_.messages[phase_first_ + id]; }
+  std::int64_t next_flits(std::uint32_t id) const;  // of the next packet
   void place_messages();
   void place_waiters();
   // The cycle from which the message's next packet may begin; kNever: something has to arrive
   // first.
   Cycle ready_at(std::uint32_t id) const;
   Cycle arrival_of(const State& state, std::int64_t packet) const;
-  // The cycle from which the pace lets a flit go.
+  // The cycle from which the pace lets a packet begin.
   Cycle paced_at(std::uint32_t id, Cycle now);
 
   const MessageTrace& trace_;
