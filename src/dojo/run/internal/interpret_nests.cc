@@ -11,7 +11,6 @@
 namespace dojo::run::internal {
 namespace {
 
-using graph::float_attr;
 using graph::int_attr;
 using graph::Operand;
 using graph::Shape;
@@ -218,11 +217,11 @@ Result<void> topk(Evaluation& e) {
   const Stage& stage = e.stage();
   const Operand& x = e.reading(stage, 0);
   const Array& in = *e.in[0];
-  const std::int64_t k = graph::int_attr(e.op, "k");
+  const std::int64_t k = int_attr(e.op, "k");
   const auto dim =
       e.in[0]->shape.empty()
           ? 0
-          : size_of((graph::int_attr(e.op, "dim") + std::ssize(in.shape)) % std::ssize(in.shape));
+          : size_of((int_attr(e.op, "dim") + std::ssize(in.shape)) % std::ssize(in.shape));
   e.each(stage, [&](Point& point) {
     std::vector<std::int64_t> left;  // elements of x, ascending
     e.visit(stage, point, [&](const Point& at) { left.push_back(Evaluation::element_at(x, at)); });
