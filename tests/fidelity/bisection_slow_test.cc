@@ -70,16 +70,13 @@ double crossing(const Topology& topology, Port direction, int cycles) {
   return flits * static_cast<double>(topology.spec().flit.count()) * 2e9 / 1e12;
 }
 
-TEST(Bisection, OfADieEdgeIsItsPublishedRate) {
+TEST(Bisection, OfADieEdgeAndOfATileAreTheirPublishedRates) {
   const Topology pair = dies("training-tile", {1, 2}, "die_edge west-east");
-  EXPECT_NEAR(crossing(pair, Port::East, 1000), 2.016, 0.05 * 2.016);
+  const double edge = crossing(pair, Port::East, 1000);
+  EXPECT_NEAR(edge, 2.016, 0.05 * 2.016);
+  EXPECT_NEAR(5 * edge, 10.08, 0.05 * 10.08);
   const Topology column = dies("training-tile", {2, 1}, "die_edge north-south");
   EXPECT_NEAR(crossing(column, Port::North, 1000), 2.016, 0.05 * 2.016);
-}
-
-TEST(Bisection, OfATileIsFiveDieEdges) {
-  const Topology middle = dies("training-tile", {5, 2}, "die_edge west-east");
-  EXPECT_NEAR(crossing(middle, Port::West, 400), 10.08, 0.05 * 10.08);
 }
 
 TEST(Bisection, OfATrayIsThreeTileEdges) {
