@@ -428,7 +428,7 @@ TEST(Convolution, PathsAgreeWhereTheImagesAreStagedInSteps) {
   Random random(54);
   struct Steps {
     ReduceCuts cuts;
-    std::int64_t height;
+    std::int64_t height = 0;
   };
   // Images of 15 x 200 x 80 floats, four of which are decoded at a time, or of ones that do not
   // fit.
