@@ -68,7 +68,7 @@ struct TraceLimits {
   static constexpr std::int64_t kDependencies = std::int64_t{1} << 26;
   static constexpr std::int64_t kFlits = std::int64_t{1} << 40;   // of all messages together
   static constexpr std::int64_t kCycles = std::int64_t{1} << 40;  // start, delay
-  static constexpr std::int32_t kPacketFlits = 1 << 16;
+  static constexpr std::int32_t kPacketFlits = (1 << 16) - 1;     // as a source counts them
   static constexpr std::int32_t kPaceDenominator = 1 << 24;
   static constexpr std::int64_t kStride = 1 << 20;
   static constexpr std::int32_t kPhases = 1 << 24;

@@ -130,6 +130,8 @@ TEST(Trace, ErrorsNameTheirPlace) {
   EXPECT_EQ(error_of("a 0,0 -> 0,1 flit=1"),
             "t.trace:2:14: \"flit=1\", expected flits=, packet=, start=, pace= or after= (nearest: "
             "flits)");
+  EXPECT_EQ(error_of("a 0,0 -> 0,1 flits=99999 packet=65536"),
+            "t.trace:2:33: packet \"65536\", expected a whole number in 1..65535");
   EXPECT_EQ(error_of("a 0,0 -> 0,1 flits=1 pace=3/2"),
             "t.trace:2:27: pace's numerator \"3\", expected a whole number in 1..2");
   EXPECT_EQ(error_of("a 0,0 -> 0,1 flits=1 pace=1"), "t.trace:2:27: pace \"1\", expected NUM/DEN");
