@@ -1,5 +1,6 @@
 #include "dojo/mesh/internal/saved_state.h"
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <type_traits>
@@ -73,7 +74,7 @@ Result<void> from_bytes(std::string_view bytes, State& state, Cycle& now, Counte
   }
   bytes.remove_prefix(kMagic.size() + sizeof header);
   for_each_part(state, now, counters, [&](std::span<std::byte> part) {
-    std::memcpy(part.data(), bytes.data(), part.size());
+    std::ranges::copy(std::as_bytes(std::span(bytes.substr(0, part.size()))), part.begin());
     bytes.remove_prefix(part.size());
   });
   return {};
