@@ -5,7 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from command_line import DOJO, ROOT, error_of, output_of
+from command_line import DOJO, ROOT, dojo, error_of, output_of
 
 STEP = str(ROOT / "tests/golden/run/small_step.graph")
 TILE = ("--machine", "training-tile")
@@ -37,6 +37,25 @@ def test_the_first_few_candidates_are_the_same_every_time():
     assert few["cut_short"] and len(few["plans"]) == 3
 
 
+def test_simulate_and_place_search_when_they_are_told_to(tmp_path: Path):
+    plan = planned("--search-candidates", "5")
+    best = plan["plans"][plan["best"]]
+    limit = ("--search-candidates", "5")
+    step = json.loads(output_of("simulate", STEP, *TILE, *limit, "--json", "-"))
+    assert step["search_candidates"] == 5 and step["fits"]
+    assert step["step_seconds"] == best["step_seconds"]
+    assert step["lowered_graph_sha256"] == plan["lowered_graph_sha256"]
+    program, graph = str(tmp_path / "best.program"), str(tmp_path / "best.graph")
+    output_of("place", STEP, *TILE, *limit, "-o", program, "--lowered", graph)
+    timed = json.loads(output_of("simulate", program, *TILE, "--graph", graph, "--json", "-"))
+    assert timed["step_seconds"] == best["step_seconds"]
+    # What a search would change is refused: a Program's replica, a lowered Graph's sums.
+    assert "nothing to search" in error_of("simulate", program, *TILE, *limit)
+    assert "--relower allows that" in error_of("simulate", graph, *TILE, *limit)
+    again = json.loads(output_of("simulate", graph, *TILE, *limit, "--relower", "--json", "-"))
+    assert again["step_seconds"] == best["step_seconds"]
+
+
 def test_an_interrupted_search_keeps_the_best_so_far(tmp_path: Path):
     step = tmp_path / "big.graph"
     # A step of many ops, so that the signal comes in the middle.
@@ -61,11 +80,14 @@ def test_an_interrupted_search_keeps_the_best_so_far(tmp_path: Path):
 
 
 def test_what_fits_nowhere_is_said(tmp_path: Path):
-    machine = tmp_path / "tiny.toml"
-    machine.write_text(
-        'include = "d1"\n[machine]\nname = "tiny"\ntitle = "t"\n[node]\n'
-        'sram = { value = "0.33 MB", status = "assumed", source = "a try", '
-        'range = ["0.33 MB", "0.5 MB"] }\n'
+    step = tmp_path / "wide.graph"
+    step.write_text(
+        'graph "wide" {\n  %x = input f32[8,20000] "x"\n'
+        '  %w = weight f32[20000,30000] "dense.weight"\n'
+        '  %y = aten.mm(%x, %w) : f32[8,30000] @"dense" fwd\n  output %y "y"\n}\n'
     )
-    step = ROOT / "tests/golden/place/gpt.graph"
-    assert "no plan fits" in error_of("plan", str(step), "--machine", str(machine))
+    assert "no plan fits" in error_of("plan", str(step), "--machine", "d1")
+    result = dojo("simulate", str(step), "--machine", "d1", "--json", "-")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    said = json.loads(result.stdout)
+    assert said["fits"] is False and said["why"] in result.stderr

@@ -2,6 +2,7 @@
 // line and exits with 1.
 #pragma once
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -13,8 +14,14 @@ namespace dojo {
 
 class ApiError : public std::runtime_error {
  public:
-  explicit ApiError(const Error& error) : std::runtime_error(error.to_string()) {}
+  explicit ApiError(const Error& error)
+      : std::runtime_error(error.to_string()), kind_(error.kind) {}
   explicit ApiError(const std::string& message) : std::runtime_error(message) {}
+  // None of one that is about this process alone, such as a stdout that is closed.
+  std::optional<ErrorKind> kind() const { return kind_; }
+
+ private:
+  std::optional<ErrorKind> kind_;
 };
 
 // The value of a result; throws its Error as ApiError.

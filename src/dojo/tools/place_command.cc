@@ -5,26 +5,29 @@
 #include <memory>
 
 #include "dojo/graph/text.h"
-#include "dojo/place/place.h"
+#include "dojo/machine/description.h"
 #include "dojo/program/program_text.h"
 #include "dojo/tools/api_error.h"
 #include "dojo/tools/commands.h"
 #include "dojo/tools/output.h"
 #include "dojo/tools/placing.h"
+#include "dojo/tools/searching.h"
 
 namespace dojo::tools {
 namespace {
 
 struct PlaceOptions {
   StepOptions step;
+  SearchLimits limits;
   std::string program_path = "-";
   std::string lowered_path;
 };
 
 void place_step(const PlaceOptions& options) {
-  const machine::MachineModel machine = value_of(machine::load_machine(options.step.machine));
-  const graph::Graph graph = lowered_graph(options.step, machine);
-  const program::Program program = value_of(place::place(graph, machine));
+  const ChosenStep chosen = chosen_step(
+      options.step, value_of(machine::load_description(options.step.machine)), options.limits);
+  const graph::Graph& graph = chosen.placed.graph;
+  const program::Program& program = chosen.placed.program;
   if (!options.lowered_path.empty()) {
     write_text(options.lowered_path, graph::print_graph(graph));
   }
@@ -50,6 +53,7 @@ void add_place_command(CLI::App& app) {
       ->type_name("FILE")
       ->required();
   add_step_options(*command, options->step);
+  add_search_options(*command, options->limits, ". Without: the replica that the rules choose");
   command->add_option("-o,--output", options->program_path, "Where the Program goes; - is stdout")
       ->type_name("FILE")
       ->capture_default_str();

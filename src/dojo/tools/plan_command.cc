@@ -2,10 +2,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <csignal>
-#include <cstdio>
 #include <memory>
-#include <optional>
 
 #include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
@@ -15,6 +12,7 @@
 #include "dojo/tools/commands.h"
 #include "dojo/tools/output.h"
 #include "dojo/tools/placing.h"
+#include "dojo/tools/searching.h"
 
 namespace dojo::tools {
 namespace {
@@ -25,20 +23,11 @@ using search::Search;
 
 struct PlanOptions {
   StepOptions step;
-  std::int64_t candidates = 0;
-  double seconds = 0;
+  SearchLimits limits;
   std::string json_path;
   std::string program_path;
   std::string lowered_path;
 };
-
-std::atomic<bool> is_interrupted{false};
-
-// Ctrl-C ends the search with the best so far; a second one ends the program.
-void interrupt(int /*signal*/) {
-  is_interrupted = true;
-  std::signal(SIGINT, SIG_DFL);
-}
 
 std::string_view name(Outcome outcome) {
   switch (outcome) {
@@ -77,9 +66,9 @@ nlohmann::ordered_json as_json(const Candidate& one) {
   return json;
 }
 
-void print_plans(const Search& found, const graph::Graph& graph, const std::string& machine) {
+void print_plans(const Search& found, const graph::Graph& graph) {
   fmt::print("{} ({}) on {}: {} of {} candidates looked at{}\n\n", graph.name,
-             graph.lowering->recipe, machine, found.candidates.size(), found.known,
+             graph.lowering->recipe, graph.lowering->machine, found.candidates.size(), found.known,
              found.was_cut ? ", then cut short" : "");
   Table table({{"replica"},
                {"replicas", Align::Right},
@@ -109,26 +98,10 @@ void plan(const PlanOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const machine::Description description =
       value_of(machine::load_description(options.step.machine));
-  const machine::MachineModel machine = machine::resolve(description);
-  const graph::Graph graph = with_recipe(options.step, machine.name);
-  search::SearchOptions limits{.most_candidates = options.candidates, .stop = &is_interrupted};
-  if (options.seconds > 0) {
-    limits.most_time = std::chrono::duration<double>(options.seconds);
-  }
-  std::signal(SIGINT, interrupt);
-  const Search found = value_of(search::search(graph, description, limits));
-  std::signal(SIGINT, SIG_DFL);
+  const SearchedStep searched = searched_step(options.step, description, options.limits);
   const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
-  if (is_interrupted) {
-    std::fprintf(stderr, "dojo: interrupted: this is the best of %zu candidates of %lld\n",
-                 found.candidates.size(), static_cast<long long>(found.known));
-  }
-  if (!found.best.has_value()) {
-    throw ApiError(Error{ErrorKind::DoesNotFit, fmt::format("no plan fits; of the last one: {}",
-                                                            found.candidates.back().why)});
-  }
-  const place::PlacedStep best =
-      value_of(place::place_as(graph, machine, found.candidates[*found.best].choice));
+  const Search& found = searched.found;
+  const place::PlacedStep& best = searched.best;
   if (!options.program_path.empty()) {
     write_text(options.program_path, program::print_program(best.program));
   }
@@ -136,16 +109,16 @@ void plan(const PlanOptions& options) {
     write_text(options.lowered_path, graph::print_graph(best.graph));
   }
   if (options.json_path.empty()) {
-    print_plans(found, graph, machine.name);
+    print_plans(found, best.graph);
     return;
   }
   nlohmann::ordered_json plans = nlohmann::ordered_json::array();
   for (const Candidate& one : found.candidates) {
     plans.push_back(as_json(one));
   }
-  write_json({{"graph", graph.name},
-              {"recipe", graph.lowering->recipe},
-              {"machine", machine.name},
+  write_json({{"graph", best.graph.name},
+              {"recipe", best.graph.lowering->recipe},
+              {"machine", best.graph.lowering->machine},
               {"lowered_graph_sha256", graph::graph_sha256(best.graph)},
               {"known_candidates", found.known},
               {"search_candidates", found.candidates.size()},
@@ -167,16 +140,7 @@ void add_plan_command(CLI::App& app) {
       ->type_name("FILE")
       ->required();
   add_step_options(*command, options->step);
-  command
-      ->add_option("--search-candidates", options->candidates,
-                   "Look at the first N only; 0: at all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command
-      ->add_option("--search-seconds", options->seconds,
-                   "Stop after that time, once something fits; 0: never")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  add_search_options(*command, options->limits, "");
   command->add_option("--json", options->json_path, "Write it as JSON; - is stdout")
       ->type_name("FILE");
   command->add_option("-o,--output", options->program_path, "Write the quickest plan's Program")

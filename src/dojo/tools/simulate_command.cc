@@ -7,7 +7,6 @@
 
 #include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
-#include "dojo/place/place.h"
 #include "dojo/program/program_text.h"
 #include "dojo/report/report.h"
 #include "dojo/system/simulation.h"
@@ -15,12 +14,14 @@
 #include "dojo/tools/commands.h"
 #include "dojo/tools/output.h"
 #include "dojo/tools/placing.h"
+#include "dojo/tools/searching.h"
 
 namespace dojo::tools {
 namespace {
 
 struct SimulateOptions {
   StepOptions step;
+  SearchLimits limits;
   std::string graph_path;
   std::vector<std::string> what_if;
   bool replan = false;
@@ -33,20 +34,25 @@ struct SimulateOptions {
 struct Placed {
   program::Program program;
   std::optional<graph::Graph> graph;  // lowered; none if only the Program was given
+  std::int64_t candidates = 0;        // replicas that were looked at; a Program has its own
 };
 
-Placed placed_step(const SimulateOptions& options, const machine::MachineModel& machine) {
+Placed placed_step(const SimulateOptions& options, const machine::Description& machine) {
   if (!is_program_file(options.step.file)) {
     if (!options.graph_path.empty()) {
       throw ApiError(
           Error{ErrorKind::InvalidInput, "--graph is the lowered Graph of a Program, and " +
                                              options.step.file + " is a Graph itself"});
     }
-    graph::Graph graph = lowered_graph(options.step, machine);
-    program::Program program = value_of(place::place(graph, machine));
-    return {std::move(program), std::move(graph)};
+    ChosenStep chosen = chosen_step(options.step, machine, options.limits);
+    return {std::move(chosen.placed.program), std::move(chosen.placed.graph), chosen.candidates};
   }
-  Placed placed{value_of(program::load_program(options.step.file, machine)), {}};
+  if (options.limits.is_given()) {
+    throw ApiError(
+        Error{ErrorKind::InvalidInput,
+              options.step.file + " is a Program, which says its replica: nothing to search"});
+  }
+  Placed placed{value_of(program::load_program(options.step.file, machine::resolve(machine))), {}};
   if (!options.graph_path.empty()) {
     placed.graph = value_of(graph::load_graph(options.graph_path));
     if (const Result<void> is_of = program::check_graph(placed.program, *placed.graph); !is_of) {
@@ -54,6 +60,20 @@ Placed placed_step(const SimulateOptions& options, const machine::MachineModel& 
     }
   }
   return placed;
+}
+
+// The same for a step that does not fit as JSON, if that is asked for: the error is still one.
+Placed placed_or_said(const SimulateOptions& options, const machine::Description& machine) {
+  try {
+    return placed_step(options, machine);
+  } catch (const ApiError& error) {
+    if (error.kind() == ErrorKind::DoesNotFit && !options.json_path.empty()) {
+      write_json(
+          {{"machine", machine::resolve(machine).name}, {"fits", false}, {"why", error.what()}},
+          options.json_path);
+    }
+    throw;
+  }
 }
 
 void print_summary(const system::Simulation& simulation) {
@@ -101,7 +121,7 @@ void simulate(const SimulateOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const machine::Description stated = value_of(machine::load_description(options.step.machine));
   const machine::Description machine = with_facts(stated, options.what_if);
-  const Placed placed = placed_step(options, machine::resolve(options.replan ? machine : stated));
+  const Placed placed = placed_or_said(options, options.replan ? machine : stated);
   Result<system::Simulation> timed = system::simulate(placed.program, machine);
   if (!timed.has_value() && !options.what_if.empty() && !options.replan) {
     throw ApiError(Error{timed.error().kind,
@@ -126,9 +146,11 @@ void simulate(const SimulateOptions& options) {
     print_summary(simulation);
     return;
   }
-  write_json(nlohmann::ordered_json::parse(
-                 report::simulation_json(simulation, wall.count(), report::Detail::Summary)),
-             options.json_path);
+  auto json = nlohmann::ordered_json::parse(
+      report::simulation_json(simulation, wall.count(), report::Detail::Summary));
+  json["fits"] = true;
+  json["search_candidates"] = placed.candidates;
+  write_json(json, options.json_path);
 }
 
 }  // namespace
@@ -141,6 +163,7 @@ void add_simulate_command(CLI::App& app) {
       ->type_name("FILE")
       ->required();
   add_step_options(*command, options->step);
+  add_search_options(*command, options->limits, ". Without: the replica that the rules choose");
   command
       ->add_option("--graph", options->graph_path, "Of a Program: check that it is of this Graph")
       ->type_name("FILE");
