@@ -101,6 +101,7 @@ TEST_P(Delivered, EveryElementThatANodeReadsItMadeOrWasSent) {
       ADD_FAILURE() << drawn.text << ", " << recipe << ": " << breach;
     }
     EXPECT_GT(delivery.elements_checked(), 1000);
+    EXPECT_GT(delivery.sizes_checked(), 100);
     ++done;
   }
   EXPECT_GE(done, 5);
@@ -167,6 +168,32 @@ TEST_F(DeliveryItself, SeesALineThatIsTooShort) {
   }
   EXPECT_GT(shortened, 5);
   EXPECT_EQ(found, shortened - 1);  // the same one
+}
+
+// But look-ups, whose size depends on data, and where a line's last nodes hold less than a share.
+TEST_F(DeliveryItself, SeesAMessageThatIsTooSmall) {
+  int halved = 0;
+  int found = 0;
+  const Program whole = step.program;
+  for (std::size_t i = 0; i < whole.phases.size(); ++i) {
+    step.program = whole;
+    program::Transfer* const cut = transfer(step.program.phases[i]);
+    if (cut == nullptr) {
+      continue;
+    }
+    for (program::Move& move : cut->moves) {
+      const auto half = [](Bytes& bytes) { bytes = Bytes(bytes.count() / 2); };
+      half(move.pattern.bytes);
+      half(move.pattern.halo.north);
+      half(move.pattern.halo.east);
+      half(move.pattern.halo.south);
+      half(move.pattern.halo.west);
+    }
+    ++halved;
+    found += breaches().empty() ? 0 : 1;
+  }
+  EXPECT_GT(halved, 20);
+  EXPECT_GT(found, halved * 9 / 10) << found << " of " << halved;
 }
 
 TEST_F(DeliveryItself, SeesAReaderThatDoesNotWait) {

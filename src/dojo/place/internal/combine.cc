@@ -136,7 +136,9 @@ class Combiner {
       const bool follows_sum = moves_.size() > 1;
       Move share = whole;
       share.region = mesh_.region;
-      share.pattern.bytes = Bytes((all.count() + mesh_.nodes() - 1) / mesh_.nodes());
+      const std::int64_t element = bytes_of(what_.format);
+      const std::int64_t elements = all.count() / element;
+      share.pattern.bytes = Bytes((elements + mesh_.nodes() - 1) / mesh_.nodes() * element);
       Move gather = share;
       gather.scope = Scope::Inside;
       gather.pattern = machine::all_gather(machine::Axis::Both, all);

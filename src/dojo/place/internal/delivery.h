@@ -8,7 +8,9 @@
 //
 // What a pattern does to a line of nodes is taken as: each ends with what any of them had. So a
 // line that is too short, an operand that nobody fetched, a sum that misses a part, a phase that
-// does not wait, all are found; a message that is too small for its content is not.
+// does not wait, all are found. Then, from the last transfer to the first, what arrived by it and
+// is read or sent on by anybody is held against the bytes that its pattern says: a message that is
+// too small for its content is found, too.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +28,10 @@ namespace dojo::place::internal {
 
 using Elements = std::vector<char>;  // by row-major element: whether it is there
 
+constexpr std::size_t size_of(std::int64_t n) { return static_cast<std::size_t>(n); }
+constexpr std::size_t index_of(program::Axis axis) { return static_cast<std::size_t>(axis); }
+Elements none(const graph::Shape& shape);
+
 // Adds what is there in `from`.
 void add(Elements& to, const Elements& from);
 
@@ -37,6 +43,7 @@ class Delivery {
   std::vector<std::string> run(std::size_t most = 10);
 
   std::int64_t elements_checked() const { return checked_; }
+  std::int64_t sizes_checked() const { return sizes_checked_; }
 
  private:
   using Node = std::size_t;
@@ -48,9 +55,34 @@ class Delivery {
   // A sum in parts: by node, by element, the parts that are in it.
   using Parts = std::vector<std::vector<std::set<std::int64_t>>>;
   struct Pending {
+    std::size_t number = 0;
     graph::Shape shape;
     Parts parts;
     std::vector<std::set<std::int64_t>> all;  // by element: the parts there are
+  };
+  // An element that a node has by a move, and from which node of its line.
+  struct Arrival {
+    std::uint32_t element = 0;
+    std::uint32_t from = 0;
+  };
+  struct Sent {
+    std::size_t phase = 0;
+    ValueId value;
+    const program::Move* move = nullptr;
+    std::vector<std::vector<Node>> groups;
+    std::vector<std::vector<Arrival>> arrivals;  // by node
+  };
+  // A move that joins parts of sums: by sum, the elements of each group whose parts it joins.
+  struct Joined {
+    std::size_t phase = 0;
+    const program::Move* move = nullptr;
+    std::vector<std::vector<Node>> groups;
+    struct Sum {
+      std::string name;
+      std::size_t number = 0;  // of the Pending
+      std::vector<std::vector<std::uint32_t>> elements;
+    };
+    std::vector<Sum> sums;
   };
   // What has become of an op whose stages run in several phases.
   struct Progress {
@@ -82,6 +114,18 @@ class Delivery {
 
   std::vector<std::vector<Node>> lines(const program::Move& move) const;
   void complete(const std::string& tensor, std::size_t index);
+  void join(const program::Move& move, const std::vector<std::vector<Node>>& groups,
+            const std::set<std::string>& sums, std::size_t index);
+  void send(const program::Move& move, const std::vector<std::vector<Node>>& groups, ValueId value,
+            std::size_t index);
+
+  void use(ValueId value, Node node, std::size_t index, Elements needed);
+  void check_sizes();
+  void check_size(const Sent& sent);
+  void check_halo(const Sent& sent, Node node, const std::vector<Arrival>& used);
+  void check_sum(const Joined& joined);
+  void check_bytes(std::size_t phase, const program::Move& move, std::string_view what,
+                   std::int64_t elements, Bytes element, Bytes said);
 
   Elements available(ValueId value, Node node, std::size_t index);
   const std::vector<std::int64_t>& alias_map(OpId alias);
@@ -99,14 +143,20 @@ class Delivery {
   std::vector<std::set<std::size_t>> made_by_;    // by value: phases that wrote it
   std::vector<std::vector<Elements>> registers_;  // by value, by node: of this phase
   std::map<std::pair<std::size_t, std::uint32_t>, std::vector<Elements>>
-      landed_;                                  // by phase, value
-  std::map<std::string, Pending> pending_;      // sums in parts, by tensor
+      landed_;                                                                   // by phase, value
+  std::map<std::pair<std::size_t, std::uint32_t>, std::vector<Elements>> used_;  // of what landed
+  std::vector<Sent> sent_;                                                       // in order
+  std::vector<Joined> joined_;                                                   // in order
+  std::map<std::size_t, std::vector<Elements>> wanted_;  // by number of a sum, by node
+  std::map<std::string, Pending> pending_;               // sums in parts, by tensor
+  std::size_t sums_ = 0;
   std::map<std::uint32_t, Progress> progress_;  // by op
   std::map<std::uint32_t, std::vector<std::int64_t>> alias_maps_;
   std::vector<std::vector<bool>> waits_for_;  // by phase: the phases before it, all the way
   std::vector<std::string> breaches_;
   std::size_t most_ = 10;
   std::int64_t checked_ = 0;
+  std::int64_t sizes_checked_ = 0;
 };
 
 }  // namespace dojo::place::internal

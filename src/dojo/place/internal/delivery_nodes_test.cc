@@ -25,13 +25,6 @@ using program::Sharing;
 
 namespace {
 
-std::size_t size_of(std::int64_t n) { return static_cast<std::size_t>(n); }
-std::size_t index_of(Axis axis) { return static_cast<std::size_t>(axis); }
-
-Elements none(const graph::Shape& shape) {
-  return Elements(size_of(graph::element_count(shape)), 0);
-}
-
 // Calls visit(element) for every combination of one index from each dimension.
 void each_element(const graph::Shape& shape, const std::vector<std::vector<std::int64_t>>& indices,
                   const std::function<void(std::size_t)>& visit) {
@@ -116,6 +109,10 @@ std::vector<std::int64_t> indices_of(const graph::Access& access, const graph::S
 }
 
 }  // namespace
+
+Elements none(const graph::Shape& shape) {
+  return Elements(size_of(graph::element_count(shape)), 0);
+}
 
 void add(Elements& to, const Elements& from) {
   for (std::size_t i = 0; i < to.size(); ++i) {

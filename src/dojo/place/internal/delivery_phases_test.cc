@@ -19,17 +19,6 @@ using program::Move;
 using program::Scope;
 using program::Transfer;
 
-namespace {
-
-std::size_t size_of(std::int64_t n) { return static_cast<std::size_t>(n); }
-std::size_t index_of(Axis axis) { return static_cast<std::size_t>(axis); }
-
-Elements none(const graph::Shape& shape) {
-  return Elements(size_of(graph::element_count(shape)), 0);
-}
-
-}  // namespace
-
 // --- computations ---
 bool Delivery::is_in_parts(OpId id, const Stage& stage, const Operand& operand) const {
   return OpWork(graph_, plan_.layouts).is_written_in_parts(id, stage, operand);
@@ -90,6 +79,13 @@ void Delivery::read(std::size_t index, OpId id, const Stage& stage, const Operan
         return;
       }
     }
+    // What is looked up is sent row by row: how many depends on data.
+    const bool is_looked_up = std::any_of(
+        operand.access.begin(), operand.access.end(),
+        [](const graph::Access& access) { return std::holds_alternative<graph::Indexed>(access); });
+    if (operand.tensor.kind == TensorKind::Input && !is_looked_up) {
+      use(*op.inputs[size_of(operand.tensor.index)], node, index, needed);
+    }
   }
 }
 
@@ -105,6 +101,7 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
   const bool is_parted = is_in_parts(id, stage, operand) || (is_output && !plan.masked.empty());
   if (is_parted && !pending_.contains(name)) {
     Pending& pending = pending_[name];
+    pending.number = sums_++;
     pending.shape = operand.shape;
     pending.all.resize(size_of(graph::element_count(operand.shape)));
     pending.parts.assign(nodes_, pending.all);
@@ -244,6 +241,7 @@ void Delivery::copy_update(std::size_t index) {
         return;
       }
     }
+    use(from, node, index, wanted);
   }
 }
 
@@ -283,7 +281,8 @@ std::vector<std::vector<Delivery::Node>> Delivery::lines(const Move& move) const
   if (move.pattern.kind != machine::PatternKind::Halo) {
     return out;
   }
-  // Each node's neighbourhood, the node itself first.
+  // Each node's neighbourhood, the node itself first, then by side: what several sides have comes
+  // from the one that sends most.
   out.clear();
   const machine::HaloBytes& halo = move.pattern.halo;
   const std::int64_t up = halo.north.count() > 0 ? move.reach : 0;
@@ -301,6 +300,18 @@ std::vector<std::vector<Delivery::Node>> Delivery::lines(const Move& move) const
         }
       }
     }
+    const auto said = [&](Node from) {
+      const Place place = place_of(from);
+      const Bytes row = place.row < at.row   ? halo.north
+                        : place.row > at.row ? halo.south
+                                             : Bytes(0);
+      const Bytes column = place.column < at.column   ? halo.west
+                           : place.column > at.column ? halo.east
+                                                      : Bytes(0);
+      return std::max(row, column);
+    };
+    std::stable_sort(std::next(around.begin()), around.end(),
+                     [&](Node a, Node b) { return said(a) > said(b); });
     out.push_back(std::move(around));
   }
   return out;
@@ -320,52 +331,75 @@ void Delivery::run_transfer(std::size_t index, const Transfer& transfer) {
     }
   }
   for (const Move& move : transfer.moves) {
-    const std::vector<std::vector<Node>> groups = lines(move);
-    const bool is_halo = move.pattern.kind == machine::PatternKind::Halo;
-    for (const std::string& name : sums) {
-      Pending& pending = pending_.at(name);
-      const Parts before = pending.parts;
-      for (const std::vector<Node>& group : groups) {
-        for (std::size_t i = 0; i < pending.all.size(); ++i) {
-          std::set<std::int64_t> together;
-          for (const Node node : group) {
-            together.insert(before[node][i].begin(), before[node][i].end());
-          }
-          for (const Node node : group) {
-            pending.parts[node][i] = together;
-          }
-        }
-      }
-    }
-    if (!sums.empty()) {
-      continue;
-    }
     const auto value = named_.find(move.tensor);
-    if (value == named_.end()) {
+    if (!sums.empty()) {
+      join(move, lines(move), sums, index);
+    } else if (value != named_.end()) {
+      send(move, lines(move), value->second, index);
+    } else {
       report(fmt::format("phase {} moves {}, which is no tensor", index, move.tensor));
-      continue;
-    }
-    const auto [landed, is_new] =
-        landed_.try_emplace({index, value->second.index}, std::vector<Elements>{});
-    if (is_new) {
-      for (Node node = 0; node < nodes_; ++node) {
-        landed->second.push_back(available(value->second, node, index));
-      }
-    }
-    const std::vector<Elements> before = landed->second;
-    for (const std::vector<Node>& group : groups) {
-      Elements together = before[group.front()];
-      for (const Node node : group) {
-        add(together, before[node]);
-      }
-      for (const Node node : is_halo ? std::vector<Node>{group.front()} : group) {
-        landed->second[node] = together;
-      }
     }
   }
   for (const std::string& name : sums) {
     complete(name, index);
   }
+}
+
+void Delivery::join(const Move& move, const std::vector<std::vector<Node>>& groups,
+                    const std::set<std::string>& sums, std::size_t index) {
+  Joined joined{index, &move, groups, {}};
+  for (const std::string& name : sums) {
+    Pending& pending = pending_.at(name);
+    Joined::Sum sum{name, pending.number, std::vector<std::vector<std::uint32_t>>(groups.size())};
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      for (std::size_t i = 0; i < pending.all.size(); ++i) {
+        std::set<std::int64_t> together;
+        for (const Node node : groups[g]) {
+          together.insert(pending.parts[node][i].begin(), pending.parts[node][i].end());
+        }
+        bool is_new = false;
+        for (const Node node : groups[g]) {
+          is_new = is_new || pending.parts[node][i] != together;
+          pending.parts[node][i] = together;
+        }
+        if (is_new) {
+          sum.elements[g].push_back(static_cast<std::uint32_t>(i));
+        }
+      }
+    }
+    joined.sums.push_back(std::move(sum));
+  }
+  joined_.push_back(std::move(joined));
+}
+
+void Delivery::send(const Move& move, const std::vector<std::vector<Node>>& groups, ValueId value,
+                    std::size_t index) {
+  const bool is_halo = move.pattern.kind == machine::PatternKind::Halo;
+  const auto [landed, is_new] = landed_.try_emplace({index, value.index}, std::vector<Elements>{});
+  if (is_new) {
+    for (Node node = 0; node < nodes_; ++node) {
+      landed->second.push_back(available(value, node, index));
+    }
+  }
+  const std::vector<Elements> before = landed->second;
+  Sent sent{index, value, &move, groups, std::vector<std::vector<Arrival>>(nodes_)};
+  for (const std::vector<Node>& group : groups) {
+    for (std::size_t i = 0; i < before.front().size(); ++i) {
+      const auto from =
+          std::find_if(group.begin(), group.end(), [&](Node node) { return before[node][i] != 0; });
+      if (from == group.end()) {
+        continue;
+      }
+      for (const Node node : is_halo ? std::vector<Node>{group.front()} : group) {
+        if (before[node][i] == 0) {
+          landed->second[node][i] = 1;
+          sent.arrivals[node].push_back(
+              {static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(*from)});
+        }
+      }
+    }
+  }
+  sent_.push_back(std::move(sent));
 }
 
 // Once every element is whole somewhere, the tensor is made; each node has what is whole there.
@@ -386,6 +420,7 @@ void Delivery::complete(const std::string& tensor, std::size_t index) {
   if (std::find(anywhere.begin(), anywhere.end(), 0) != anywhere.end()) {
     return;  // its sum over replicas is still to come
   }
+  wanted_[pending.number] = whole;
   if (value != named_.end()) {
     own_[value->second.index] = whole;
     made_by_[value->second.index].insert(index);
@@ -432,6 +467,9 @@ std::vector<std::string> Delivery::run(std::size_t most) {
   }
   for (const auto& [name, pending] : pending_) {
     report(fmt::format("the sum %{} is never complete", name));
+  }
+  if (breaches_.empty()) {
+    check_sizes();
   }
   return breaches_;
 }

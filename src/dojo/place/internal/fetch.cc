@@ -126,12 +126,60 @@ class Fetcher {
   }
 
   Bytes footprint_at(const SplitNest::Place& place) const {
-    Bytes most{};
-    const graph::Slice slice = split_.slice(place);
+    return bytes_read(split_.slice(place));
+  }
+
+  // By all readings of a slice, what several of them read once.
+  Bytes bytes_read(const graph::Slice& slice) const {
+    Bytes sum{};
+    std::vector<std::vector<Interval>> boxes;
     for (const Reading& reading : readings_) {
-      most = std::max(most, graph::bytes(*reading.stage, *reading.operand, slice, value_.format));
+      std::vector<Interval> box = graph::footprint(*reading.operand, slice);
+      if (std::find(boxes.begin(), boxes.end(), box) == boxes.end()) {
+        boxes.push_back(std::move(box));
+        sum += graph::bytes(*reading.stage, *reading.operand, slice, value_.format);
+      }
     }
-    return most;
+    return std::min(sum, graph::stored_bytes(value_));
+  }
+
+  // The busiest place, moved to both ends of the axis and to its middle; none if it is not split.
+  std::vector<SplitNest::Place> places_along(Axis axis) const {
+    std::vector<SplitNest::Place> places;
+    const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
+    for (const std::int64_t at : {std::int64_t{0}, parts / 2, parts - 1}) {
+      if (at < parts) {
+        places.push_back(split_.busiest_place());
+        places.back()[static_cast<std::size_t>(axis)] = at;
+      }
+    }
+    return places;
+  }
+
+  // Bytes of the operand that any node of a line reads: more than a node's, where the nodes along
+  // the line read different parts.
+  Bytes read_by_line(bool along_y, bool along_x) const {
+    graph::Slice slice = split_.busiest();
+    const auto widen = [&](Axis axis) {
+      for (const SplitNest::Place& place : places_along(axis)) {
+        const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
+        const Interval range = split_.slice(place)[loop];
+        if (!range.is_empty()) {
+          slice[loop] = {std::min(slice[loop].begin, range.begin),
+                         std::max(slice[loop].end, range.end)};
+        }
+      }
+    };
+    if (along_y) {
+      widen(Axis::NodeY);
+    }
+    if (gathers_groups_) {
+      widen(Axis::Group);
+    }
+    if (along_x) {
+      widen(Axis::NodeX);
+    }
+    return std::max(footprint(), bytes_read(slice));
   }
 
   // The op works on the very shares that lie there: all flat axes cut alike.
@@ -185,8 +233,8 @@ class Fetcher {
     if (has_own_slice(Axis::Replica)) {
       return;
     }
-    add(machine::all_gather(machine::Axis::Both, slice_bytes(now_)), Scope::Across);
     now_[Axis::Replica] = {};
+    add(machine::all_gather(machine::Axis::Both, slice_bytes(now_)), Scope::Across);
     fetch_.landing = slice_bytes(now_);
     fetch_.is_gathered = true;
   }
@@ -223,20 +271,27 @@ class Fetcher {
     if (along_x) {
       after[Axis::NodeX] = {};
     }
-    // At the end what the node reads, halos included; before a further step, and by the fallback,
-    // everything.
-    const Bytes bytes = is_last && !fetch_.is_fallback ? footprint() : slice_bytes(after);
-    const bool along_columns = along_y || gathers_groups_;
-    add(machine::all_gather(along_columns && along_x ? machine::Axis::Both
-                            : along_columns          ? machine::Axis::Columns
-                                                     : machine::Axis::Rows,
+    // At the end what the nodes of the line read, halos included; before a further step, and by the
+    // fallback, everything.
+    const bool is_all = !is_last || fetch_.is_fallback;
+    const Bytes bytes = is_all ? slice_bytes(after) : read_by_line(along_y, along_x);
+    const bool keeps_y = gathers_groups_ && !along_y;
+    if (keeps_y && along_x) {  // rows first: a group's node rows keep their own part
+      const Bytes of_row(slice_bytes(now_).count() * now_[Axis::NodeX].parts);
+      add(machine::all_gather(machine::Axis::Rows, std::min(of_row, slice_bytes(after))));
+      fetch_.moves.back().region = all_groups();
+    }
+    add(machine::all_gather(keeps_y || !along_x ? machine::Axis::Columns
+                            : along_y           ? machine::Axis::Both
+                                                : machine::Axis::Rows,
                             bytes));
     if (gathers_groups_) {
       fetch_.moves.back().region = all_groups();
+      fetch_.moves.back().reach = keeps_y ? static_cast<int>(mesh_.rows_per_group()) : 1;
     }
     gathers_groups_ = false;
     now_ = after;
-    fetch_.landing = bytes;
+    fetch_.landing = is_all ? bytes : std::min(bytes, footprint());
     fetch_.is_gathered = true;
   }
 
@@ -271,19 +326,34 @@ class Fetcher {
 
   // Bytes of what is held now, with as much of the dimension as the busiest node reads.
   Bytes with_needed(int dimension) const {
-    const graph::Slice slice = split_.busiest();
-    const auto dim = static_cast<std::size_t>(dimension);
-    std::int64_t longest = 1;
-    for (const Reading& reading : readings_) {
-      longest = std::max(
-          longest,
-          graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]).length());
-    }
     Layout layout = now_;
     layout[Axis::NodeY] = holds(now_, Axis::NodeY, dimension) ? AxisState{} : now_[Axis::NodeY];
     layout[Axis::NodeX] = holds(now_, Axis::NodeX, dimension) ? AxisState{} : now_[Axis::NodeX];
+    return needed_of(layout, dimension);
+  }
+
+  // Bytes of a slice of the layout that are of as much of the dimension as the busiest node reads.
+  Bytes needed_of(const Layout& layout, int dimension) const {
+    const auto dim = static_cast<std::size_t>(dimension);
+    std::int64_t longest = 1;
+    const auto look_at = [&](const SplitNest::Place& place) {
+      const graph::Slice slice = split_.slice(place);
+      for (const Reading& reading : readings_) {
+        const Interval range =
+            graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
+        longest = std::max(longest, range.length());
+      }
+    };
+    look_at(split_.busiest_place());
+    for (const Axis axis : kNodeAxes) {
+      const std::vector<SplitNest::Place> places = places_along(axis);
+      std::for_each(places.begin(), places.end(), look_at);
+    }
+    // Of a flat share some lines are whole and some are not.
+    const std::int64_t element = bytes_of(value_.format);
     const std::int64_t extent = program::slice_shape(layout, value_.shape)[dim];
-    return Bytes(slice_bytes(layout).count() / extent * std::min(extent, longest));
+    const std::int64_t lines = (slice_bytes(layout).count() / element + extent - 1) / extent;
+    return Bytes(lines * std::min(extent, longest) * element);
   }
 
   // Every stage reads the dimension that lies on this axis through an index.
@@ -339,12 +409,11 @@ class Fetcher {
     gather(gathers[0], gathers[1]);
   }
 
+  // Slots are as long as the largest pair: a block of what lies there, as much of the other
+  // dimension as a node reads.
   void to_other_dimension(Axis axis, int dimension) {
-    Layout whole = now_;
-    whole[axis] = {};
     const std::int64_t parts = span(axis);
-    const Bytes pair(std::max<std::int64_t>(1, slice_bytes(whole).count() / (parts * parts)));
-    add(machine::all_to_all(lines_of(axis), pair));
+    add(machine::all_to_all(lines_of(axis), needed_of(now_, dimension)));
     now_[axis] = program::sliced(
         dimension, program::cut(axis, value_.shape[static_cast<std::size_t>(dimension)], parts, 1));
     fetch_.landing = footprint();
@@ -421,12 +490,39 @@ class Fetcher {
     }
   }
 
+  // Of the dimension that lies on the axis: what the node with the widest of the others reads.
+  std::int64_t bytes_per_index(Axis axis) const {
+    const auto dim = static_cast<std::size_t>(now_[axis].dimension);
+    std::int64_t most = 0;
+    const auto look_at = [&](const SplitNest::Place& place) {
+      const graph::Slice slice = split_.slice(place);
+      std::int64_t longest = 1;
+      for (const Reading& reading : readings_) {
+        const Interval range =
+            graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
+        longest = std::max(longest, range.length());
+      }
+      most = std::max(most, (bytes_read(slice).count() + longest - 1) / longest);
+    };
+    look_at(split_.busiest_place());
+    for (const SplitNest::Place& along : places_along(axis)) {
+      look_at(along);
+      for (const SplitNest::Place& across : places_along(other(axis))) {
+        SplitNest::Place place = along;
+        const auto at = static_cast<std::size_t>(other(axis));
+        place[at] = across[at];
+        look_at(place);
+      }
+    }
+    return most;
+  }
+
   void collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
     if (!split_.on(axis).has_value()) {
       return;
     }
     const Shortage worst = shortage(axis);
-    const std::int64_t line = (footprint().count() + worst.longest - 1) / worst.longest;
+    const std::int64_t line = bytes_per_index(axis);
     const Bytes low(worst.low_high[0] * line);
     const Bytes high(worst.low_high[1] * line);
     if (axis == Axis::NodeY) {
