@@ -10,7 +10,8 @@
 // line that is too short, an operand that nobody fetched, a sum that misses a part, a phase that
 // does not wait, all are found. Then, from the last transfer to the first, what arrived by it and
 // is read or sent on by anybody is held against the bytes that its pattern says: a message that is
-// too small for its content is found, too.
+// too small for its content is found, too. Of sums the additions are followed: their order is that
+// of the lowered Graph's cuts, ascending along each loop, the innermost loop first.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +32,10 @@ using Elements = std::vector<char>;  // by row-major element: whether it is ther
 constexpr std::size_t size_of(std::int64_t n) { return static_cast<std::size_t>(n); }
 constexpr std::size_t index_of(program::Axis axis) { return static_cast<std::size_t>(axis); }
 Elements none(const graph::Shape& shape);
+
+// Whether what the stage reduces are sums alone, so that the order of parts matters.
+bool is_sum(const graph::Stage& stage);
+std::uint64_t hash_of_part(std::int64_t part);
 
 // Adds what is there in `from`.
 void add(Elements& to, const Elements& from);
@@ -59,6 +64,11 @@ class Delivery {
     graph::Shape shape;
     Parts parts;
     std::vector<std::set<std::int64_t>> all;  // by element: the parts there are
+    // Of a sum in a stated order: which additions made what is there, as a hash; 0 for nothing.
+    bool is_ordered = false;
+    std::vector<std::vector<std::uint64_t>> additions;  // by node, by element
+    // Of each part its place in every cut loop, outermost first.
+    std::map<std::int64_t, std::vector<std::int64_t>> places;
   };
   // An element that a node has by a move, and from which node of its line.
   struct Arrival {
@@ -109,6 +119,8 @@ class Delivery {
   void write(std::size_t index, OpId id, const graph::Stage& stage, const graph::Operand& operand);
   bool is_in_parts(OpId id, const graph::Stage& stage, const graph::Operand& operand) const;
   std::int64_t part_of(const OpPlan& plan, const graph::Stage& stage, Node node) const;
+  std::vector<std::int64_t> places_in_loops(const OpPlan& plan, const graph::Stage& stage,
+                                            Node node) const;
   std::string tensor_name(OpId id, const graph::TensorRef& tensor) const;
   void copy_update(std::size_t index);
 
@@ -120,6 +132,10 @@ class Delivery {
             std::size_t index);
 
   void use(ValueId value, Node node, std::size_t index, Elements needed);
+  void add_up(const program::Move& move, const std::vector<Node>& group, Pending& pending,
+              std::size_t element, const std::string& name, std::size_t index);
+  void check_order(const std::string& name, const Pending& pending,
+                   const std::vector<Elements>& whole, std::size_t index);
   void check_sizes();
   void check_size(const Sent& sent);
   void check_halo(const Sent& sent, Node node, const std::vector<Arrival>& used);

@@ -105,6 +105,8 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
     pending.shape = operand.shape;
     pending.all.resize(size_of(graph::element_count(operand.shape)));
     pending.parts.assign(nodes_, pending.all);
+    pending.is_ordered = plan.masked.empty() && is_sum(stage);
+    pending.additions.assign(nodes_, std::vector<std::uint64_t>(pending.all.size(), 0));
   }
   std::vector<Elements>* target = nullptr;
   if (!is_parted && !is_output) {
@@ -140,8 +142,10 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
       if (made[i] != 0) {
         pending.parts[node][i].insert(part);
         pending.all[i].insert(part);
+        pending.additions[node][i] = hash_of_part(part);
       }
     }
+    pending.places.emplace(part, places_in_loops(plan, stage, node));
   }
 }
 
@@ -357,6 +361,9 @@ void Delivery::join(const Move& move, const std::vector<std::vector<Node>>& grou
         for (const Node node : groups[g]) {
           together.insert(pending.parts[node][i].begin(), pending.parts[node][i].end());
         }
+        if (pending.is_ordered) {
+          add_up(move, groups[g], pending, i, name, index);
+        }
         bool is_new = false;
         for (const Node node : groups[g]) {
           is_new = is_new || pending.parts[node][i] != together;
@@ -421,6 +428,9 @@ void Delivery::complete(const std::string& tensor, std::size_t index) {
     return;  // its sum over replicas is still to come
   }
   wanted_[pending.number] = whole;
+  if (pending.is_ordered) {
+    check_order(tensor, pending, whole, index);
+  }
   if (value != named_.end()) {
     own_[value->second.index] = whole;
     made_by_[value->second.index].insert(index);
