@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "dojo/base/text.h"
@@ -81,6 +82,21 @@ Json link_bytes(const Simulation& simulation) {
       json[std::string(machine::name(static_cast<machine::LinkClass>(i)))] =
           simulation.link_bytes[i];
     }
+  }
+  return json;
+}
+
+// How long the network works, by what bounds the transfer: a link class, or latency.
+Json network_seconds(const Simulation& simulation) {
+  std::map<std::string, Picoseconds> sums;
+  for (const system::PhaseTiming& phase : simulation.timeline.phases) {
+    if (phase.lane == system::Lane::Transfer) {
+      sums[phase.bound_by] += phase.work;
+    }
+  }
+  Json json = Json::object();
+  for (const auto& [bound, time] : sums) {
+    json[bound] = to_seconds(time);
   }
   return json;
 }
@@ -172,6 +188,7 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"energy_range", {simulation.energy.low.count(), simulation.energy.high.count()}},
           {"energy_by_part", energy(simulation)},
           {"bytes_by_link_class", link_bytes(simulation)},
+          {"network_seconds_by_bound", network_seconds(simulation)},
           {"lower_bound_seconds", to_seconds(simulation.bounds.lower)},
           {"serial_seconds", to_seconds(simulation.bounds.serial)},
           {"sram_peak_bytes_per_node", simulation.sram_peak_per_node.count()},
