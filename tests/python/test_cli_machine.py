@@ -28,14 +28,16 @@ def test_version_and_help_need_no_command():
 def test_list_goes_from_small_to_large():
     lines = output_of("machine", "list").splitlines()
     assert [line.split()[0] for line in lines[1:]] == [
+        "tenstorrent-n150",
+        "tenstorrent-p150",
         "d1",
         "training-tile",
         "system-tray",
         "exapod",
     ]
-    assert "362.5 TFLOPS" in lines[1]
-    assert "9.062 PFLOPS" in lines[2]
-    assert "1,062,000" in lines[4] and "1.087 EFLOPS" in lines[4]
+    assert "362.5 TFLOPS" in lines[3]
+    assert "9.062 PFLOPS" in lines[4]
+    assert "1,062,000" in lines[6] and "1.087 EFLOPS" in lines[6]
 
 
 def test_show_prints_totals_of_every_level():

@@ -147,6 +147,19 @@ TEST(Ingest, IsBoundByThePcieLinksOfTheTile) {
   EXPECT_DOUBLE_EQ(time.cost.bytes[static_cast<std::size_t>(machine::LinkClass::Pcie)], 368'640);
 }
 
+TEST(Ingest, FromAMachinesOwnDramTakesItsRate) {
+  const machine::MachineModel machine = *machine::load_machine("tenstorrent-n150");
+  const program::Ingest ingest{
+      .tensors = {"x"}, .bytes = Bytes(267'000'000), .bytes_per_replica = Bytes(267'000'000)};
+  const TransferTime time = ingest_time(ingest, {}, machine::whole_die(machine, {}), machine);
+  // A row of 8 cores takes an eighth over a link of 32 B a cycle: 1,042,969 cycles of 1 ns, more
+  // than the 1,000,000 of the DRAM.
+  EXPECT_EQ(time.cost.busiest, machine::LinkClass::NodeLink);
+  EXPECT_NEAR(time.cost.busy, 267e6 / 8 / 32, 1);
+  EXPECT_DOUBLE_EQ(time.cost.bytes[static_cast<std::size_t>(machine::LinkClass::Hbm)], 267e6);
+  EXPECT_EQ(time.cost.latency, Cycles{500 + 10 + 8});
+}
+
 TEST(Transfer, TellsWhenItsFirstPanelIsThere) {
   const machine::MachineModel machine = *machine::load_machine("d1");
   program::Transfer transfer;

@@ -60,8 +60,29 @@ TransferTime transfer_time(const program::Transfer& transfer, const Replicas& re
   return timed(cost, transfer.panels, machine);
 }
 
+namespace {
+
+// From the machine's own DRAM, whose banks stand around the mesh: every row of nodes has its way.
+TransferTime dram_ingest_time(const program::Ingest& ingest, const machine::Region& region,
+                              const MachineModel& machine) {
+  const double bytes = static_cast<double>(ingest.bytes.count());
+  TransferCost cost;
+  add_shared(cost, LinkClass::Hbm, bytes, 1, machine);
+  add_shared(cost, LinkClass::NodeLink, static_cast<double>(ingest.bytes_per_replica.count()),
+             region.rows(), machine);
+  cost.latency += Cycles{machine.sites().columns};
+  cost.traffic = {.sram = bytes, .hops = bytes * 0.5 * machine.sites().columns};
+  cost.traffic.outer[static_cast<std::size_t>(LinkClass::Hbm)] = bytes;
+  return timed(cost, 1, machine);
+}
+
+}  // namespace
+
 TransferTime ingest_time(const program::Ingest& ingest, const Replicas& replicas,
                          const machine::Region& region, const MachineModel& machine) {
+  if (machine.dram.has_value()) {
+    return dram_ingest_time(ingest, region, machine);
+  }
   const double bytes = static_cast<double>(ingest.bytes.count());
   const auto processors = static_cast<double>(machine.processors.size());
   TransferCost cost;

@@ -27,7 +27,7 @@ TransferTime transfer_time(const program::Transfer& transfer, const program::Rep
 
 // Host decode, PCIe, interface processor, tile edge, die edges, ports: A is the sum of latencies on
 // the way, L the busiest of them. A machine without interface processors is fed through the edges
-// of its western dies; its host side is then not modelled.
+// of its western dies; its host side is then not modelled. One with DRAM of its own reads it there.
 TransferTime ingest_time(const program::Ingest& ingest, const program::Replicas& replicas,
                          const machine::Region& region, const machine::MachineModel& machine);
 

@@ -35,9 +35,10 @@ FactLine fact(const Description& machine, std::string_view path) {
   return {};
 }
 
-TEST(Shipped, MachinesAreTheFourOfTheFolder) {
+TEST(Shipped, MachinesAreThoseOfTheFolder) {
   EXPECT_EQ(shipped_machines(),
-            (std::vector<std::string>{"d1", "exapod", "system-tray", "training-tile"}));
+            (std::vector<std::string>{"d1", "exapod", "system-tray", "tenstorrent-n150",
+                                      "tenstorrent-p150", "training-tile"}));
   for (const std::string& name : shipped_machines()) {
     EXPECT_EQ(description(name).name(), name);
     EXPECT_FALSE(description(name).title().empty());
@@ -57,7 +58,7 @@ TEST(Shipped, EachNumberStandsInOneFileAlone) {
   // A machine says only what differs from the one it includes.
   for (const auto& [name, inner] :
        {std::pair("training-tile", "d1"), std::pair("system-tray", "training-tile"),
-        std::pair("exapod", "system-tray")}) {
+        std::pair("exapod", "system-tray"), std::pair("tenstorrent-p150", "tenstorrent-n150")}) {
     const Description outer = description(name);
     for (const FactLine& line : list_facts(description(inner))) {
       const FactLine again = fact(outer, line.path);
@@ -218,7 +219,7 @@ TEST(Cautions, TellOfEnergyThatContradictsTheTotals) {
 TEST(Documents, ListEveryKeyWithItsValueInTheSmallestMachineThatHasIt) {
   const std::string text = document("machine.md");
   std::set<std::string> paths;
-  for (const char* name : {"d1", "training-tile", "system-tray", "exapod"}) {
+  for (const char* name : {"d1", "training-tile", "system-tray", "exapod", "tenstorrent-n150"}) {
     for (const FactLine& line : list_facts(description(name))) {
       if (paths.insert(line.path).second) {
         const std::string row =

@@ -53,7 +53,7 @@ enum class LinkClass : std::uint8_t {
   TileEdge,       // the part of a tile edge that belongs to one rim die, one direction
   TrayEdge,       // the same where two trays join
   ProcessorLink,  // one interface processor's link to its rim die, one direction
-  Hbm,            // one interface processor's DRAM
+  Hbm,            // one interface processor's DRAM; or all DRAM of a machine that has its own
   Ethernet,       // one interface processor's network port, one direction
   Pcie,           // one interface processor's link to its host, one direction
   HostDecode,     // one host's rate of ready (decoded) input bytes
@@ -124,6 +124,14 @@ struct HostModel {
   Bytes memory{};  // per host
 };
 
+// DRAM of the machine itself, where a step's inputs lie (instead of with hosts).
+struct DramModel {
+  Bytes size{};
+  // Share of reading them that runs beside the step's own work, 0..1: 1 if operands are read ahead
+  // in a second buffer, 0 if an op reads what it needs and then computes.
+  double overlap = 1;
+};
+
 // Energy per event, joules in pico; each counts events of one node or byte.
 struct EnergyModel {
   double pj_per_mac = 0;         // BF16 multiply and FP32 add on the matrix unit
@@ -191,6 +199,7 @@ struct MachineModel {
   std::vector<Attachment> processors{};  // host h serves an equal block
   Bytes processor_hbm{};                 // of each
   HostModel hosts{};
+  std::optional<DramModel> dram{};  // instead of processors and hosts
   EnergyModel energy{};
   PowerModel power{};
 

@@ -74,6 +74,7 @@ void make_sections(Facts& facts, const Has& has) {
   make(facts.pod, "pod");
   make(facts.interface, "interface");
   make(facts.host, "host");
+  make(facts.dram, "dram");
 }
 
 // The paths of all facts there are.

@@ -256,6 +256,14 @@ TEST(MachineFile, ReportsProcessorsThatTheRimHasNoRoomFor) {
             "1");
 }
 
+TEST(MachineFile, ReportsTwoWaysIn) {
+  EXPECT_EQ(
+      error_of(derived("[dram]\nsize = " + fact("\"1 GB\"") + "\nrate = " + fact("\"1 GB/s\"") +
+                       "\nlatency = " + fact("\"1 us\"") + "\noverlap = " + fact("1"))),
+      "my.toml:7: dram.rate: inputs come either from [dram] or through [interface] and "
+      "[host]: expected one of them");
+}
+
 TEST(MachineFile, ReportsProcessorsWhereTraysJoin) {
   EXPECT_EQ(error_of("include = \"exapod\"\n[machine]\nname = \"wide\"\ntitle = \"t\"\n[pod]\n"
                      "trays = " +

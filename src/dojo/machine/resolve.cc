@@ -26,6 +26,7 @@ class Resolver {
     set_mesh_links();
     set_outer_links();
     set_interface();
+    set_dram();
     set_energy();
     set_power();
     return std::move(model_);
@@ -137,6 +138,14 @@ class Resolver {
     model_.hosts = {.count = static_cast<int>(carriers * facts_.host->count.value),
                     .cores = facts_.host->cores.value,
                     .memory = facts_.host->memory.value};
+  }
+
+  void set_dram() {
+    if (facts_.dram) {
+      set_link(LinkClass::Hbm, per_cycle(facts_.dram->rate), cycles(facts_.dram->latency));
+      model_.dram =
+          DramModel{.size = facts_.dram->size.value, .overlap = facts_.dram->overlap.value};
+    }
   }
 
   void set_energy() {

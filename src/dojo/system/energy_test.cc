@@ -22,7 +22,7 @@ Events full_load(const machine::MachineModel& machine) {
 constexpr Picoseconds kSecond{1'000'000'000'000};
 
 TEST(Energy, OfASecondAtFullLoadIsThePublishedPower) {
-  for (const std::string& name : machine::shipped_machines()) {
+  for (const char* name : {"d1", "training-tile", "system-tray", "exapod"}) {
     const machine::MachineModel machine = machine::resolve(described(name));
     const double joules = energy_of(full_load(machine), kSecond, machine).total().count();
     EXPECT_NEAR(joules, machine.totals(machine.top()).power.count(), 1e-6 * joules) << name;

@@ -124,6 +124,27 @@ TEST(Timeline, ALaneRunsOnePhaseAtATime) {
   EXPECT_EQ(timeline.phases[1].begin, timeline.phases[0].end);
 }
 
+TEST(Timeline, WaitsForWhatOverlapLeavesOfReadingInputs) {
+  const machine::Description card = *machine::load_description("tenstorrent-n150");
+  const auto step = [&](const char* overlap) {
+    const machine::MachineModel machine =
+        machine::resolve(*machine::with_fact(card, "dram.overlap", overlap));
+    program::Ingest ingest{
+        .tensors = {"x"}, .bytes = Bytes(1 << 20), .bytes_per_replica = Bytes(1 << 20)};
+    const Program program = program_of(
+        {Phase{.region = machine::whole_machine(machine), .body = std::move(ingest), .after = {}},
+         compute(machine, 4096, {})},
+        machine);
+    const Timeline timeline = time_program(program, machine);
+    EXPECT_NEAR(losses_of(program, timeline, machine).total(), to_seconds(timeline.step), 1e-15);
+    return std::array{timeline.step, timeline.phases[0].end, timeline.phases[1].end};
+  };
+  const auto [all, ingest, computed] = step("0");
+  EXPECT_EQ(all, ingest + computed);
+  EXPECT_EQ(step("0.5")[0], computed + Picoseconds((ingest.count() + 1) / 2));
+  EXPECT_EQ(step("1")[0], std::max(ingest, computed));
+}
+
 TEST(Timeline, LiesBetweenItsBounds) {
   const machine::MachineModel machine = die();
   std::mt19937_64 random(1);

@@ -45,6 +45,12 @@ Picoseconds panel_work(Picoseconds work, std::int64_t panels) {
   return Picoseconds((work.count() + panels - 1) / panels);
 }
 
+// What the step waits for inputs before it computes.
+Picoseconds not_covered(Picoseconds ingest, const machine::MachineModel& machine) {
+  const double share = machine.dram.has_value() ? 1 - machine.dram->overlap : 0;
+  return Picoseconds(std::llround(share * static_cast<double>(ingest.count())));
+}
+
 }  // namespace
 
 std::string_view name(Lane lane) {
@@ -81,7 +87,8 @@ Timeline time_program(const Program& program, const machine::MachineModel& machi
     }
     timeline.phases.push_back(std::move(timing));
   }
-  timeline.step = std::max(timeline.computed, lane_free[static_cast<std::size_t>(Lane::Ingest)]);
+  const Picoseconds ingest = lane_free[static_cast<std::size_t>(Lane::Ingest)];
+  timeline.step = std::max(timeline.computed + not_covered(ingest, machine), ingest);
   return timeline;
 }
 

@@ -4,7 +4,8 @@
 // the way in from the hosts (ingest). A lane runs one phase at a time, in Program order. A phase
 // begins when all it comes after have ended and its lane is free; a pipelined compute phase begins
 // when the first panel of each of its transfers has arrived, and ends no earlier than one panel's
-// work after the last. Ingest fetches the next step's inputs while this one runs. So each begin is
+// work after the last. Ingest fetches the next step's inputs while this one runs; where they lie in
+// the machine's own DRAM, what `dram.overlap` leaves of it comes before the step. So each begin is
 // a maximum of ends before it: making any duration shorter makes nothing later (monotone; tested).
 #pragma once
 

@@ -107,6 +107,11 @@ void print_die(const MachineModel& machine) {
 
 void print_interface(const MachineModel& machine) {
   const LevelTotals totals = machine.totals(machine.top());
+  if (machine.dram.has_value()) {
+    fmt::print("Inputs: {} of DRAM at {}.\n", bytes(machine.dram->size),
+               rate(machine.per_second(machine.link(machine::LinkClass::Hbm).rate)));
+    return;
+  }
   if (totals.processors == 0) {
     fmt::print("Interface: none; nothing feeds this machine.\n");
     return;

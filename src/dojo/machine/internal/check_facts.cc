@@ -119,6 +119,12 @@ Result<void> check_size(const Facts& facts) {
 }
 
 Result<void> check_interface(const Facts& facts) {
+  if (facts.dram && facts.interface) {
+    return fact_error("dram.rate",
+                      "inputs come either from [dram] or through [interface] and [host]: expected "
+                      "one of them",
+                      facts.dram->rate.where);
+  }
   if (facts.interface.has_value() != facts.host.has_value()) {
     return facts.interface ? fact_error(
                                  "interface.processors",

@@ -93,6 +93,13 @@ struct HostFacts {
   Fact<Watts> power;
 };
 
+struct DramFacts {
+  Fact<Bytes> size;
+  Fact<BytesPerSecond> rate;
+  Fact<Picoseconds> latency;
+  Fact<double> overlap;
+};
+
 struct EnergyFacts {
   Fact<internal::Picojoules> mac;
   Fact<internal::Picojoules> vector_fma;
@@ -117,6 +124,7 @@ struct Facts {
   std::optional<PodFacts> pod;
   std::optional<InterfaceFacts> interface;
   std::optional<HostFacts> host;
+  std::optional<DramFacts> dram;
   EnergyFacts energy;
 };
 
@@ -127,8 +135,8 @@ struct Section {
   bool is_required = false;
 };
 inline constexpr Section kSections[] = {
-    {"node", true}, {"mesh.die", true},   {"die", true},   {"tile", false},  {"tray", false},
-    {"pod", false}, {"interface", false}, {"host", false}, {"energy", true},
+    {"node", true}, {"mesh.die", true},   {"die", true},   {"tile", false}, {"tray", false},
+    {"pod", false}, {"interface", false}, {"host", false}, {"dram", false}, {"energy", true},
 };
 
 // One row of the table of keys. `low` and `high` bound what a file may say: outside is a slip or
@@ -314,6 +322,20 @@ void visit_host(Section& host, const Visit& visit) {
 }
 
 template <class Section, class Visit>
+void visit_dram(Section& dram, const Visit& visit) {
+  using enum Affects;
+  visit(FactKey{"dram.size", Nothing, "1 KB", "1000 TB",
+                "DRAM of a machine whose inputs lie there, all banks"},
+        dram.size);
+  visit(FactKey{"dram.rate", Time, "1 KB/s", "1000 TB/s", "all banks together"}, dram.rate);
+  visit(FactKey{"dram.latency", Time, "1 ps", "1 s", "until the first byte is in a node"},
+        dram.latency);
+  visit(FactKey{"dram.overlap", Time, "0", "1",
+                "share of reading inputs that runs beside the step's own work"},
+        dram.overlap);
+}
+
+template <class Section, class Visit>
 void visit_energy(Section& energy, const Visit& visit) {
   using enum Affects;
   visit(FactKey{"energy.mac", Energy, "0 pJ", "1000000 pJ",
@@ -367,6 +389,9 @@ void visit_facts(FactsType& facts, const Visit& visit) {
   }
   if (facts.host) {
     visit_host(*facts.host, visit);
+  }
+  if (facts.dram) {
+    visit_dram(*facts.dram, visit);
   }
   visit_energy(facts.energy, visit);
 }

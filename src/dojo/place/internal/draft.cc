@@ -126,6 +126,25 @@ class Drafter {
   }
 
   // --- leaves ---
+  // Lies in the machine's DRAM and is brought from there to the panels of every op that reads it,
+  // so that nothing of it stays in SRAM.
+  bool is_streamed(ValueId id) const {
+    const auto& readers = uses_.readers[id.index];
+    return machine_.dram.has_value() && std::all_of(readers.begin(), readers.end(), [&](OpId op) {
+             const auto& inputs = graph_.ops[op.index].inputs;
+             for (std::size_t i = 0; i < inputs.size(); ++i) {
+               if (!inputs[i].has_value() || inputs[i]->index != id.index) {
+                 continue;
+               }
+               const Fetch one = fetch(graph_, op, static_cast<int>(i), plan_, mesh_);
+               if (op_plan(op).is_alias || !one.is_gathered || !can_be_panels(one)) {
+                 return false;
+               }
+             }
+             return true;
+           });
+  }
+
   void place_leaves() {
     program::Ingest ingest;
     std::vector<BufferId> next;
@@ -135,10 +154,11 @@ class Drafter {
       if (leaf.kind == ValueKind::Op) {
         continue;
       }
-      storage_[i] = add_buffer(leaf.name, held_bytes(id), true);
       const bool is_data = leaf.kind == ValueKind::Input && !leaf.shape.empty();
+      const Bytes held = is_data && is_streamed(id) ? Bytes(0) : held_bytes(id);
+      storage_[i] = add_buffer(leaf.name, held, true);
       if (is_data) {  // the next step's data come in while this step reads its own
-        next.push_back(add_buffer(leaf.name + ":next", held_bytes(id), true));
+        next.push_back(add_buffer(leaf.name + ":next", held, true));
         ingest.tensors.push_back(leaf.name);
         const Layout& layout = plan_.held[i];
         Layout replica;

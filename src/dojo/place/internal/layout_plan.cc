@@ -138,12 +138,13 @@ class Planner {
 
   Layout leaf_layout(ValueId id) const {
     const Value& value = graph_.value(id);
-    if (value.kind == ValueKind::Input) {
+    const bool is_small = graph::stored_bytes(value) <= Bytes(kReplicatedBufferBytes);
+    const bool has_samples = !value.shape.empty() && value.shape.front() == mesh_.replicas.batch;
+    // An input without samples that is too large to lie everywhere lies as a weight does.
+    if (value.kind == ValueKind::Input && (has_samples || is_small)) {
       return input_layout(value.shape, value.format, mesh_);
     }
-    const bool is_small_buffer = value.kind == ValueKind::Buffer &&
-                                 graph::stored_bytes(value) <= Bytes(kReplicatedBufferBytes);
-    if (value.shape.empty() || is_small_buffer) {
+    if (value.shape.empty() || (value.kind == ValueKind::Buffer && is_small)) {
       return {};
     }
     // A state lies as its weight does; both have the same shape, but only the weight has readers
