@@ -5,52 +5,19 @@
 #include <random>
 
 #include "dojo/base/text.h"
-#include "dojo/graph/recipe.h"
-#include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
-#include "dojo/place/lower_for_machine.h"
-#include "dojo/place/place.h"
 #include "dojo/system/simulation.h"
+#include "steps.h"
 
 namespace dojo {
 namespace {
 
+using e2e::Step;
+using e2e::step_of;
+using e2e::steps;
 using machine::MachineModel;
 using program::Program;
 using system::Timeline;
-
-struct Step {
-  MachineModel machine;
-  graph::Graph graph;
-  Program program;
-};
-
-Step step_of(const std::string& name, MachineModel machine) {
-  auto graph =
-      graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/golden/place/" + name + ".graph");
-  EXPECT_TRUE(graph.has_value()) << graph.error().to_string();
-  if (!graph->is_lowered()) {
-    graph = place::lower_for_machine(*graph, *graph::recipe_named("cfloat8"), machine);
-    EXPECT_TRUE(graph.has_value()) << graph.error().to_string();
-  }
-  auto program = place::place(*graph, machine);
-  EXPECT_TRUE(program.has_value()) << program.error().to_string();
-  return {std::move(machine), *std::move(graph), *std::move(program)};
-}
-
-Step step_of(const std::string& name, const char* machine) {
-  return step_of(name, *machine::load_machine(machine));
-}
-
-std::vector<Step> steps() {
-  std::vector<Step> out;
-  for (const char* machine : {"d1", "training-tile"}) {
-    for (const char* name : {"cnn", "mlp", "gpt"}) {
-      out.push_back(step_of(name, machine));
-    }
-  }
-  return out;
-}
 
 TEST(PlacedStep, TakesNoLessThanItsBoundAndNoMoreThanItsSerialSum) {
   for (const Step& step : steps()) {
@@ -174,17 +141,6 @@ TEST(PlacedStep, GetsNoSlowerOnAFasterMachine) {
       EXPECT_LE(system::time_program(step.program, better).step, before)
           << step.graph.name << " change " << what;
     }
-  }
-}
-
-// Cycles stay the same, so a clock of twice the rate halves the step; rates per second would not.
-TEST(PlacedStep, ScalesWithTheClock) {
-  for (const Step& step : steps()) {
-    MachineModel faster = step.machine;
-    faster.clock = Clock(2 * faster.clock.hertz());
-    const double before = to_seconds(system::time_program(step.program, step.machine).step);
-    const double after = to_seconds(system::time_program(step.program, faster).step);
-    EXPECT_NEAR(after, before / 2, before * 1e-6) << step.graph.name;
   }
 }
 

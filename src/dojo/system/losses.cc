@@ -33,6 +33,21 @@ std::vector<Interval> gaps(const Timeline& timeline) {
   return gaps;
 }
 
+// The part of each transfer's time that no earlier one has: together, without overlap, all the time
+// in which something is under way. Transfers begin in Program order.
+std::vector<Interval> own_times(const Timeline& timeline) {
+  std::vector<Interval> own(timeline.phases.size());
+  Picoseconds reached{};
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const PhaseTiming& timing = timeline.phases[i];
+    if (timing.lane == Lane::Transfer) {
+      own[i] = {std::max(timing.begin, reached), std::max(timing.end, reached)};
+      reached = own[i].end;
+    }
+  }
+  return own;
+}
+
 Picoseconds overlap(const Interval& a, const Interval& b) {
   return std::max(Picoseconds{}, std::min(a.end, b.end) - std::max(a.begin, b.begin));
 }
@@ -114,13 +129,14 @@ Losses losses_of(const program::Program& program, const Timeline& timeline,
   for (const Interval& gap : open) {
     open_time += gap.end - gap.begin;
   }
+  const std::vector<Interval> own = own_times(timeline);
   Picoseconds under_way{};
   Picoseconds first_panels{};
   std::vector<bool> is_counted(timeline.phases.size(), false);  // feeds of pipelined phases
   for (std::size_t i = 0; i < timeline.phases.size(); ++i) {
     const PhaseTiming& timing = timeline.phases[i];
     if (timing.lane == Lane::Transfer) {
-      under_way += exposed(open, {timing.begin, timing.end});
+      under_way += exposed(open, own[i]);
     } else if (timing.lane == Lane::Compute) {
       const auto& compute = std::get<Compute>(program.phases[i].body);
       add_compute(compute, timing, machine, losses);
@@ -130,7 +146,10 @@ Losses losses_of(const program::Program& program, const Timeline& timeline,
         }
         is_counted[source.index] = true;
         const PhaseTiming& feed = timeline.phases[source.index];
-        first_panels += exposed(open, {feed.begin, std::min(feed.begin + feed.first, feed.end)});
+        const Interval& its_own = own[source.index];
+        first_panels += exposed(
+            open, {its_own.begin,
+                   std::min(std::max(feed.begin + feed.first, its_own.begin), its_own.end)});
       }
     }
   }
@@ -143,13 +162,15 @@ Losses losses_of(const program::Program& program, const Timeline& timeline,
 
 std::vector<Picoseconds> exposed_times(const Timeline& timeline) {
   const std::vector<Interval> open = gaps(timeline);
+  const std::vector<Interval> own = own_times(timeline);
   std::vector<Picoseconds> times;
-  for (const PhaseTiming& timing : timeline.phases) {
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const PhaseTiming& timing = timeline.phases[i];
     Picoseconds time{};
     if (timing.lane == Lane::Compute) {
       time = timing.end - timing.begin;
     } else if (timing.lane == Lane::Transfer) {
-      time = exposed(open, {timing.begin, timing.end});
+      time = exposed(open, own[i]);
     }
     times.push_back(time);
   }

@@ -41,7 +41,7 @@ Losses losses_of(const program::Program& program, const Timeline& timeline,
                  const machine::MachineModel& machine);
 
 // The part of each phase's time that the step pays for: a compute phase's duration, a transfer's
-// time while no compute phase runs. Their sum, with waiting and ingest beyond the step, is the
+// time while no compute phase runs and no earlier transfer is under way. Their sum, with waiting and ingest beyond the step, is the
 // step.
 std::vector<Picoseconds> exposed_times(const Timeline& timeline);
 

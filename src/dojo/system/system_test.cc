@@ -196,6 +196,86 @@ TEST(Timeline, TwiceAllRatesIsHalfTheTime) {
   }
 }
 
+// One alone takes what it takes with stated shares, up to the rounding of cycles.
+TEST(SideBySide, OneTransferAtATimeIsTheLane) {
+  const machine::MachineModel machine = die();
+  const Program program =
+      program_of({transfer(machine, 64'000, {}), compute(machine, 640, {PhaseId{0}}),
+                  transfer(machine, 6'400, {PhaseId{1}}), compute(machine, 640, {PhaseId{2}})},
+                 machine);
+  const Timeline lane = time_program(program, machine);
+  const Timeline shared = time_program(program, machine, Sharing::MaxMin);
+  for (std::size_t i = 0; i < lane.phases.size(); ++i) {
+    EXPECT_NEAR(static_cast<double>(shared.phases[i].end.count()),
+                static_cast<double>(lane.phases[i].end.count()), 2 * 500.0);
+  }
+}
+
+// Two alike begin together, each at half the rate: both end when both together would, a latency
+// sooner than one after the other.
+TEST(SideBySide, TwoAlikeShareEvenly) {
+  const machine::MachineModel machine = die();
+  const Program program =
+      program_of({transfer(machine, 64'000, {}), transfer(machine, 64'000, {})}, machine);
+  const Timeline shared = time_program(program, machine, Sharing::MaxMin);
+  const PhaseTiming& one = shared.phases[0];
+  // V = 1000 packets over 19 nodes: L = 1000 x 20 / 19 cycles at 0.9, A = 17 x 22 + 2.
+  const double busy = 2 * 1000 * 20.0 / 19 / 0.9;
+  EXPECT_NEAR(static_cast<double>(one.end.count()), (busy + 376) * 500, 1);
+  EXPECT_EQ(shared.phases[1].begin, Picoseconds{});
+  EXPECT_EQ(shared.phases[1].end, one.end);
+}
+
+// The fourth waits until one of the first three has ended.
+TEST(SideBySide, AtMostThreeAreUnderWay) {
+  const machine::MachineModel machine = die();
+  const Program program = program_of({transfer(machine, 640, {}), transfer(machine, 64'000, {}),
+                                      transfer(machine, 64'000, {}), transfer(machine, 64'000, {})},
+                                     machine);
+  const Timeline shared = time_program(program, machine, Sharing::MaxMin);
+  EXPECT_EQ(shared.phases[2].begin, Picoseconds{});
+  EXPECT_EQ(shared.phases[3].begin, shared.phases[0].end);
+}
+
+// Bytes that a transfer still reads are not written by the next one.
+TEST(SideBySide, WaitsForBytesThatAreInUse) {
+  const machine::MachineModel machine = die();
+  Program program =
+      program_of({transfer(machine, 64'000, {}), transfer(machine, 64'000, {})}, machine);
+  program.memory = {{.tensor = "a", .bytes = Bytes(64), .first = {0}, .last = {0}},
+                    {.tensor = "b", .bytes = Bytes(64), .first = {1}, .last = {1}}};
+  const Timeline shared = time_program(program, machine, Sharing::MaxMin);
+  EXPECT_EQ(shared.phases[1].begin, shared.phases[0].end);
+  program.memory[1].offset = Bytes(64);
+  EXPECT_EQ(time_program(program, machine, Sharing::MaxMin).phases[1].begin, Picoseconds{});
+}
+
+TEST(SideBySide, LiesBetweenTheBoundsAndItsLossesAreTheStep) {
+  const machine::MachineModel machine = die();
+  std::mt19937_64 random(6);
+  double least = 1;
+  double most = 1;
+  for (int i = 0; i < 300; ++i) {
+    const Program program = random_program(random, machine);
+    const Timeline timeline = time_program(program, machine, Sharing::MaxMin);
+    const Bounds bounds = bounds_of(program, machine);
+    EXPECT_GE(timeline.step, bounds.lower);
+    EXPECT_LE(timeline.step, bounds.serial);
+    const Losses losses = losses_of(program, timeline, machine);
+    EXPECT_NEAR(losses.total(), to_seconds(timeline.step), 1e-9 * to_seconds(timeline.step));
+    for (const double each : losses.seconds) {
+      EXPECT_GE(each, -1e-15);
+    }
+    const double ratio =
+        to_seconds(timeline.step) / to_seconds(time_program(program, machine).step);
+    least = std::min(least, ratio);
+    most = std::max(most, ratio);
+  }
+  // It is neither always quicker nor always slower than one after the other.
+  EXPECT_LT(least, 0.99);
+  EXPECT_GT(most, 1.01);
+}
+
 TEST(Losses, WithTheIdealAreTheStep) {
   const machine::MachineModel machine = die();
   std::mt19937_64 random(4);

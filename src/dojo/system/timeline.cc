@@ -6,7 +6,9 @@
 #include <optional>
 
 #include "dojo/base/check.h"
+#include "dojo/cost/flow.h"
 #include "dojo/cost/phase_cost.h"
+#include "dojo/system/internal/sharing.h"
 
 namespace dojo::system {
 namespace {
@@ -17,34 +19,6 @@ using program::Phase;
 using program::Program;
 using program::Transfer;
 
-PhaseTiming alone(const Phase& phase, const Program& program,
-                  const machine::MachineModel& machine) {
-  PhaseTiming timing;
-  if (const auto* compute = std::get_if<Compute>(&phase.body)) {
-    const cost::ComputeTime time = cost::compute_time(*compute, machine);
-    timing.lane = Lane::Compute;
-    timing.work = time.total;
-    timing.bound_by = cost::bound_of(time);
-    return timing;
-  }
-  const auto* transfer = std::get_if<Transfer>(&phase.body);
-  const cost::TransferTime time = transfer != nullptr
-                                      ? cost::transfer_time(*transfer, program.replicas, machine)
-                                      : cost::ingest_time(std::get<Ingest>(phase.body),
-                                                          program.replicas, phase.region, machine);
-  timing.lane = transfer != nullptr ? Lane::Transfer : Lane::Ingest;
-  timing.work = time.total;
-  timing.first = time.first;
-  timing.bound_by = cost::bound_of(time, machine);
-  timing.bytes = time.cost.bytes;
-  return timing;
-}
-
-// One panel's share of a compute phase, rounded up.
-Picoseconds panel_work(Picoseconds work, std::int64_t panels) {
-  return Picoseconds((work.count() + panels - 1) / panels);
-}
-
 // What the step waits for inputs before it computes.
 Picoseconds not_covered(Picoseconds ingest, const machine::MachineModel& machine) {
   const double share = machine.dram.has_value() ? 1 - machine.dram->overlap : 0;
@@ -53,16 +27,20 @@ Picoseconds not_covered(Picoseconds ingest, const machine::MachineModel& machine
 
 }  // namespace
 
+std::string_view name(Sharing sharing) { return sharing == Sharing::Stated ? "stated" : "max-min"; }
+
 std::string_view name(Lane lane) {
   constexpr std::array<std::string_view, 3> kNames{"compute", "transfer", "ingest"};
   return kNames[static_cast<std::size_t>(lane)];
 }
 
-Timeline time_program(const Program& program, const machine::MachineModel& machine) {
+namespace {
+
+Timeline in_turn(const Program& program, const machine::MachineModel& machine) {
   Timeline timeline;
   std::array<Picoseconds, 3> lane_free{};
   for (const Phase& phase : program.phases) {
-    PhaseTiming timing = alone(phase, program, machine);
+    PhaseTiming timing = internal::alone(phase, program, machine);
     const auto* compute = std::get_if<Compute>(&phase.body);
     const std::vector<PhaseId> feeds =
         compute != nullptr ? compute->pipelined : std::vector<PhaseId>{};
@@ -78,16 +56,26 @@ Timeline time_program(const Program& program, const machine::MachineModel& machi
       const PhaseTiming& transfer = timeline.phases[feed.index];
       const std::int64_t panels = std::get<Transfer>(program.phases[feed.index].body).panels;
       timing.begin = std::max(timing.begin, transfer.begin + transfer.first);
-      last_panel = std::max(last_panel, transfer.end + panel_work(timing.work, panels));
+      last_panel = std::max(last_panel, transfer.end + internal::panel_work(timing.work, panels));
     }
     timing.end = std::max(timing.begin + timing.work, last_panel);
     lane = timing.end;
-    if (timing.lane != Lane::Ingest) {
-      timeline.computed = std::max(timeline.computed, timing.end);
-    }
     timeline.phases.push_back(std::move(timing));
   }
-  const Picoseconds ingest = lane_free[static_cast<std::size_t>(Lane::Ingest)];
+  return timeline;
+}
+
+}  // namespace
+
+Timeline time_program(const Program& program, const machine::MachineModel& machine,
+                      Sharing sharing) {
+  Timeline timeline = sharing == Sharing::Stated ? in_turn(program, machine)
+                                                 : internal::side_by_side(program, machine);
+  Picoseconds ingest{};
+  for (const PhaseTiming& timing : timeline.phases) {
+    Picoseconds& last = timing.lane == Lane::Ingest ? ingest : timeline.computed;
+    last = std::max(last, timing.end);
+  }
   timeline.step = std::max(timeline.computed + not_covered(ingest, machine), ingest);
   return timeline;
 }
@@ -106,9 +94,8 @@ std::vector<PhaseId> critical_path(const Program& program, const Timeline& timel
     const PhaseTiming& timing = timeline.phases[at];
     std::optional<std::uint32_t> cause;
     const auto consider = [&](std::uint32_t candidate) {
-      const bool ends_later =
-          !cause.has_value() || timeline.phases[candidate].end > timeline.phases[*cause].end;
-      if (ends_later) {
+      const Picoseconds end = timeline.phases[candidate].end;
+      if (end <= timing.end && (!cause.has_value() || end > timeline.phases[*cause].end)) {
         cause = candidate;
       }
     };
@@ -122,7 +109,8 @@ std::vector<PhaseId> critical_path(const Program& program, const Timeline& timel
       }
     }
     for (std::uint32_t i = at; i-- > 0;) {
-      if (timeline.phases[i].lane == timing.lane) {
+      const PhaseTiming& before = timeline.phases[i];
+      if (before.lane == timing.lane && before.end <= timing.begin) {
         consider(i);
         break;
       }
@@ -139,15 +127,19 @@ std::vector<PhaseId> critical_path(const Program& program, const Timeline& timel
 Bounds bounds_of(const Program& program, const machine::MachineModel& machine) {
   Bounds bounds;
   Picoseconds compute{};
-  double network_cycles = 0;
+  cost::FlowLoads network{};  // cycles of each class
   double ingest_cycles = 0;
   for (const Phase& phase : program.phases) {
-    bounds.serial += alone(phase, program, machine).work;
+    bounds.serial += internal::alone(phase, program, machine).work;
     if (const auto* body = std::get_if<Compute>(&phase.body)) {
       const cost::NodeCost node = cost::compute_time(*body, machine).cost;
       compute += machine.clock.to_picoseconds(Cycles(std::llround(std::floor(node.busiest()))));
     } else if (const auto* transfer = std::get_if<Transfer>(&phase.body)) {
-      network_cycles += cost::transfer_time(*transfer, program.replicas, machine).cost.busy;
+      const double busy = cost::transfer_time(*transfer, program.replicas, machine).cost.busy;
+      const cost::FlowLoads loads = cost::flow_loads(*transfer, program.replicas, machine);
+      for (std::size_t c = 0; c < loads.size(); ++c) {
+        network[c] += loads[c] * busy;
+      }
     } else {
       ingest_cycles +=
           cost::ingest_time(std::get<Ingest>(phase.body), program.replicas, phase.region, machine)
@@ -157,7 +149,8 @@ Bounds bounds_of(const Program& program, const machine::MachineModel& machine) {
   const auto whole = [&](double cycles) {
     return machine.clock.to_picoseconds(Cycles(std::llround(std::floor(cycles))));
   };
-  bounds.lower = std::max({compute, whole(network_cycles), whole(ingest_cycles)});
+  bounds.lower = std::max(
+      {compute, whole(*std::max_element(network.begin(), network.end())), whole(ingest_cycles)});
   return bounds;
 }
 

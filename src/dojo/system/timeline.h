@@ -1,12 +1,18 @@
 // Timeline: when each phase of a Program begins and ends on a machine, and what bound it.
 //
-// Rules of this version. Three lanes: the nodes' pipes (compute phases), the network (transfers),
+// Three lanes: the nodes' pipes (compute phases), the network (transfers),
 // the way in from the hosts (ingest). A lane runs one phase at a time, in Program order. A phase
 // begins when all it comes after have ended and its lane is free; a pipelined compute phase begins
 // when the first panel of each of its transfers has arrived, and ends no earlier than one panel's
 // work after the last. Ingest fetches the next step's inputs while this one runs; where they lie in
 // the machine's own DRAM, what `dram.overlap` leaves of it comes before the step. So each begin is
 // a maximum of ends before it: making any duration shorter makes nothing later (monotone; tested).
+//
+// That is stated sharing: every transfer has the network to itself. With max-min sharing up to
+// kInFlight transfers are under way at once and share it (cost/flow.h); they still begin in Program
+// order, and a wait for one is a wait for all before it. What uses bytes that others used before
+// waits for all phases up to their last. A transfer that begins sooner may slow another one that
+// matters more, so a quicker machine can come out slower; how much is tested on placed steps.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +31,13 @@ namespace dojo::system {
 enum class Lane : std::uint8_t { Compute, Transfer, Ingest };
 std::string_view name(Lane lane);  // "compute", "transfer", "ingest"
 
+enum class Sharing : std::uint8_t { Stated, MaxMin };
+std::string_view name(Sharing sharing);  // "stated", "max-min"
+
+// Transfers under way at once with max-min sharing: one for each of three virtual channels, the
+// fewest with which flits kept to these rates (docs/placement.md).
+inline constexpr std::size_t kInFlight = 3;
+
 struct PhaseTiming {
   Lane lane = Lane::Compute;
   Picoseconds begin{};
@@ -42,14 +55,15 @@ struct Timeline {
 };
 
 // The Program must be verified for the machine.
-Timeline time_program(const program::Program& program, const machine::MachineModel& machine);
+Timeline time_program(const program::Program& program, const machine::MachineModel& machine,
+                      Sharing sharing = Sharing::Stated);
 
 // From the first phase to the last that ended: each phase with the one that let it begin (the last
 // of those it came after to end, or the one that held its lane).
 std::vector<PhaseId> critical_path(const program::Program& program, const Timeline& timeline);
 
-// No schedule of the Program is quicker than `lower` (the busiest lane, without latencies and at
-// full pace), nor slower than `serial` (all phases one after the other).
+// No schedule of the Program is quicker than `lower` (the nodes' pipes or the busiest class of links,
+// without latencies and at full pace), nor slower than `serial` (all phases one after the other).
 struct Bounds {
   Picoseconds lower{};
   Picoseconds serial{};
