@@ -121,42 +121,59 @@ double Losses::total() const {
   return std::accumulate(seconds.begin(), seconds.end(), ideal_seconds);
 }
 
+Losses& Losses::operator+=(const Losses& other) {
+  ideal_seconds += other.ideal_seconds;
+  for (std::size_t i = 0; i < seconds.size(); ++i) {
+    seconds[i] += other.seconds[i];
+  }
+  return *this;
+}
+
+Cause Losses::largest() const {
+  return static_cast<Cause>(std::max_element(seconds.begin(), seconds.end()) - seconds.begin());
+}
+
+std::vector<Losses> phase_losses(const program::Program& program, const Timeline& timeline,
+                                 const machine::MachineModel& machine) {
+  const std::vector<Interval> open = gaps(timeline);
+  const std::vector<Interval> own = own_times(timeline);
+  std::vector<Losses> losses(timeline.phases.size());
+  std::vector<bool> is_feed(timeline.phases.size(), false);
+  for (std::size_t i = timeline.phases.size(); i-- > 0;) {
+    const PhaseTiming& timing = timeline.phases[i];
+    if (timing.lane == Lane::Compute) {
+      const auto& compute = std::get<Compute>(program.phases[i].body);
+      add_compute(compute, timing, machine, losses[i]);
+      for (const PhaseId feed : compute.pipelined) {
+        is_feed[feed.index] = true;
+      }
+    } else if (timing.lane == Lane::Transfer) {
+      const Picoseconds first_end = is_feed[i] ? timing.begin + timing.first : Picoseconds{};
+      const Interval first{own[i].begin, std::min(std::max(first_end, own[i].begin), own[i].end)};
+      const Picoseconds filling = exposed(open, first);
+      losses[i][Cause::FillDrain] = to_seconds(filling);
+      losses[i][Cause::Transfer] = to_seconds(exposed(open, own[i]) - filling);
+    }
+  }
+  return losses;
+}
+
 Losses losses_of(const program::Program& program, const Timeline& timeline,
                  const machine::MachineModel& machine) {
   Losses losses;
+  for (const Losses& each : phase_losses(program, timeline, machine)) {
+    losses += each;
+  }
   const std::vector<Interval> open = gaps(timeline);
-  Picoseconds open_time{};
+  Picoseconds idle{};
   for (const Interval& gap : open) {
-    open_time += gap.end - gap.begin;
+    idle += gap.end - gap.begin;
   }
-  const std::vector<Interval> own = own_times(timeline);
-  Picoseconds under_way{};
-  Picoseconds first_panels{};
-  std::vector<bool> is_counted(timeline.phases.size(), false);  // feeds of pipelined phases
-  for (std::size_t i = 0; i < timeline.phases.size(); ++i) {
-    const PhaseTiming& timing = timeline.phases[i];
-    if (timing.lane == Lane::Transfer) {
-      under_way += exposed(open, own[i]);
-    } else if (timing.lane == Lane::Compute) {
-      const auto& compute = std::get<Compute>(program.phases[i].body);
-      add_compute(compute, timing, machine, losses);
-      for (const PhaseId source : compute.pipelined) {
-        if (is_counted[source.index]) {
-          continue;
-        }
-        is_counted[source.index] = true;
-        const PhaseTiming& feed = timeline.phases[source.index];
-        const Interval& its_own = own[source.index];
-        first_panels += exposed(
-            open, {its_own.begin,
-                   std::min(std::max(feed.begin + feed.first, its_own.begin), its_own.end)});
-      }
-    }
+  for (const Interval& own : own_times(timeline)) {
+    idle = idle - exposed(open, own);
   }
-  losses[Cause::FillDrain] += to_seconds(first_panels);
-  losses[Cause::Transfer] +=
-      to_seconds(under_way - first_panels) + to_seconds(timeline.step - timeline.computed);
-  losses[Cause::Waiting] += to_seconds(open_time - under_way);
+  losses[Cause::Transfer] += to_seconds(timeline.step - timeline.computed);
+  losses[Cause::Waiting] += to_seconds(idle);
   return losses;
 }
 

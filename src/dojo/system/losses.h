@@ -34,15 +34,22 @@ struct Losses {
 
   double& operator[](Cause cause) { return seconds[static_cast<std::size_t>(cause)]; }
   double operator[](Cause cause) const { return seconds[static_cast<std::size_t>(cause)]; }
-  double total() const;  // the step, up to rounding
+  Losses& operator+=(const Losses& other);
+  double total() const;   // the step, up to rounding
+  Cause largest() const;  // ties to the first
 };
 
 Losses losses_of(const program::Program& program, const Timeline& timeline,
                  const machine::MachineModel& machine);
 
+// Of each phase the part that the step pays for; what belongs to none (waiting, ingest beyond the
+// step) is left out.
+std::vector<Losses> phase_losses(const program::Program& program, const Timeline& timeline,
+                                 const machine::MachineModel& machine);
+
 // The part of each phase's time that the step pays for: a compute phase's duration, a transfer's
-// time while no compute phase runs and no earlier transfer is under way. Their sum, with waiting and ingest beyond the step, is the
-// step.
+// time while no compute phase runs and no earlier transfer is under way. Their sum, with waiting
+// and ingest beyond the step, is the step.
 std::vector<Picoseconds> exposed_times(const Timeline& timeline);
 
 }  // namespace dojo::system

@@ -37,6 +37,7 @@ std::vector<std::size_t> payers(const Program& program) {
 std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
                              const machine::MachineModel& machine) {
   const std::vector<Picoseconds> exposed = exposed_times(timeline);
+  const std::vector<Losses> losses = phase_losses(program, timeline, machine);
   const std::vector<std::size_t> payer = payers(program);
   std::map<std::tuple<std::string, std::string, graph::Phase>, std::size_t> slot;
   std::vector<OpTime> ops;
@@ -49,11 +50,16 @@ std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
     const auto [found, is_new] =
         slot.try_emplace({compute->module, compute->kinds, compute->part}, ops.size());
     if (is_new) {
-      ops.push_back({.module = compute->module, .op = compute->kinds, .part = compute->part});
+      ops.push_back({.name = compute->module.empty() ? compute->kinds
+                                                     : compute->module + " " + compute->kinds,
+                     .module = compute->module,
+                     .op = compute->kinds,
+                     .part = compute->part});
       longest.emplace_back();
     }
     OpTime& op = ops[found->second];
     op.seconds += to_seconds(exposed[i]);
+    op.losses += losses[i];
     if (exposed[i] > longest[found->second]) {
       longest[found->second] = exposed[i];
       op.bound_by = timeline.phases[i].bound_by;
@@ -64,6 +70,7 @@ std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
   }
   const double peak = machine.peak_matrix().value();
   for (OpTime& op : ops) {
+    op.cause = op.losses.largest();
     op.utilisation =
         op.seconds > 0 ? static_cast<double>(op.flops.count()) / (peak * op.seconds) : 0;
   }
@@ -72,7 +79,7 @@ std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
 
 // The step with one fact changed and the Program as it is; nullopt if it does not hold then.
 std::optional<double> step_with(const Program& program, const machine::Description& machine,
-                                std::string_view path, const std::string& value) {
+                                std::string_view path, const std::string& value, Sharing sharing) {
   const Result<machine::Description> changed = machine::with_fact(machine, path, value);
   if (!changed.has_value()) {
     return std::nullopt;
@@ -81,11 +88,11 @@ std::optional<double> step_with(const Program& program, const machine::Descripti
   if (!program::verify_program(program, model).has_value()) {
     return std::nullopt;
   }
-  return to_seconds(time_program(program, model).step);
+  return to_seconds(time_program(program, model, sharing).step);
 }
 
 std::vector<FactEffect> fact_effects(const Program& program, const machine::Description& machine,
-                                     double step_seconds) {
+                                     double step_seconds, Sharing sharing) {
   std::vector<FactEffect> effects;
   for (machine::FactLine& fact : machine::assumed_facts(machine)) {
     if (fact.affects != machine::Affects::Time) {
@@ -93,8 +100,10 @@ std::vector<FactEffect> fact_effects(const Program& program, const machine::Desc
     }
     FactEffect effect{.fact = std::move(fact)};
     if (effect.fact.range.has_value()) {
-      effect.seconds_low = step_with(program, machine, effect.fact.path, effect.fact.range->low);
-      effect.seconds_high = step_with(program, machine, effect.fact.path, effect.fact.range->high);
+      effect.seconds_low =
+          step_with(program, machine, effect.fact.path, effect.fact.range->low, sharing);
+      effect.seconds_high =
+          step_with(program, machine, effect.fact.path, effect.fact.range->high, sharing);
     }
     effects.push_back(std::move(effect));
   }
@@ -112,7 +121,8 @@ double FactEffect::effect(double step_seconds) const {
   return step_seconds > 0 ? std::max(low, high) / step_seconds : 0;
 }
 
-Result<Simulation> simulate(const Program& program, const machine::Description& machine) {
+Result<Simulation> simulate(const Program& program, const machine::Description& machine,
+                            Sharing sharing) {
   Simulation simulation;
   const machine::MachineModel model = machine::resolve(machine);
   DOJO_TRY_VOID(program::verify_program(program, model));
@@ -121,7 +131,19 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
   simulation.lowered_graph_sha256 = program.graph_sha256;
   simulation.machine = machine.name();
   simulation.program = program;
-  simulation.timeline = time_program(program, model);
+  simulation.sharing = sharing;
+  for (const Sharing each : {Sharing::Stated, Sharing::MaxMin}) {
+    Timeline timeline = time_program(program, model, each);
+    simulation.seconds_by_sharing[static_cast<std::size_t>(each)] = to_seconds(timeline.step);
+    if (each == sharing) {
+      simulation.timeline = std::move(timeline);
+    }
+  }
+  simulation.critical_path = critical_path(program, simulation.timeline);
+  simulation.critical_shares = path_shares(simulation.timeline, simulation.critical_path);
+  if (sharing == Sharing::Stated) {
+    simulation.slack = slack_of(program, simulation.timeline);
+  }
   simulation.losses = losses_of(program, simulation.timeline, model);
   simulation.bounds = bounds_of(program, model);
   simulation.energy = energy_of(events_of(program, model), simulation.timeline.step, machine);
@@ -137,7 +159,7 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
   simulation.sram_peak_per_node = program.sram_peak();
   simulation.sram_per_node = model.node.sram;
   simulation.ops = op_times(program, simulation.timeline, model);
-  simulation.assumed = fact_effects(program, machine, simulation.step_seconds);
+  simulation.assumed = fact_effects(program, machine, simulation.step_seconds, sharing);
   return simulation;
 }
 

@@ -2,6 +2,7 @@
 // it, and which assumed facts that rests on. Everything that a report shows.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "dojo/graph/graph.h"
 #include "dojo/machine/description.h"
 #include "dojo/program/program.h"
+#include "dojo/system/critical_path.h"
 #include "dojo/system/energy.h"
 #include "dojo/system/losses.h"
 #include "dojo/system/timeline.h"
@@ -19,12 +21,15 @@ namespace dojo::system {
 
 // Compute phases of one op (or fused chain) with the exposed part of their transfers.
 struct OpTime {
+  std::string name;  // module and op, as in "trunk.0 aten.convolution+aten.relu"
   std::string module;
   std::string op;  // "aten.convolution+aten.relu"
   graph::Phase part = graph::Phase::Forward;
   double seconds = 0;
   std::string bound_by{};  // of its longest phase
-  double utilisation = 0;  // of the machine's matrix peak while it runs
+  Losses losses{};         // of its phases and of the transfers it pays for: together `seconds`
+  Cause cause = Cause::IdleNodes;  // the largest of them
+  double utilisation = 0;          // of the machine's matrix peak while it runs
   Flops flops{};
 };
 
@@ -44,7 +49,12 @@ struct Simulation {
   std::string machine;
   std::string lowered_graph_sha256;
   program::Program program;
+  Sharing sharing = Sharing::Stated;  // of all times below
   Timeline timeline;
+  std::array<double, kSharingCount> seconds_by_sharing{};  // the step, by Sharing
+  std::vector<PhaseId> critical_path;
+  std::vector<PathShare> critical_shares;  // of its time
+  std::vector<Picoseconds> slack;          // by phase; empty with max-min sharing
   Losses losses;
   Bounds bounds;
   Energy energy;
@@ -59,6 +69,7 @@ struct Simulation {
 };
 
 // The Program is verified for the machine, whose facts may differ from those it was placed with.
-Result<Simulation> simulate(const program::Program& program, const machine::Description& machine);
+Result<Simulation> simulate(const program::Program& program, const machine::Description& machine,
+                            Sharing sharing = Sharing::Stated);
 
 }  // namespace dojo::system

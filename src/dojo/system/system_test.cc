@@ -5,6 +5,7 @@
 
 #include "dojo/cost/phase_cost.h"
 #include "dojo/machine/description.h"
+#include "dojo/system/critical_path.h"
 #include "dojo/system/losses.h"
 #include "dojo/system/timeline.h"
 
@@ -15,6 +16,7 @@ using program::Compute;
 using program::Ingest;
 using program::MatrixWork;
 using program::Move;
+using program::NodeWork;
 using program::Phase;
 using program::Program;
 using program::Transfer;
@@ -274,6 +276,83 @@ TEST(SideBySide, LiesBetweenTheBoundsAndItsLossesAreTheStep) {
   // It is neither always quicker nor always slower than one after the other.
   EXPECT_LT(least, 0.99);
   EXPECT_GT(most, 1.01);
+}
+
+// A chain of transfer and computation beside a short transfer: only that one has room.
+TEST(CriticalPath, HasNoSlackAndItsSharesAreTheStep) {
+  const machine::MachineModel machine = die();
+  const Program program =
+      program_of({transfer(machine, 64'000, {}), compute(machine, 4096, {PhaseId{0}}),
+                  transfer(machine, 640, {}), compute(machine, 64, {PhaseId{1}, PhaseId{2}})},
+                 machine);
+  const Timeline timeline = time_program(program, machine);
+  const std::vector<PhaseId> path = critical_path(program, timeline);
+  EXPECT_EQ(path, (std::vector{PhaseId{0}, PhaseId{1}, PhaseId{3}}));
+  const std::vector<Picoseconds> slack = slack_of(program, timeline);
+  EXPECT_EQ(slack[0], Picoseconds{});
+  EXPECT_EQ(slack[1], Picoseconds{});
+  EXPECT_EQ(slack[2], timeline.phases[1].end - timeline.phases[2].end);
+  EXPECT_EQ(slack[3], Picoseconds{});
+  const std::vector<PathShare> shares = path_shares(timeline, path);
+  ASSERT_EQ(shares.size(), 2u);
+  EXPECT_EQ(shares[0].bound_by, "matrix");
+  EXPECT_EQ(shares[1].bound_by, timeline.phases[0].bound_by);
+  EXPECT_DOUBLE_EQ(shares[0].seconds + shares[1].seconds, to_seconds(timeline.step));
+}
+
+// A computation that takes its slack longer leaves the step as it is; one more cycle does not.
+TEST(Slack, IsTheRoomThatAPhaseHas) {
+  const machine::MachineModel machine = die();
+  std::mt19937_64 random(8);
+  int checked = 0;
+  for (int i = 0; i < 300; ++i) {
+    Program program = random_program(random, machine);
+    const Timeline before = time_program(program, machine);
+    const std::vector<Picoseconds> slack = slack_of(program, before);
+    for (std::size_t k = 0; k < program.phases.size(); ++k) {
+      EXPECT_GE(slack[k], Picoseconds{});
+      auto* compute = std::get_if<Compute>(&program.phases[k].body);
+      if (compute == nullptr || !compute->pipelined.empty()) {
+        continue;
+      }
+      const NodeWork work = compute->work;
+      if (cost::node_cost(work, machine.node).matrix.total == 0) {
+        continue;  // so narrow that it runs on the vector pipe itself
+      }
+      const std::int64_t busiest =
+          (cost::node_cost(work, machine.node).body() - machine.node.launch).count();
+      // As many vector operations as fill the pipe for the whole phase and its slack.
+      const auto step_with_cycles = [&](std::int64_t cycles) {
+        compute->work.vector_ops = cycles * machine.node.fp32_lanes();
+        return time_program(program, machine).step;
+      };
+      const std::int64_t room = slack[k].count() / 500;
+      EXPECT_EQ(step_with_cycles(busiest + room), before.step);
+      EXPECT_GT(step_with_cycles(busiest + room + 2), before.step);
+      compute->work = work;
+      ++checked;
+    }
+  }
+  EXPECT_GT(checked, 300);
+}
+
+TEST(CriticalPath, IsThePathOfEveryRandomProgram) {
+  const machine::MachineModel machine = die();
+  std::mt19937_64 random(9);
+  for (int i = 0; i < 300; ++i) {
+    const Program program = random_program(random, machine);
+    for (const Sharing sharing : {Sharing::Stated, Sharing::MaxMin}) {
+      const Timeline timeline = time_program(program, machine, sharing);
+      const std::vector<PhaseId> path = critical_path(program, timeline);
+      double sum = 0;
+      for (const PathShare& share : path_shares(timeline, path)) {
+        EXPECT_GE(share.seconds, 0);
+        sum += share.seconds;
+      }
+      EXPECT_NEAR(sum, to_seconds(timeline.step), 1e-15);
+      EXPECT_TRUE(std::is_sorted(path.begin(), path.end()));
+    }
+  }
 }
 
 TEST(Losses, WithTheIdealAreTheStep) {

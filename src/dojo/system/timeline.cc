@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <optional>
 
 #include "dojo/base/check.h"
 #include "dojo/cost/flow.h"
@@ -78,50 +77,6 @@ Timeline time_program(const Program& program, const machine::MachineModel& machi
   }
   timeline.step = std::max(timeline.computed + not_covered(ingest, machine), ingest);
   return timeline;
-}
-
-std::vector<PhaseId> critical_path(const Program& program, const Timeline& timeline) {
-  std::vector<PhaseId> path;
-  if (timeline.phases.empty()) {
-    return path;
-  }
-  const auto later_end = [](const PhaseTiming& a, const PhaseTiming& b) { return a.end < b.end; };
-  auto at = static_cast<std::uint32_t>(
-      std::max_element(timeline.phases.begin(), timeline.phases.end(), later_end) -
-      timeline.phases.begin());
-  while (true) {
-    path.push_back(PhaseId{at});
-    const PhaseTiming& timing = timeline.phases[at];
-    std::optional<std::uint32_t> cause;
-    const auto consider = [&](std::uint32_t candidate) {
-      const Picoseconds end = timeline.phases[candidate].end;
-      if (end <= timing.end && (!cause.has_value() || end > timeline.phases[*cause].end)) {
-        cause = candidate;
-      }
-    };
-    for (const PhaseId before : program.phases[at].after) {
-      consider(before.index);
-    }
-    const auto* compute = std::get_if<Compute>(&program.phases[at].body);
-    if (compute != nullptr) {
-      for (const PhaseId feed : compute->pipelined) {
-        consider(feed.index);
-      }
-    }
-    for (std::uint32_t i = at; i-- > 0;) {
-      const PhaseTiming& before = timeline.phases[i];
-      if (before.lane == timing.lane && before.end <= timing.begin) {
-        consider(i);
-        break;
-      }
-    }
-    if (!cause.has_value() || timeline.phases[*cause].end.count() == 0) {
-      break;
-    }
-    at = *cause;
-  }
-  std::reverse(path.begin(), path.end());
-  return path;
 }
 
 Bounds bounds_of(const Program& program, const machine::MachineModel& machine) {

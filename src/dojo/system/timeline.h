@@ -32,6 +32,7 @@ enum class Lane : std::uint8_t { Compute, Transfer, Ingest };
 std::string_view name(Lane lane);  // "compute", "transfer", "ingest"
 
 enum class Sharing : std::uint8_t { Stated, MaxMin };
+inline constexpr std::size_t kSharingCount = 2;
 std::string_view name(Sharing sharing);  // "stated", "max-min"
 
 // Transfers under way at once with max-min sharing: one for each of three virtual channels, the
@@ -43,7 +44,7 @@ struct PhaseTiming {
   Picoseconds begin{};
   Picoseconds end{};
   Picoseconds work{};       // its own duration, were nothing in its way
-  Picoseconds first{};      // transfers: until the first panel has arrived
+  Picoseconds first{};      // transfers: from begin until the first panel has arrived
   std::string bound_by{};   // cost::bound_of: "matrix", a link class, "latency", ...
   cost::LinkBytes bytes{};  // through the busiest unit of each link class
 };
@@ -58,12 +59,9 @@ struct Timeline {
 Timeline time_program(const program::Program& program, const machine::MachineModel& machine,
                       Sharing sharing = Sharing::Stated);
 
-// From the first phase to the last that ended: each phase with the one that let it begin (the last
-// of those it came after to end, or the one that held its lane).
-std::vector<PhaseId> critical_path(const program::Program& program, const Timeline& timeline);
-
-// No schedule of the Program is quicker than `lower` (the nodes' pipes or the busiest class of links,
-// without latencies and at full pace), nor slower than `serial` (all phases one after the other).
+// No schedule of the Program is quicker than `lower` (the nodes' pipes or the busiest class of
+// links, without latencies and at full pace), nor slower than `serial` (all phases one after the
+// other).
 struct Bounds {
   Picoseconds lower{};
   Picoseconds serial{};
