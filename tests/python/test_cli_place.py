@@ -61,6 +61,20 @@ def test_what_if_times_the_same_program_and_replan_another(placed):
     assert replanned["sram_bytes_per_node"] == 400_000
 
 
+def test_transfers_share_the_network_as_asked(placed):
+    program = str(placed[0])
+    stated = simulated(program, "--machine", "d1")
+    shared = simulated(program, "--machine", "d1", "--sharing", "max-min")
+    assert stated["step_seconds_by_sharing"] == shared["step_seconds_by_sharing"]
+    for step in (stated, shared):
+        assert step["step_seconds"] == step["step_seconds_by_sharing"][step["sharing"]]
+    assert (stated["sharing"], shared["sharing"]) == ("stated", "max-min")
+    path = stated["critical_path"]
+    assert sum(part["seconds"] for part in path) <= stated["step_seconds"] * (1 + 1e-9)
+    wrong = ("simulate", program, "--machine", "d1", "--sharing", "fair")
+    assert "{stated,max-min}" in error_of(*wrong, code=2)
+
+
 def test_a_program_is_held_to_its_graph_and_machine(placed, tmp_path):
     program, graph = placed
     other = tmp_path / "other.graph"

@@ -101,6 +101,23 @@ Json network_seconds(const Simulation& simulation) {
   return json;
 }
 
+Json critical_path(const Simulation& simulation) {
+  Json list = Json::array();
+  for (const system::PathShare& share : simulation.critical_shares) {
+    list.push_back({{"bound_by", share.bound_by}, {"seconds", share.seconds}});
+  }
+  return list;
+}
+
+Json by_sharing(const Simulation& simulation) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < system::kSharingCount; ++i) {
+    json[std::string(system::name(static_cast<system::Sharing>(i)))] =
+        simulation.seconds_by_sharing[i];
+  }
+  return json;
+}
+
 Json facts(const Simulation& simulation) {
   Json list = Json::array();
   for (const system::FactEffect& effect : simulation.assumed) {
@@ -127,11 +144,13 @@ Json facts(const Simulation& simulation) {
 Json operations(const Simulation& simulation) {
   Json list = Json::array();
   for (const system::OpTime& op : simulation.ops) {
-    list.push_back({{"module", op.module},
+    list.push_back({{"name", op.name},
+                    {"module", op.module},
                     {"op", op.op},
                     {"part", word(op.part)},
                     {"seconds", op.seconds},
                     {"bound_by", op.bound_by},
+                    {"cause", system::name(op.cause)},
                     {"utilisation", op.utilisation},
                     {"flops", op.flops.count()}});
   }
@@ -188,6 +207,9 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"energy_range", {simulation.energy.low.count(), simulation.energy.high.count()}},
           {"energy_by_part", energy(simulation)},
           {"bytes_by_link_class", link_bytes(simulation)},
+          {"sharing", system::name(simulation.sharing)},
+          {"step_seconds_by_sharing", by_sharing(simulation)},
+          {"critical_path", critical_path(simulation)},
           {"network_seconds_by_bound", network_seconds(simulation)},
           {"lower_bound_seconds", to_seconds(simulation.bounds.lower)},
           {"serial_seconds", to_seconds(simulation.bounds.serial)},

@@ -25,6 +25,7 @@ struct SimulateOptions {
   std::string graph_path;
   std::vector<std::string> what_if;
   bool replan = false;
+  std::string sharing = "stated";
   std::string json_path;
   std::string program_path;
   std::string trace_path;
@@ -122,7 +123,9 @@ void simulate(const SimulateOptions& options) {
   const machine::Description stated = value_of(machine::load_description(options.step.machine));
   const machine::Description machine = with_facts(stated, options.what_if);
   const Placed placed = placed_or_said(options, options.replan ? machine : stated);
-  Result<system::Simulation> timed = system::simulate(placed.program, machine);
+  Result<system::Simulation> timed = system::simulate(
+      placed.program, machine,
+      options.sharing == "stated" ? system::Sharing::Stated : system::Sharing::MaxMin);
   if (!timed.has_value() && !options.what_if.empty() && !options.replan) {
     throw ApiError(Error{timed.error().kind,
                          timed.error().message + " with these facts; --replan places it anew"});
@@ -170,6 +173,13 @@ void add_simulate_command(CLI::App& app) {
   command->add_option("--what-if", options->what_if,
                       "FACT=VALUE of the machine: times the same Program with it; may repeat");
   command->add_flag("--replan", options->replan, "Place the step anew with the --what-if facts");
+  command
+      ->add_option("--sharing", options->sharing,
+                   "Of the network by transfers of one moment: stated (one after the other) or "
+                   "max-min")
+      ->check(CLI::IsMember({"stated", "max-min"}))
+      ->capture_default_str()
+      ->type_name("NAME");
   command->add_option("--json", options->json_path, "Write it as JSON; - is stdout")
       ->type_name("FILE");
   command->add_option("--program", options->program_path, "Write the Program's text")
