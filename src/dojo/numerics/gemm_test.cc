@@ -312,6 +312,39 @@ TEST(ProductUnit, SaysWhatItChoseAndWhy) {
   EXPECT_GT(choice.dot_speed, 0);
 }
 
+// All paths and thread counts, and a sample of rows and columns against the plain path. Rows of A
+// overlap, so that long ones are quickly made.
+void expect_paths_agree(Random& random, const GemmShape& shape, const ReduceCuts& cuts) {
+  Case c;
+  c.shape = shape;
+  c.left = {{}, 5, 1, {}};
+  c.right = {{}, shape.n, 1, {}};
+  c.a = testing::hard_elements(random, Format::Cf8_1_4_3, shape.m * 5 + shape.k);
+  c.b = testing::hard_elements(random, Format::Cf8_1_5_2, shape.k * shape.n);
+  c.left.storage = c.a.storage();
+  c.right.storage = c.b.storage();
+  c.cuts = cuts;
+  const std::vector<float> one = product(c, 1, Isa::Avx512);
+  EXPECT_TRUE(are_same(product(c, 2, Isa::Avx512), one));
+  EXPECT_TRUE(are_same(product(c, 5, Isa::Avx512, ProductUnit::Bf16Dot), one));
+  EXPECT_TRUE(are_same(product(c, 3, Isa::Avx2), one));
+  Case part = c;
+  part.shape.m = 3;
+  part.shape.n = 4;
+  const std::int64_t row_step = (shape.m - 1) / 2;
+  const std::int64_t column_step = (shape.n - 1) / 3;
+  part.left.row_stride *= row_step;
+  part.right.column_stride *= column_step;
+  const std::vector<float> wanted = product(part, 1, Isa::Plain);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    for (std::int64_t j = 0; j < 4; ++j) {
+      const std::int64_t at = i * row_step * shape.n + j * column_step;
+      EXPECT_TRUE(testing::is_same(one[static_cast<std::size_t>(at)],
+                                   wanted[static_cast<std::size_t>(i * 4 + j)]));
+    }
+  }
+}
+
 TEST(Gemm, BlocksLargerThanOneTaskAgreeToo) {
   if (best_isa() != Isa::Avx512) {
     GTEST_SKIP() << kNoAvx512;
@@ -320,32 +353,20 @@ TEST(Gemm, BlocksLargerThanOneTaskAgreeToo) {
   for (const ReduceCuts& cuts :
        {ReduceCuts{}, ReduceCuts{{100}}, ReduceCuts{{7}}, ReduceCuts{{301}, SumOrder::Tile4},
         ReduceCuts{{}, SumOrder::W21}, ReduceCuts{{}, SumOrder::Exact}}) {
-    Case c;
-    c.shape = {470, 1100, 530};
-    c.left = {{}, c.shape.k, 1, {}};
-    c.right = {{}, c.shape.n, 1, {}};
-    c.a = testing::hard_elements(random, Format::Cf8_1_4_3, c.shape.m * c.shape.k);
-    c.b = testing::hard_elements(random, Format::Cf8_1_5_2, c.shape.k * c.shape.n);
-    c.left.storage = c.a.storage();
-    c.right.storage = c.b.storage();
-    c.cuts = cuts;
-    const std::vector<float> one = product(c, 1, Isa::Avx512);
-    EXPECT_TRUE(are_same(product(c, 2, Isa::Avx512), one));
-    EXPECT_TRUE(are_same(product(c, 5, Isa::Avx512, ProductUnit::Bf16Dot), one));
-    EXPECT_TRUE(are_same(product(c, 3, Isa::Avx2), one));
-    // A sample of rows and columns against the plain path.
-    Case part = c;
-    part.shape.m = 3;
-    part.shape.n = 4;
-    part.left.row_stride *= 200;
-    part.right.column_stride *= 300;
-    const std::vector<float> wanted = product(part, 1, Isa::Plain);
-    for (std::int64_t i = 0; i < 3; ++i) {
-      for (std::int64_t j = 0; j < 4; ++j) {
-        EXPECT_TRUE(testing::is_same(one[static_cast<std::size_t>(i * 200 * c.shape.n + j * 300)],
-                                     wanted[static_cast<std::size_t>(i * 4 + j)]));
-      }
-    }
+    expect_paths_agree(random, {470, 1100, 530}, cuts);
+  }
+}
+
+TEST(Gemm, ColumnsTooLongToBePackedWholeAgreeToo) {
+  if (best_isa() != Isa::Avx512) {
+    GTEST_SKIP() << kNoAvx512;
+  }
+  Random random(47);
+  for (const ReduceCuts& cuts : {ReduceCuts{}, ReduceCuts{{5000}}}) {
+    expect_paths_agree(random, {1150, 4, 17'000}, cuts);   // turned: few rows
+    expect_paths_agree(random, {130, 40, 17'000}, cuts);   // a second pack of chunks
+    expect_paths_agree(random, {1130, 16, 16'700}, cuts);  // and more rows than a job has
+    expect_paths_agree(random, {9, 1300, 700}, cuts);      // one group of rows
   }
 }
 

@@ -41,6 +41,7 @@ struct FinishedTile {
   Epilogue epilogue{};  // biases of the tile's first row and column
   float* to = nullptr;
   std::int64_t row_stride = 0;
+  bool is_turned = false;  // column c goes to row c of C
 };
 
 struct GemmKernels {

@@ -53,7 +53,8 @@ void finish(const internal::FinishedTile& tile) {
       float x = tile.sums[r * tile.pitch + c];
       x = epilogue.row_bias != nullptr ? x + row_bias : x;
       x = epilogue.column_bias != nullptr ? x + epilogue.column_bias[c] : x;
-      tile.to[r * tile.row_stride + c] = epilogue.activation == Activation::Relu ? relu(x) : x;
+      float& to = tile.to[tile.is_turned ? c * tile.row_stride + r : r * tile.row_stride + c];
+      to = epilogue.activation == Activation::Relu ? relu(x) : x;
     }
   }
 }

@@ -76,22 +76,44 @@ std::unique_ptr<internal::Packer> packer_of(const Storage& storage) {
   return packer;
 }
 
-void finish(const internal::FinishedTile& tile) {
+__m512 finished(const internal::FinishedTile& tile, std::int64_t r, std::int64_t c,
+                __mmask16 lanes) {
   const Epilogue& epilogue = tile.epilogue;
+  __m512 x = _mm512_loadu_ps(tile.sums + r * tile.pitch + c);
+  if (epilogue.row_bias != nullptr) {
+    x = _mm512_add_ps(x, _mm512_set1_ps(epilogue.row_bias[r]));
+  }
+  if (epilogue.column_bias != nullptr) {
+    x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(lanes, epilogue.column_bias + c));
+  }
+  return epilogue.activation == Activation::Relu ? relu(x) : x;
+}
+
+void finish_turned(const internal::FinishedTile& tile) {
+  const __mmask16 rows = first_lanes(tile.rows);
+  for (std::int64_t c = 0; c < tile.columns; c += 16) {
+    const __mmask16 lanes = first_lanes(tile.columns - c);
+    __m512 x[16] = {};
+    for (std::int64_t r = 0; r < tile.rows; ++r) {
+      x[r] = finished(tile, r, c, lanes);
+    }
+    transpose_16x16(x);
+    const std::int64_t columns = std::min<std::int64_t>(16, tile.columns - c);
+    for (std::int64_t i = 0; i < columns; ++i) {
+      _mm512_mask_storeu_ps(tile.to + (c + i) * tile.row_stride, rows, x[i]);
+    }
+  }
+}
+
+void finish(const internal::FinishedTile& tile) {
+  if (tile.is_turned) {
+    finish_turned(tile);
+    return;
+  }
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     for (std::int64_t c = 0; c < tile.columns; c += 16) {
       const __mmask16 lanes = first_lanes(tile.columns - c);
-      __m512 x = _mm512_loadu_ps(tile.sums + r * tile.pitch + c);
-      if (epilogue.row_bias != nullptr) {
-        x = _mm512_add_ps(x, _mm512_set1_ps(epilogue.row_bias[r]));
-      }
-      if (epilogue.column_bias != nullptr) {
-        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(lanes, epilogue.column_bias + c));
-      }
-      if (epilogue.activation == Activation::Relu) {
-        x = relu(x);
-      }
-      _mm512_mask_storeu_ps(tile.to + r * tile.row_stride + c, lanes, x);
+      _mm512_mask_storeu_ps(tile.to + r * tile.row_stride + c, lanes, finished(tile, r, c, lanes));
     }
   }
 }

@@ -34,6 +34,11 @@ struct TileCall {
   bool resumes = false;  // begins with the accumulators of the call before
   // (levels + 1) blocks of rows x 16 `vectors` floats: the accumulators, then a total per level.
   float* state = nullptr;
+  // Memory to be fetched into the L2 meanwhile: two lines for two points; or none.
+  const float* ahead = nullptr;
+  // Where the accumulators go in the end instead of the state, `out_stride` floats a row; or none.
+  float* out = nullptr;
+  std::int64_t out_stride = 0;
 };
 
 // rows 1 .. kMaxTileRows, vectors (of 16 columns) 1 or 2.

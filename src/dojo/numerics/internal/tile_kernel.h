@@ -128,13 +128,35 @@ struct Walk {
   std::int64_t pitch;
 };
 
+// A line per point on its way to the L2.
+struct Ahead {
+  [[gnu::always_inline]] void fetch() {
+    __builtin_prefetch(at, 0, 2);
+    at += step;
+  }
+
+  const float* at;
+  std::int64_t step;
+};
+
+// Rows that are about to be written, on their way to the L1.
+[[gnu::always_inline]] inline void fetch_rows(const float* at, std::int64_t stride, int rows,
+                                              int columns) {
+  for (int r = 0; r < rows; ++r, at += stride) {
+    __builtin_prefetch(at, 1);
+    __builtin_prefetch(at + columns - 1, 1);
+  }
+}
+
 template <class Fold, int rows, int vectors, bool indexed_a>
 [[gnu::always_inline]] inline void fold_points(Tile<Fold, rows, vectors>& tile,
-                                               Walk<indexed_a>& walk, std::int32_t points) {
+                                               Walk<indexed_a>& walk, Ahead& ahead,
+                                               std::int32_t points) {
   if constexpr (Fold::kGroup == 1) {
     for (std::int32_t k = 0; k < points; ++k) {
       const float* row = walk.row();
       tile.fold(row, walk.column());
+      ahead.fetch();
     }
   } else {
     const float* row[4];
@@ -185,10 +207,15 @@ void run(const TileCall& call, std::int64_t first_row, std::int64_t tile_rows) {
   Tile<Fold, rows, vectors> tile;
   tile.for_each([&](Vector& acc, int at) { acc = call.resumes ? V::load(state + at) : V::zero(); });
   Walk<indexed_a> walk{call.a + first_row, call.b, call.a_offset, call.b_offset, tile_rows};
+  Ahead ahead = call.ahead != nullptr ? Ahead{call.ahead, 2 * V::kLanes} : Ahead{call.b, 0};
+  float* const out = call.out != nullptr ? call.out + first_row * call.out_stride : nullptr;
+  if (out != nullptr) {
+    fetch_rows(out, call.out_stride, rows, vectors * V::kLanes);
+  }
   bool is_open = true;
   for (std::int64_t s = 0; s < call.segment_count; ++s) {
     const internal::Segment& segment = call.segments[s];
-    fold_points(tile, walk, segment.points);
+    fold_points(tile, walk, ahead, segment.points);
     is_open = segment.closes == 0;
     if (is_open) {
       continue;
@@ -205,9 +232,14 @@ void run(const TileCall& call, std::int64_t first_row, std::int64_t tile_rows) {
       total += level_size;
     }
   }
-  if (is_open) {
-    tile.for_each([&](Vector& acc, int at) { V::store(state + at, acc); });
+  if (!is_open) {
+    return;
   }
+  tile.for_each([&](Vector& acc, int at) {
+    constexpr int kColumns = vectors * V::kLanes;
+    V::store(out != nullptr ? out + at / kColumns * call.out_stride + at % kColumns : state + at,
+             acc);
+  });
 }
 
 using Kernel = void (*)(const TileCall&, std::int64_t, std::int64_t);
