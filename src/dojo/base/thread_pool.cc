@@ -17,6 +17,9 @@ namespace {
 // than cores it would take the time of those that work.
 int spins_of(int threads) {
   constexpr int kSpins = 2000;
+  if (threads == 1) {  // nobody to wait for; PERF: the number of cores is read from a file
+    return 0;
+  }
   const unsigned cores = std::thread::hardware_concurrency();  // 0: unknown
   return cores != 0 && static_cast<unsigned>(threads) > cores ? 0 : kSpins;
 }

@@ -25,8 +25,8 @@ constexpr std::int64_t kGroupTiles = 8;
 constexpr std::int64_t kGroupColumns = 1024;
 constexpr std::int64_t kPackedUnits = std::int64_t{4} << 20;  // of B at a time: 16 MiB
 constexpr std::int64_t kFewestColumns = 256;                  // of B where its columns are long
-constexpr std::int64_t kCachedColumns = 512;  // of B where one group of rows uses it up
-constexpr std::int64_t kJobTiles = 80;        // where sums of all of them are kept
+constexpr std::int64_t kSlicedColumns = 1024;  // where B is used up by one group of rows
+constexpr std::int64_t kJobTiles = 80;         // where sums of all of them are kept
 
 std::int64_t blocks_of(std::int64_t extent, std::int64_t block) {
   return (extent + block - 1) / block;
@@ -72,7 +72,8 @@ Product product_of(const GemmShape& shape, const MatrixOperand& a, const MatrixO
 }
 
 // The product is done in jobs, each with some columns of B: it packs them, then every group of its
-// rows is multiplied with them. Either each thread takes jobs, or all threads share each job.
+// rows is multiplied with them. Either each thread takes jobs, or all threads share each job. Where
+// there is one group, it packs two panels of B at a time as it comes to them.
 class BlockedGemm {
  public:
   BlockedGemm(const GemmKernels& kernels, const Product& product, const ReduceCuts& cuts,
@@ -91,7 +92,7 @@ class BlockedGemm {
 
   void run(ThreadPool& pool) const {
     ThreadPool alone(1);
-    BufferPool packed(job_columns_ * most_packed_ + (keeps_all() ? job_state_size() : 0));
+    BufferPool packed(packed_columns() * most_packed_ + (keeps_all() ? job_state_size() : 0));
     const int sharing = shares_jobs_ ? pool.threads() : 1;
     const Tasks tasks = tasks_of(sharing);
     BufferPool scratch(tasks.a_size + (keeps_all() ? 0 : tasks.state_size));
@@ -148,6 +149,9 @@ class BlockedGemm {
   std::int64_t job_state_size() const {
     return job_tiles() * (job_columns_ / columns_) * slot_size();
   }
+  std::int64_t packed_columns() const {
+    return is_sliced_ ? std::min(2 * columns_, job_columns_) : job_columns_;
+  }
   std::int64_t jobs() const { return batch_count(shape_) * row_jobs_ * column_jobs_; }
 
   void cut_points(const ReduceCuts& cuts) {
@@ -166,9 +170,10 @@ class BlockedGemm {
     const std::int64_t tiles = blocks_of(shape_.m, kMaxTileRows);
     packed_chunks_ = chunked_.chunks.size();
     std::int64_t columns = std::max(kPackedUnits / units, kFewestColumns);
-    if (tiles <= kGroupTiles) {
+    is_sliced_ = tiles <= kGroupTiles;
+    if (is_sliced_) {
       packed_chunks_ = 1;
-      columns = kCachedColumns;
+      columns = kSlicedColumns;
     } else if (columns * units > kPackedUnits) {
       packed_chunks_ = static_cast<std::size_t>(kPackedUnits / columns / kChunkUnits);
     }
@@ -178,13 +183,10 @@ class BlockedGemm {
     const auto is_even = [&] {
       return others * column_jobs_ >= 8 * threads || others * column_jobs_ % threads == 0;
     };
-    if (tiles <= kGroupTiles) {  // sharing one of these is not worth it
-      const std::int64_t most = std::max(shape_.n / (2 * columns_), column_jobs_);
-      while (!is_even() && column_jobs_ < most) {
-        ++column_jobs_;
-      }
+    while (is_sliced_ && !is_even() && column_jobs_ < shape_.n / columns_) {
+      ++column_jobs_;
     }
-    shares_jobs_ = threads > 1 && !is_even();
+    shares_jobs_ = threads > 1 && !is_sliced_ && !is_even();
     job_rows_ = blocks_of(tiles, row_jobs_) * kMaxTileRows;
     job_columns_ = round_up(blocks_of(shape_.n, column_jobs_), columns_);
     column_jobs_ = blocks_of(shape_.n, job_columns_);
@@ -259,11 +261,13 @@ class BlockedGemm {
   void run_job(ThreadPool& pool, Job job, const Tasks& tasks, float* memory,
                BufferPool& scratch) const {
     job.packed_b = memory;
-    job.state = memory + job_columns_ * most_packed_;
+    job.state = memory + packed_columns() * most_packed_;
     const std::int64_t column_blocks = blocks_of(job.columns, tasks.columns);
     for (std::size_t first = 0; first < chunked_.chunks.size(); first += packed_chunks_) {
       const std::size_t last = std::min(first + packed_chunks_, chunked_.chunks.size());
-      pack_columns(pool, job, first, last);
+      if (!is_sliced_) {
+        pack_columns(pool, job, first, last);
+      }
       pool.parallel_for(tasks.groups * column_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
         BufferPool::Lease lease(scratch);
         for (std::int64_t task = begin; task < end; ++task) {
@@ -301,7 +305,8 @@ class BlockedGemm {
   }
 
   float* panel_of(const Job& job, std::size_t chunk, std::int64_t column) const {
-    return job.packed_b + job_columns_ * unit_[chunk] + column * units_[chunk];
+    return job.packed_b + packed_columns() * unit_[chunk] +
+           column % packed_columns() * units_[chunk];
   }
 
   Block block_of(const Job& job, const Tasks& tasks, std::int64_t task, float* memory) const {
@@ -368,7 +373,10 @@ class BlockedGemm {
     call.resumes = chunk.resumes;
     for (std::int64_t column = block.column; column < block.end_column; column += columns_) {
       const std::int64_t columns = std::min(columns_, block.end_column - column);
-      const bool has_next = column + columns_ < block.end_column;
+      const bool has_next = !is_sliced_ && column + columns_ < block.end_column;
+      if (is_sliced_ && column % packed_columns() == 0) {
+        pack_slice(job, at_chunk, column, std::min(packed_columns(), block.end_column - column));
+      }
       call.b = panel_of(job, at_chunk, column);
       for (std::int64_t tile = block.tile; tile < block.end_tile; ++tile) {
         const RowTile& rows = tile_of(job, tile);
@@ -432,6 +440,7 @@ class BlockedGemm {
   std::int64_t job_rows_ = 0;
   std::int64_t job_columns_ = 0;
   bool shares_jobs_ = false;
+  bool is_sliced_ = false;
   Chunked chunked_;                     // segments count units
   std::vector<std::int64_t> units_;     // of each chunk
   std::vector<std::int64_t> unit_;      // the first of each among the chunks packed together
