@@ -44,7 +44,7 @@ void Mesh::run_until(Cycle end) { impl_->run_until(end, {}); }
 
 Cycle Mesh::now() const { return impl_->now; }
 const RouterConfig& Mesh::router() const { return impl_->state.config; }
-int Mesh::columns() const { return static_cast<int>(impl_->state.order.columns); }
+int Mesh::columns() const { return static_cast<int>(impl_->state.columns); }
 int Mesh::routers() const { return static_cast<int>(impl_->state.routers); }
 
 Counters Mesh::counters() const {
@@ -130,7 +130,7 @@ Cycle Mesh::oldest_flit() const {
 
 Cycle Mesh::longest_pause() const {
   Cycle longest = 0;
-  for (const internal::LongLink& link : impl_->state.longs.links) {
+  for (const internal::LongSender& link : impl_->state.longs.senders) {
     longest = std::max(longest, static_cast<Cycle>(link.den / link.num) + link.delay);
   }
   return longest;
@@ -155,11 +155,15 @@ Result<void> Mesh::resume(std::string_view saved) {
   DOJO_TRY_VOID(internal::from_bytes(saved, impl_->state, impl_->now, sum));
   for (Impl::Share& share : impl_->shares) {
     share.counters = {};
+    share.arrived.store(0, std::memory_order_relaxed);
     share.done.store(impl_->now, std::memory_order_relaxed);
   }
   impl_->shares.front().counters = sum;
+  impl_->shares.front().arrived.store(sum.packets, std::memory_order_relaxed);
   return {};
 }
+
+std::size_t Mesh::bytes() const { return internal::bytes_of(impl_->state); }
 
 bool Mesh::is_empty() const {
   const internal::State& state = impl_->state;

@@ -2,6 +2,7 @@
 // bits for any number of threads, any instruction set and any order in which routers are visited.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -90,6 +91,8 @@ class Mesh {
   std::string save() const;
   Result<void> resume(std::string_view saved);
 
+  // Allocated for routers, sources and links, in the engine's own structures.
+  std::size_t bytes() const;
   // No flit is under way and no source will ever send another.
   bool is_empty() const;
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "dojo/machine/description.h"
 #include "dojo/mesh/golden_traffic.h"
 #include "dojo/mesh/random_meshes.h"
 
@@ -86,6 +87,18 @@ TEST(Mesh, AResumedRunGoesOnWithTheSameBits) {
   Mesh other = *Mesh::make({7, 6, spec.router}, traffic);
   EXPECT_FALSE(other.resume(saved).has_value());
   EXPECT_FALSE(other.resume("nonsense").has_value());
+}
+
+TEST(Mesh, TakesLessThanFourKilobytesOfARouter) {
+  const RouterConfig router = *router_preset("d1");
+  const auto bytes_of = [&](const Topology& topology) {
+    const RoutingTable routing = *RoutingTable::make(topology, RoutingKind::XFirst, router.vcs);
+    return Mesh::make(topology, routing, router, Traffic::listed({}, 1))->bytes() /
+           topology.routers();
+  };
+  EXPECT_LT(bytes_of(*Topology::rectangle({18, 20})), 1600u);
+  // With the buffers of its links between dies, which hold 200 cycles of flits.
+  EXPECT_LT(bytes_of(*topology_of(*machine::load_machine("training-tile"))), 4096u);
 }
 
 TEST(Mesh, BadSizesAreErrors) {

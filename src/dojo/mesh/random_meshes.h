@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
@@ -137,7 +138,43 @@ inline void compare_random_rectangles(std::uint32_t seed, int cases) {
   }
 }
 
-// Dies with links of their own, tori, holes of all kinds, all routings.
+// Ports to the outside at the rim, by links of any class.
+inline void add_edge_ports(TopologySpec& spec, std::mt19937& random) {
+  const auto pick = [&](int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random);
+  };
+  const int rows = spec.die.rows * spec.dies.rows;
+  const int columns = spec.die.columns * spec.dies.columns;
+  for (int i = pick(1, 4); i > 0; --i) {
+    const auto side = static_cast<machine::Side>(pick(0, 3));
+    Site site{pick(0, rows - 1), pick(0, columns - 1)};
+    switch (side) {
+      case machine::Side::North:
+        site.row = 0;
+        break;
+      case machine::Side::South:
+        site.row = rows - 1;
+        break;
+      case machine::Side::West:
+        site.column = 0;
+        break;
+      case machine::Side::East:
+        site.column = columns - 1;
+        break;
+    }
+    const auto is_taken = [&](const EdgePort& port) {
+      return port.site == site && port.side == side;
+    };
+    if (std::none_of(spec.edge_ports.begin(), spec.edge_ports.end(), is_taken)) {
+      spec.edge_ports.push_back(
+          {.site = site,
+           .side = side,
+           .link_class = pick(0, static_cast<int>(spec.link_classes.size()) - 1)});
+    }
+  }
+}
+
+// Dies with links of their own, tori, holes of all kinds, edge ports, all routings.
 inline TopologySpec random_network(std::mt19937& random, const RandomCase& c) {
   const auto pick = [&](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(random);
@@ -175,6 +212,9 @@ inline TopologySpec random_network(std::mt19937& random, const RandomCase& c) {
       spec.dead_links.push_back({site(), static_cast<machine::Side>(pick(0, 3))});
     }
   }
+  if (spec.wrap == Wrap::None && pick(0, 1) == 0) {
+    add_edge_ports(spec, random);
+  }
   return spec;
 }
 
@@ -186,13 +226,14 @@ inline int compare_random_networks(std::uint32_t seed, int draws) {
     RandomCase c = random_case(random);
     const auto topology = Topology::make(random_network(random, c));
     const auto kind = static_cast<RoutingKind>(random() % 6);
-    if (!topology.has_value() || topology->node_count() == 0) {
+    if (!topology.has_value() || topology->node_count() == topology->spec().edge_ports.size()) {
       continue;
     }
     const auto routing = RoutingTable::make(*topology, kind, c.spec.router.vcs);
     c.traffic.rows = topology->grid().rows;
     c.traffic.columns = topology->grid().columns;
-    for (std::uint32_t router = 0; router < topology->routers(); ++router) {
+    for (std::uint32_t router = 0;
+         router < topology->routers() && !topology->edge_port_of({router}).has_value(); ++router) {
       if (topology->has_node({router})) {
         c.traffic.nodes.push_back(router);
       }

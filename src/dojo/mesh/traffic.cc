@@ -120,17 +120,17 @@ Result<Traffic> Traffic::synthetic(const SyntheticTraffic& what) {
     traffic.nodes_.resize(routers);
     std::iota(traffic.nodes_.begin(), traffic.nodes_.end(), 0u);
   }
-  std::vector<bool> is_node(routers);
+  traffic.is_node_.resize(routers);
   for (const std::uint32_t node : traffic.nodes_) {
-    is_node[node] = true;
+    traffic.is_node_[node] = true;
   }
   if (has_one_destination(what.pattern)) {
     for (std::uint32_t router = 0; router < routers; ++router) {
       const std::uint32_t destination = fixed_destination(what, router);
-      traffic.fixed_.push_back(is_node[destination] ? destination : kNever);
+      traffic.fixed_.push_back(traffic.is_node_[destination] ? destination : kNever);
     }
   }
-  if (what.pattern == TrafficPattern::Hotspot && !is_node[hotspot(what)]) {
+  if (what.pattern == TrafficPattern::Hotspot && !traffic.is_node_[hotspot(what)]) {
     return Error{ErrorKind::InvalidInput, "hotspot: there is no node at the centre"};
   }
   double probability = what.rate / what.packet_flits;
@@ -171,9 +171,11 @@ void Traffic::tabulate_gaps(double probability) {
 }
 
 StreamState Traffic::first_state(std::uint32_t node) const {
+  const bool sends =
+      listed_.empty() ? node < is_node_.size() && is_node_[node] : node < listed_.size();
   return {.random = mix(what_.seed * 0x9e3779b97f4a7c15u + node) ^ mix(what_.seed),
           .generated = kNever,  // so that the first gap counts from cycle -1
-          .position = 0};
+          .position = sends ? 0 : kNever};
 }
 
 // At least 1; kNever if nothing is ever generated.
@@ -199,7 +201,6 @@ Cycle Traffic::draw_gap(StreamState& state, std::uint32_t bits) const {
   }
 }
 
-// `position` counts the packets left in the burst.
 Cycle Traffic::draw_burst_gap(StreamState& state) const {
   const auto flits = static_cast<Cycle>(packet_flits_);
   const std::uint64_t bits = draw_bits(state);
@@ -227,6 +228,9 @@ std::uint32_t Traffic::destination(std::uint32_t node, StreamState& state,
 }
 
 Packet Traffic::draw(std::uint32_t node, StreamState& state) const {
+  if (state.position == kNever) {
+    return {};
+  }
   const std::uint64_t bits = draw_bits(state);
   const Cycle gap = what_.pattern == TrafficPattern::Bursty
                         ? draw_burst_gap(state)
@@ -241,8 +245,10 @@ Packet Traffic::draw(std::uint32_t node, StreamState& state) const {
 }
 
 Packet Traffic::take_listed(std::uint32_t node, StreamState& state) const {
-  const std::vector<Packet>& packets = listed_[node];
-  return state.position < packets.size() ? packets[state.position++] : Packet{};
+  if (state.position == kNever || state.position >= listed_[node].size()) {
+    return {};
+  }
+  return listed_[node][state.position++];
 }
 
 }  // namespace dojo::mesh

@@ -54,8 +54,8 @@ struct Packet {
 // Where a node is in its stream.
 struct StreamState {
   std::uint64_t random = 0;
-  Cycle generated = 0;  // of the packet drawn last
-  std::uint32_t position = 0;
+  Cycle generated = 0;         // of the packet drawn last
+  std::uint32_t position = 0;  // in its list; kNever: it never sends
 
   friend bool operator==(const StreamState&, const StreamState&) = default;
 };
@@ -87,6 +87,7 @@ class Traffic {
   SyntheticTraffic what_;
   int packet_flits_ = 1;
   std::vector<std::uint32_t> nodes_;
+  std::vector<bool> is_node_;
   // Destination of each router's node, where the pattern has just one; kNever: none.
   std::vector<std::uint32_t> fixed_;
   std::vector<std::vector<Packet>> listed_;

@@ -43,10 +43,13 @@ class Cycles : private Masks<kVcs> {
     now_ = now;
     first_ = block * kLanes;
     B& b = blocks_[block];
-    const bool has_long_links = !s_.longs.links.empty() && serve_long_links(b, block);
+    const bool has_long_links = !s_.longs.empty() && serve_long_links(b, block);
     take_credits(b);
     inject();
     take_arrivals(b);
+    if (is_quiet(b)) {
+      return;
+    }
     if (s_.table != nullptr) {
       choose_outputs(b);
     }
@@ -59,6 +62,8 @@ class Cycles : private Masks<kVcs> {
     }
     if (has_long_links || s_.table != nullptr) {
       send<Paths::Any>(b, block);
+    } else if (s_.order.has_exits()) {
+      send<Paths::Exits>(b, block);
     } else {
       send<Paths::Regular>(b, block);
     }
@@ -69,18 +74,39 @@ class Cycles : private Masks<kVcs> {
   using M::add_to, M::any_plane, M::bit, M::group, M::vc_bits;
   using Row = typename B::Row;
 
-  // Regular: all links of the block are regular, and the order is by dimension.
-  enum class Paths { Regular, Any };
+  // Regular: all links of the block are regular, and the order is by dimension. Exits: the same on
+  // a network with edge ports.
+  enum class Paths { Regular, Exits, Any };
+  template <Paths kPaths>
+  using Axes =
+      std::conditional_t<kPaths == Paths::Exits, DimensionOrder::AxesAndExit, DimensionOrder::Axes>;
 
   bool serve_long_links(B& b, std::uint32_t block) {
     LongLinks& longs = s_.longs;
-    for (const std::uint32_t id : longs.to_block[block]) {
-      one_.receive(b, longs.links[id], static_cast<int>(longs.links[id].to - first_), now_);
+    const std::uint32_t end_receiver = longs.first_receiver[block + 1];
+    std::uint8_t* const arrivals = longs.arrivals_at(now_);
+    for (std::uint32_t id = longs.first_receiver[block]; id < end_receiver; ++id) {
+      if (arrivals[id] != 0 || longs.queued[id] != 0) {
+        one_.receive(b, id, arrivals[id], static_cast<int>(longs.receivers[id].to - first_));
+      }
     }
-    for (const std::uint32_t id : longs.from_block[block]) {
-      one_.offer(b, longs.links[id], static_cast<int>(longs.links[id].from - first_), now_);
+    const std::uint32_t end_sender = longs.first_sender[block + 1];
+    std::uint8_t* const credits = longs.credits_at(now_);
+    for (std::uint32_t id = longs.first_sender[block]; id < end_sender; ++id) {
+      if (credits[id] != 0 || longs.offer_at[id] <= now_) {
+        one_.offer(b, id, credits[id], static_cast<int>(longs.senders[id].from - first_), now_);
+      }
     }
-    return !longs.to_block[block].empty() || !longs.from_block[block].empty();
+    return longs.first_receiver[block] != end_receiver || longs.first_sender[block] != end_sender;
+  }
+
+  // No router of the block has a flit, nor gets one later of what was injected.
+  bool is_quiet(const B& b) const {
+    Vec any{};
+    for (int lane = 0; lane < kLanes; lane += L::kCount) {
+      any |= any_plane(b.queued, lane) | L::load(&x_.injected[lane]);
+    }
+    return !L::any(any);
   }
 
   void choose_outputs(B& b) {
@@ -177,9 +203,7 @@ class Cycles : private Masks<kVcs> {
     if (s_.table == nullptr) {
       return s_.order.start(router, destination);
     }
-    const std::size_t links = s_.messages != nullptr
-                                  ? 0  // nobody asks
-                                  : s_.table->path({router}, {destination}).size();
+    const std::size_t links = s_.table->path({router}, {destination}).size();
     return {destination, static_cast<std::uint32_t>(links)};
   }
 
@@ -225,8 +249,9 @@ class Cycles : private Masks<kVcs> {
     Cycle& wake = s_.wake[router];
     std::optional<MessageSource::Offer> offer;
     if (is_head) {
-      offer = s_.messages->offered(router, now_, wake);
+      offer = s_.messages->offered(router, now_);
       if (!offer.has_value()) {
+        wake = s_.messages->earliest(router);
         return;
       }
     }
@@ -235,12 +260,15 @@ class Cycles : private Masks<kVcs> {
       return;  // another message may go first next time
     }
     if (is_head) {
-      source.flit = start_of(router, offer->target).flit | Flit::times(0, offer->message) |
+      source.flit = offer->route | Flit::times(0, offer->id) |
                     (std::uint64_t{s_.counted_mark} << Flit::kMarkShift);
       source.left = static_cast<std::uint16_t>(offer->flits);
-      s_.messages->began(router, offer->message);
+      s_.messages->began(router, offer->slot);
     }
     inject_flit(source, router, lane);
+    if (source.left == 0) {
+      wake = std::max(now_ + 1, s_.messages->earliest(router));
+    }
   }
 
   // A head takes the first VC with room behind the one used last, the rest of a packet stays there.
@@ -295,9 +323,9 @@ class Cycles : private Masks<kVcs> {
     const auto credit = static_cast<std::uint8_t>(input % kVcs + 1);
     const std::uint32_t side = input / kVcs;
     if (kPaths == Paths::Any && ((long_in_[side] >> lane) & 1u) != 0) {
-      const LongLink& link = s_.longs.links[s_.longs.into[router * kLocal + side]];
+      const LongReceiver& link = s_.longs.receivers[s_.longs.into[router * kLocal + side]];
       const Cycle due = now_ + static_cast<Cycle>(s_.config.credit_delay) + link.delay;
-      s_.longs.credits[link.first_byte + (due & (s_.longs.wheel - 1))] = credit;
+      s_.longs.credits_at(due)[link.sender] = credit;
     } else {
       credits_[credit_to_[side] + router] = credit;
     }
@@ -319,7 +347,7 @@ class Cycles : private Masks<kVcs> {
     }
     credit_to_[kLocal] =
         s_.credits_at(now_ + s_.config.source_credit_delay, kSourceGroup) - credits_;
-    if (kPaths == Paths::Any && !s_.longs.links.empty()) {
+    if (kPaths == Paths::Any && !s_.longs.empty()) {
       std::copy_n(s_.longs.in_lanes[block].begin(), kLocal, long_in_.begin());
       long_out_ = s_.longs.out_lanes[block];
     }
@@ -337,25 +365,23 @@ class Cycles : private Masks<kVcs> {
     if constexpr (kPaths == Paths::Any) {
       for (std::uint32_t far = lanes & long_out_[kOutput]; far != 0; far &= far - 1) {
         const Taken taken = take<kOutput, kPaths>(std::countr_zero(far), tails);
-        LongLink& link = s_.longs.links[s_.longs.out_of[taken.router * kLocal + kOutput]];
-        const Cycle due = now_ + static_cast<Cycle>(s_.config.flit_delay) + link.delay;
-        one_.send(link, onward<kOutput>(taken), taken.output_vc, due);
+        const std::uint32_t link = s_.longs.out_of[taken.router * kLocal + kOutput];
+        one_.send(link, onward(taken, s_.longs.senders[link].step), taken.output_vc, now_);
       }
       lanes &= ~long_out_[kOutput];
     }
     const std::int32_t stride = s_.stride[kOutput];
     const std::uint64_t step = s_.order.step[kOutput];
-    const std::uint64_t first_mask = s_.order.first_mask;
-    const std::uint64_t second_mask = s_.order.second_mask;
+    const Axes<kPaths> axes = s_.order.axes;
     std::uint8_t* const arrivals = s_.arrivals_at(now_ + s_.config.flit_delay, kOutput ^ 1);
     for (; lanes != 0; lanes &= lanes - 1) {
       const Taken taken = take<kOutput, kPaths>(std::countr_zero(lanes), tails);
       std::uint64_t flit;
       if constexpr (kPaths == Paths::Any) {
-        flit = onward<kOutput>(taken);
+        flit = onward(taken, step);
       } else {
         flit = taken.flit - step;
-        flit = Flit::with_port(flit, DimensionOrder::port_left(flit, first_mask, second_mask));
+        flit = Flit::with_port(flit, axes.port_left(flit));
       }
       const std::uint32_t there = taken.router + stride;
       const std::uint32_t fifo = there * kInputs + (kOutput ^ 1) * kVcs + taken.output_vc;
@@ -368,17 +394,15 @@ class Cycles : private Masks<kVcs> {
     return tails;
   }
 
-  // The flit as it is at the next router.
-  template <int kOutput>
-  std::uint64_t onward(const Taken& taken) const {
+  // The flit as it is at the next router; `step`: what the link takes from it.
+  std::uint64_t onward(const Taken& taken, std::uint64_t step) const {
     if (s_.table != nullptr) {
       const std::uint64_t vc_class = s_.class_of_vc[taken.output_vc];
-      return (taken.flit & ~(std::uint64_t{3} << Flit::kFirstShift)) |
-             (vc_class << Flit::kFirstShift);
+      return (taken.flit & ~(std::uint64_t{3} << Flit::kClassShift)) |
+             (vc_class << Flit::kClassShift);
     }
-    const std::uint64_t flit = taken.flit - s_.order.step[kOutput];
-    return Flit::with_port(
-        flit, DimensionOrder::port_left(flit, s_.order.first_mask, s_.order.second_mask));
+    const std::uint64_t flit = taken.flit - step;
+    return Flit::with_port(flit, s_.order.port_left(flit));
   }
 
   template <Paths kPaths>
@@ -430,9 +454,9 @@ class Cycles : private Masks<kVcs> {
     counters_.last_arrival = arrival;
     if (((taken.flit >> Flit::kTailShift) & 1u) != 0) {
       ++counters_.packets;
-      s_.messages->arrived(
-          taken.router, static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift), arrival);
-      s_.wake[taken.router] = std::min(s_.wake[taken.router], now_ + 1);
+      const Cycle next = s_.messages->arrived(
+          static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift), arrival);
+      s_.wake[taken.router] = std::min(s_.wake[taken.router], next);
     }
   }
 

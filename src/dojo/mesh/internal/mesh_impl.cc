@@ -23,7 +23,7 @@ Result<std::unique_ptr<Mesh::Impl>> Mesh::Impl::make(const Topology& topology,
   auto impl = std::make_unique<Impl>(internal::first_state(topology, routing, router, traffic),
                                      options.threads);
   constexpr int kDeepest = 65535;
-  for (const internal::LongLink& link : impl->state.longs.links) {
+  for (const internal::LongSender& link : impl->state.longs.senders) {
     if (link.reserved * router.vcs + link.shared > kDeepest) {
       return Error{ErrorKind::DoesNotFit,
                    fmt::format("a link's buffer of {} flits: at most {}",

@@ -2,13 +2,44 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "dojo/base/check.h"
 
 namespace dojo::mesh::internal {
 
-MessageSource::MessageSource(const Topology& topology, const MessageTrace& trace, int eject_delay)
-    : trace_(trace), eject_delay_(eject_delay), nodes_(topology.routers()) {
+namespace {
+
+// Places of the phase's messages in the order of their nodes, and in the list's order at each.
+template <class NodeOf>
+std::vector<std::uint32_t> places_by_node(std::size_t routers, std::uint32_t count,
+                                          const NodeOf& node_of,
+                                          std::vector<std::uint32_t>& first_of_node) {
+  first_of_node.assign(routers + 1, 0);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    ++first_of_node[node_of(i) + 1];
+  }
+  for (std::size_t router = 0; router < routers; ++router) {
+    first_of_node[router + 1] += first_of_node[router];
+  }
+  std::vector<std::uint32_t> next(first_of_node);
+  std::vector<std::uint32_t> places(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    places[i] = next[node_of(i)]++;
+  }
+  return places;
+}
+
+Cycle cycle_of(std::int64_t time) { return time < kNever ? static_cast<Cycle>(time) : kNever - 1; }
+
+}  // namespace
+
+MessageSource::MessageSource(const Topology& topology, const MessageTrace& trace, int eject_delay,
+                             Route route)
+    : trace_(trace),
+      route_(std::move(route)),
+      eject_delay_(eject_delay),
+      nodes_(topology.routers()) {
   std::uint32_t count = 0;
   for (std::size_t i = 0; i < trace.messages.size(); ++i) {
     count = i > 0 && trace.messages[i].phase == trace.messages[i - 1].phase ? count + 1 : 1;
@@ -16,181 +47,201 @@ MessageSource::MessageSource(const Topology& topology, const MessageTrace& trace
   }
 }
 
+bool MessageSource::can_go_to(std::size_t message) const {
+  const std::vector<Message>& all = trace_.messages;
+  return message == 0 || message == all.size() ||
+         (message < all.size() && all[message].phase != all[message - 1].phase);
+}
+
 void MessageSource::begin_phase(Cycle start) {
-  start_ = start;
   phase_first_ = next_message_;
-  const std::int32_t phase = trace_.messages[phase_first_].phase;
   packets_ = 0;
+  const std::int32_t phase = trace_.messages[phase_first_].phase;
   while (next_message_ < trace_.messages.size() && trace_.messages[next_message_].phase == phase) {
     packets_ += trace_.messages[next_message_].packets();
     ++next_message_;
   }
-  states_.assign(next_message_ - phase_first_, {});
-  place_messages();
-  place_waiters();
-}
-
-void MessageSource::place_messages() {
-  for (Node& node : nodes_) {
-    node = {};
-  }
-  for (std::uint32_t id = 0; id < states_.size(); ++id) {
-    ++nodes_[message(id).source.index].count;
-  }
-  std::uint32_t first = 0;
-  std::uint32_t words = 0;
-  for (Node& node : nodes_) {
-    node.first = first;
-    node.first_word = words;
-    first += node.count;
-    words += (node.count + 63) / 64;
-    node.count = 0;
-  }
-  order_.resize(states_.size());
-  candidates_.assign(words, 0);
-  for (std::uint32_t id = 0; id < states_.size(); ++id) {
-    Node& node = nodes_[message(id).source.index];
-    states_[id].slot = node.count;
-    order_[node.first + node.count] = id;
-    candidates_[node.first_word + node.count / 64] |= std::uint64_t{1} << (node.count % 64);
-    ++node.count;
+  place();
+  for (std::size_t i = 0; i < outgoing_.size(); ++i) {
+    Outgoing& out = outgoing_[i];
+    out.start = cycle_of(start + trace_.messages[incoming_[out.id].message].start.count());
+    next_[i] = ready_at(out);
   }
 }
 
-void MessageSource::place_waiters() {
-  const auto each = [&](const auto& use) {
-    for (std::uint32_t id = 0; id < states_.size(); ++id) {
-      const MessageId in_trace{static_cast<std::uint32_t>(phase_first_ + id)};
-      for (const Dependency& after : trace_.dependencies_of(in_trace)) {
-        use(id, states_[after.on.index - phase_first_], after);
-      }
-    }
+void MessageSource::place() {
+  const auto count = static_cast<std::uint32_t>(next_message_ - phase_first_);
+  const auto message = [&](std::uint32_t i) -> const Message& {
+    return trace_.messages[phase_first_ + i];
   };
-  each([&](std::uint32_t /*id*/, State& on, const Dependency& after) {
-    ++on.waiters;
-    // Packets of a message are at least a cycle apart, so older arrivals than the ring has are
-    // long enough ago.
-    const auto wanted = static_cast<std::uint64_t>(after.delay.count() + eject_delay_ + 1);
-    const auto packets = static_cast<std::uint64_t>(trace_.messages[after.on.index].packets());
-    on.ring =
-        std::max(on.ring, static_cast<std::uint32_t>(std::bit_ceil(std::min(wanted, packets))));
-  });
+  std::vector<std::uint32_t> first_of_node;
+  const std::vector<std::uint32_t> ids = places_by_node(
+      nodes_.size(), count, [&](std::uint32_t i) { return message(i).target.index; },
+      first_of_node);
+  const std::vector<std::uint32_t> places = places_by_node(
+      nodes_.size(), count, [&](std::uint32_t i) { return message(i).source.index; },
+      first_of_node);
+  for (std::size_t router = 0; router < nodes_.size(); ++router) {
+    nodes_[router] = {.first = first_of_node[router],
+                      .count = first_of_node[router + 1] - first_of_node[router]};
+  }
+  next_.assign(count, kNever);
+  outgoing_.assign(count, {});
+  incoming_.assign(count, {});
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Message& of = message(i);
+    incoming_[ids[i]].message = static_cast<std::uint32_t>(phase_first_) + i;
+    outgoing_[places[i]] = {.left = of.flits,
+                            .packet_flits = of.packet_flits,
+                            .pace = of.pace,
+                            .id = ids[i],
+                            .route = route_(of.source.index, of.target.index)};
+  }
+  place_needs(ids, places);
+}
+
+// ids[i], places[i]: where message i of the phase is in incoming_ and outgoing_.
+void MessageSource::place_needs(const std::vector<std::uint32_t>& ids,
+                                const std::vector<std::uint32_t>& places) {
+  needs_.clear();
+  for (Outgoing& out : outgoing_) {
+    const MessageId in_trace{incoming_[out.id].message};
+    out.first_need = static_cast<std::uint32_t>(needs_.size());
+    for (const Dependency& after : trace_.dependencies_of(in_trace)) {
+      Incoming& on = incoming_[ids[after.on.index - phase_first_]];
+      ++on.waiters;
+      // Packets of a message are at least a cycle apart, so older arrivals than the ring has are
+      // long enough ago.
+      const auto wanted = static_cast<std::uint64_t>(after.delay.count() + eject_delay_ + 1);
+      const auto packets = static_cast<std::uint64_t>(trace_.messages[after.on.index].packets());
+      on.ring =
+          std::max(on.ring, static_cast<std::uint32_t>(std::bit_ceil(std::min(wanted, packets))));
+      needs_.push_back({.packets = after.first,
+                        .stride = after.stride,
+                        .delay = after.delay.count(),
+                        .on = ids[after.on.index - phase_first_]});
+    }
+    out.needs = static_cast<std::uint32_t>(needs_.size()) - out.first_need;
+  }
   std::uint32_t first = 0;
   std::uint32_t times = 0;
-  for (State& state : states_) {
-    state.first_waiter = first;
-    state.first_time = times;
-    first += state.waiters;
-    times += state.ring;
-    state.waiters = 0;
+  for (Incoming& in : incoming_) {
+    in.first_waiter = first;
+    in.first_time = times;
+    first += in.waiters;
+    times += in.ring;
+    in.waiters = 0;
   }
   waiters_.resize(first);
   times_.assign(times, 0);
-  each([&](std::uint32_t id, State& on, const Dependency& /*after*/) {
-    waiters_[on.first_waiter + on.waiters++] = id;
-  });
+  for (std::uint32_t i = 0; i < outgoing_.size(); ++i) {
+    const Outgoing& out = outgoing_[places[i]];
+    for (std::uint32_t need = out.first_need; need < out.first_need + out.needs; ++need) {
+      Incoming& on = incoming_[needs_[need].on];
+      waiters_[on.first_waiter + on.waiters++] = places[i];
+    }
+  }
 }
 
-Cycle MessageSource::arrival_of(const State& state, std::int64_t packet) const {
-  return times_[state.first_time + (static_cast<std::uint32_t>(packet) & (state.ring - 1))];
-}
-
-Cycle MessageSource::ready_at(std::uint32_t id) const {
-  std::int64_t ready = start_ + message(id).start.count();
-  for (const Dependency& after :
-       trace_.dependencies_of({static_cast<std::uint32_t>(phase_first_ + id)})) {
-    const State& on = states_[after.on.index - phase_first_];
-    const std::int64_t need = after.first + after.stride * states_[id].begun;
-    if (need > on.arrived) {
+Cycle MessageSource::let_go_at(const Outgoing& message) const {
+  std::int64_t ready = message.start;
+  for (std::uint32_t i = 0; i < message.needs; ++i) {
+    const Need& need = needs_[message.first_need + i];
+    const Incoming& on = incoming_[need.on];
+    if (need.packets > on.arrived) {
       return kNever;
     }
-    if (need > 0 && on.arrived - need < on.ring) {
-      ready = std::max(ready, arrival_of(on, need - 1) + after.delay.count());
+    if (need.packets > 0 && on.arrived - need.packets < on.ring) {
+      const auto place = static_cast<std::uint32_t>(need.packets - 1) & (on.ring - 1);
+      ready = std::max(ready, times_[on.first_time + place] + need.delay);
     }
   }
-  return ready < kNever ? static_cast<Cycle>(ready) : kNever - 1;
+  return cycle_of(ready);
 }
 
-Cycle MessageSource::paced_at(std::uint32_t id, Cycle now) {
-  State& state = states_[id];
-  const FlitRate pace = message(id).pace;
-  if (state.counted == kNever) {
-    state.account = pace.den;
-  } else {
-    state.account = std::min<std::int64_t>(
-        state.account + std::int64_t{now - state.counted} * pace.num, std::int64_t{2} * pace.den);
+Cycle MessageSource::ready_at(const Outgoing& message) const {
+  if (message.left == 0) {
+    return kNever;
   }
-  state.counted = now;
-  const std::int64_t missing = std::max<std::int64_t>(0, pace.den - state.account);
-  return now + static_cast<Cycle>((missing + pace.num - 1) / pace.num);
-}
-
-std::optional<MessageSource::Offer> MessageSource::offered(std::uint32_t router, Cycle now,
-                                                           Cycle& wake) {
-  const Node& node = nodes_[router];
-  wake = kNever;
-  const std::uint32_t start = node.next < node.count ? node.next : 0;
-  // Round robin: the slots from `start` on, then those before it.
-  for (const auto& [from, to] : {std::pair{start, node.count}, std::pair{0u, start}}) {
-    for (std::uint32_t slot = from; slot < to;) {
-      std::uint64_t& word = candidates_[node.first_word + slot / 64];
-      const std::uint64_t left = word >> (slot % 64);
-      if (left == 0) {
-        slot = (slot / 64 + 1) * 64;
-        continue;
-      }
-      slot += static_cast<std::uint32_t>(std::countr_zero(left));
-      if (slot >= to) {
-        break;
-      }
-      const std::uint32_t id = order_[node.first + slot];
-      Cycle ready = ready_at(id);
-      if (ready == kNever) {
-        word &= ~(std::uint64_t{1} << (slot % 64));
-      } else {
-        ready = ready > now ? ready : paced_at(id, now);
-        if (ready <= now) {
-          return Offer{id, message(id).target.index, static_cast<std::uint32_t>(next_flits(id))};
-        }
-        wake = std::min(wake, ready);
-      }
-      ++slot;
-    }
+  const Cycle let_go = let_go_at(message);
+  if (let_go == kNever || message.counted == kNever) {
+    return let_go;
   }
-  return std::nullopt;
+  const std::int64_t missing = std::max<std::int64_t>(0, message.pace.den - message.account);
+  return std::max(let_go,
+                  cycle_of(message.counted + (missing + message.pace.num - 1) / message.pace.num));
 }
 
-std::int64_t MessageSource::next_flits(std::uint32_t id) const {
-  const Message& of = message(id);
-  return std::min<std::int64_t>(of.flits - states_[id].begun * of.packet_flits, of.packet_flits);
+std::int64_t MessageSource::flits_of_next(const Outgoing& message) {
+  return std::min<std::int64_t>(message.left, message.packet_flits);
 }
 
-void MessageSource::began(std::uint32_t router, std::uint32_t id) {
-  State& state = states_[id];
+std::optional<MessageSource::Offer> MessageSource::offered(std::uint32_t router, Cycle now) {
   Node& node = nodes_[router];
-  state.account -= next_flits(id) * message(id).pace.den;
-  node.next = state.slot + 1;
-  ++state.begun;
-  if (state.begun == message(id).packets()) {
-    candidates_[node.first_word + state.slot / 64] &= ~(std::uint64_t{1} << (state.slot % 64));
-  }
-}
-
-void MessageSource::arrived(std::uint32_t router, std::uint32_t id, Cycle arrival) {
-  State& state = states_[id];
-  if (state.ring > 0) {
-    times_[state.first_time + (static_cast<std::uint32_t>(state.arrived) & (state.ring - 1))] =
-        arrival;
-  }
-  ++state.arrived;
-  for (std::uint32_t i = 0; i < state.waiters; ++i) {
-    const std::uint32_t waiter = waiters_[state.first_waiter + i];
-    const std::uint32_t slot = states_[waiter].slot;
-    DOJO_DCHECK(message(waiter).source.index == router);
-    if (states_[waiter].begun < message(waiter).packets()) {
-      candidates_[nodes_[router].first_word + slot / 64] |= std::uint64_t{1} << (slot % 64);
+  const Cycle* const next = next_.data() + node.first;
+  const auto may_begin = [&](Cycle from) { return from <= now; };
+  const std::uint32_t turn = node.turn < node.count ? node.turn : 0;
+  // Round robin: the slots from the turn on, then those before it.
+  const Cycle* found = std::find_if(next + turn, next + node.count, may_begin);
+  if (found == next + node.count) {
+    found = std::find_if(next, next + turn, may_begin);
+    if (found == next + turn) {
+      return std::nullopt;
     }
   }
+  const auto slot = static_cast<std::uint32_t>(found - next);
+  Outgoing& out = outgoing_[node.first + slot];
+  // Brings the account up to date; it is full of one flit when it is first asked.
+  out.account = out.counted == kNever
+                    ? out.pace.den
+                    : std::min(out.account + std::int64_t{now - out.counted} * out.pace.num,
+                               std::int64_t{2} * out.pace.den);
+  out.counted = now;
+  return Offer{.slot = slot,
+               .id = out.id,
+               .flits = static_cast<std::uint32_t>(flits_of_next(out)),
+               .route = out.route};
+}
+
+void MessageSource::began(std::uint32_t router, std::uint32_t slot) {
+  Node& node = nodes_[router];
+  Outgoing& out = outgoing_[node.first + slot];
+  const std::int64_t flits = flits_of_next(out);
+  node.turn = slot + 1;
+  out.left -= flits;
+  out.account -= flits * out.pace.den;
+  for (std::uint32_t i = 0; i < out.needs; ++i) {
+    Need& need = needs_[out.first_need + i];
+    need.packets += need.stride;
+  }
+  next_[node.first + slot] = ready_at(out);
+}
+
+Cycle MessageSource::earliest(std::uint32_t router) const {
+  const Node& node = nodes_[router];
+  Cycle least = kNever;
+  for (std::uint32_t i = 0; i < node.count; ++i) {
+    least = std::min(least, next_[node.first + i]);
+  }
+  return least;
+}
+
+Cycle MessageSource::arrived(std::uint32_t id, Cycle arrival) {
+  Incoming& in = incoming_[id];
+  in.last = arrival;
+  if (in.ring > 0) {
+    times_[in.first_time + (static_cast<std::uint32_t>(in.arrived) & (in.ring - 1))] = arrival;
+  }
+  ++in.arrived;
+  Cycle least = kNever;
+  for (std::uint32_t i = 0; i < in.waiters; ++i) {
+    const std::uint32_t place = waiters_[in.first_waiter + i];
+    if (next_[place] == kNever) {
+      next_[place] = ready_at(outgoing_[place]);
+      least = std::min(least, next_[place]);
+    }
+  }
+  return least;
 }
 
 }  // namespace dojo::mesh::internal

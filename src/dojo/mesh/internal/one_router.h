@@ -26,7 +26,7 @@ class OneRouter {
       return;
     }
     const auto in = static_cast<Port>(input / kVcs);
-    const auto came_in_class = static_cast<int>((flit >> Flit::kFirstShift) & 3u);
+    const auto came_in_class = static_cast<int>((flit >> Flit::kClassShift) & 3u);
     const Choices choices = s_.table->choices({router}, in, came_in_class, {Flit::way(flit)});
     for (typename B::Row& row : b.in_class) {
       row[lane] &= ~bit;
@@ -68,57 +68,74 @@ class OneRouter {
   }
 
   // Arrivals of a long link at its receiver, in the cycle in which they are due.
-  void receive(B& b, LongLink& link, int lane, Cycle now) {
-    std::uint8_t& due = s_.longs.arrivals[link.first_byte + (now & (s_.longs.wheel - 1))];
+  void receive(B& b, std::uint32_t id, std::uint8_t& due, int lane) {
+    LongReceiver& link = s_.longs.receivers[id];
+    std::uint32_t& all = s_.longs.queued[id];
     if (due != 0) {
       ++link.queued[due - 1];
+      ++all;
       due = 0;
     }
     for (int vc = 0; vc < kVcs; ++vc) {
       while (link.queued[vc] > 0 && refill(b, link, lane, vc)) {
         --link.queued[vc];
+        --all;
       }
     }
   }
 
   // Credits of a long link at its sender; then what the allocators may know: in slots, one for each
   // VC that has room while the rate allows a flit.
-  void offer(B& b, LongLink& link, int lane, Cycle now) {
-    std::uint8_t& due = s_.longs.credits[link.first_byte + (now & (s_.longs.wheel - 1))];
+  void offer(B& b, std::uint32_t id, std::uint8_t& due, int lane, Cycle now) {
+    LongSender& link = s_.longs.senders[id];
     if (due != 0) {
       if (link.used[due - 1]-- > link.reserved) {
         --link.shared_used;
       }
       due = 0;
     }
-    link.account = std::min(link.account + link.num, link.den + link.num - 1);
+    count_rate(link, now);
+    const bool has_rate = link.account >= link.den;
     for (int vc = 0; vc < kVcs; ++vc) {
       const Word bit = Word{1} << (link.out * kVcs + vc);
-      const bool may_send = link.account >= link.den &&
-                            (link.used[vc] < link.reserved || link.shared_used < link.shared);
+      const bool may_send =
+          has_rate && (link.used[vc] < link.reserved || link.shared_used < link.shared);
       for (typename B::Row& plane : b.slots) {
         plane[lane] &= ~bit;
       }
       b.slots[0][lane] |= may_send ? bit : 0;
     }
+    const std::int32_t missing = link.den - link.account;
+    s_.longs.offer_at[id] =
+        has_rate ? kNever : now + static_cast<Cycle>((missing + link.num - 1) / link.num);
   }
 
   // A granted flit goes over a long link.
-  void send(LongLink& link, std::uint64_t flit, std::uint32_t vc, Cycle due) {
+  void send(std::uint32_t id, std::uint64_t flit, std::uint32_t vc, Cycle now) {
+    LongSender& link = s_.longs.senders[id];
+    count_rate(link, now);
     link.account -= link.den;
+    s_.longs.offer_at[id] = now + 1;
     if (++link.used[vc] > link.reserved) {
       ++link.shared_used;
     }
-    s_.longs.flits[place_of(link, vc, link.write_at[vc])] = flit;
+    s_.longs.flits[place_of(link.first_flit, vc, link.write_at[vc])] = flit;
     link.write_at[vc] = static_cast<std::uint16_t>((link.write_at[vc] + 1) & depth_mask());
-    s_.longs.arrivals[link.first_byte + (due & (s_.longs.wheel - 1))] =
-        static_cast<std::uint8_t>(vc + 1);
+    const Cycle due = now + static_cast<Cycle>(s_.config.flit_delay) + link.delay;
+    s_.longs.arrivals_at(due)[link.receiver] = static_cast<std::uint8_t>(vc + 1);
   }
 
  private:
   std::uint32_t depth_mask() const { return (1u << s_.longs.depth_bits) - 1; }
-  std::size_t place_of(const LongLink& link, std::uint32_t vc, std::uint32_t at) const {
-    return link.first_flit + (std::size_t{vc} << s_.longs.depth_bits) + at;
+  std::size_t place_of(std::size_t first_flit, std::uint32_t vc, std::uint32_t at) const {
+    return first_flit + (std::size_t{vc} << s_.longs.depth_bits) + at;
+  }
+  // `num` more in each cycle, and one flit at most saved up.
+  static void count_rate(LongSender& link, Cycle now) {
+    const std::int64_t grown = link.account + std::int64_t{now - link.counted} * link.num;
+    link.account =
+        static_cast<std::int32_t>(std::min<std::int64_t>(grown, link.den + link.num - 1));
+    link.counted = now;
   }
 
   static int count(const Planes& planes, int lane, int bit) {
@@ -130,7 +147,7 @@ class OneRouter {
   }
 
   // Moves the next flit of a deep FIFO into the router's own; false if that is full.
-  bool refill(B& b, LongLink& link, int lane, int vc) {
+  bool refill(B& b, LongReceiver& link, int lane, int vc) {
     const int input = link.in * kVcs + vc;
     const int queued = count(b.queued, lane, input);
     if (queued == std::min(1 << s_.capacity_bits, kMaxDepth)) {
@@ -138,7 +155,7 @@ class OneRouter {
     }
     const std::size_t fifo = link.to * kInputs + static_cast<std::uint32_t>(input);
     s_.fifo[(fifo << s_.capacity_bits) + link.place[vc]] =
-        s_.longs.flits[place_of(link, static_cast<std::uint32_t>(vc), link.read_at[vc])];
+        s_.longs.flits[place_of(link.first_flit, static_cast<std::uint32_t>(vc), link.read_at[vc])];
     link.place[vc] =
         static_cast<std::uint8_t>((link.place[vc] + 1) & ((1 << s_.capacity_bits) - 1));
     link.read_at[vc] = static_cast<std::uint16_t>((link.read_at[vc] + 1) & depth_mask());
@@ -154,7 +171,7 @@ class OneRouter {
   }
 
   int free_slots(const B& b, std::uint32_t router, int lane, int out, Word head) const {
-    const LongLink* const link = long_link(router, out);
+    const LongSender* const link = long_link(router, out);
     int slots = link == nullptr ? 0 : link->shared - link->shared_used;
     for (int vc = 0; vc < kVcs; ++vc) {
       const bool is_in_class = (b.in_class[s_.class_of_vc[vc]][lane] & head) != 0;
@@ -168,12 +185,12 @@ class OneRouter {
     return slots;
   }
 
-  const LongLink* long_link(std::uint32_t router, int out) const {
+  const LongSender* long_link(std::uint32_t router, int out) const {
     const LongLinks& longs = s_.longs;
     if (longs.out_of.empty() || longs.out_of[router * kLocal + out] == LongLinks::kNone) {
       return nullptr;
     }
-    return &longs.links[longs.out_of[router * kLocal + out]];
+    return &longs.senders[longs.out_of[router * kLocal + out]];
   }
 
   State& s_;

@@ -8,7 +8,7 @@
 namespace dojo::mesh::internal {
 namespace {
 
-constexpr std::string_view kMagic = "dojo mesh state 1\n";
+constexpr std::string_view kMagic = "dojo mesh state 2\n";
 
 // What a saved state belongs to. Everything else about machine and traffic is the caller's to keep.
 struct Header {
@@ -20,7 +20,7 @@ struct Header {
 };
 
 Header header_of(const State& state) {
-  return {state.config, state.routers, state.order.columns, state.traffic.packet_flits()};
+  return {state.config, state.routers, state.columns, state.traffic.packet_flits()};
 }
 
 // Every part of the state that changes, in order.
@@ -39,10 +39,13 @@ void for_each_part(State& state, Cycle& now, Counters& counters, const Use& use)
   all(state.arrivals);
   all(state.credits);
   all(state.choices);
-  all(state.longs.links);
+  all(state.longs.senders);
+  all(state.longs.receivers);
   all(state.longs.flits);
   all(state.longs.arrivals);
   all(state.longs.credits);
+  all(state.longs.queued);
+  all(state.longs.offer_at);
   all(state.wake);
   all(state.sources);
 }

@@ -35,6 +35,7 @@
 #include <vector>
 
 #include "dojo/mesh/counters.h"
+#include "dojo/mesh/internal/big_vector.h"
 #include "dojo/mesh/router_config.h"
 #include "dojo/mesh/routing.h"
 #include "dojo/mesh/topology.h"
@@ -86,14 +87,21 @@ struct alignas(kRowBytes) Block {
 };
 
 // One flit in a word, from the lowest bit:
-//   [way 16][first 2][second 2][port 3][tail 1][mark 1][injected 17][generated 22]
-// `port` is the output at the router that has the flit (or is about to have it). Where a table
-// routes, `way` is the destination, `first` the class in which the packet comes, and `port` says
-// nothing. Else `way` is the links still to cross: along the first axis in the low
-// bits, above them along the second, by the ports `first` and `second`. Times are modulo.
+//   [way 16][ports 4][port 3][tail 1][mark 1][injected 17][generated 22]
+// `port` is the output at the router that has the flit (or is about to have it). `way` is the links
+// still to cross: along the first axis in the low bits, above them along the second, by the two
+// `ports` of two bits each. With edge ports the top bit of `way` is a link off the grid, and
+// `ports` are two directions (1: of falling positions) and the side of that link. Where a table
+// routes, `way` is the destination, the low two of `ports` the class in which the packet comes, and
+// `port` says nothing. Times are modulo.
 struct Flit {
+  static constexpr int kWayBits = 16;
   static constexpr int kFirstShift = 16;
   static constexpr int kSecondShift = 18;
+  static constexpr int kFirstBackShift = 16;  // with edge ports
+  static constexpr int kSecondBackShift = 17;
+  static constexpr int kExitShift = 18;
+  static constexpr int kClassShift = 16;
   static constexpr int kPortShift = 20;
   static constexpr int kTailShift = 23;
   static constexpr int kMarkShift = 24;
@@ -124,74 +132,126 @@ inline constexpr std::size_t kMaxRouters = 1u << 16;
 
 // Where packets go in dimension order: the flit says how many links are left.
 struct DimensionOrder {
-  std::uint32_t columns = 0;
-  RoutingKind kind = RoutingKind::XFirst;
-  std::uint64_t first_mask = 0;  // of a flit: links left along the first axis
-  std::uint64_t second_mask = 0;
-  std::array<std::uint64_t, kLocal> step{};  // what a flit loses when it crosses a link by a port
-
+  struct EdgePort {
+    std::uint32_t router = 0;  // of the grid
+    std::uint32_t side = 0;
+  };
   struct Start {
     std::uint64_t flit = 0;  // way and ports
     std::uint32_t links = 0;
   };
+
+  // Where a flit goes next; on a network without edge ports.
+  struct Axes {
+    std::uint64_t first_mask = 0;  // of a flit: links left along the first axis
+    std::uint64_t second_mask = 0;
+
+    std::uint32_t port_left(std::uint64_t flit) const {
+      const std::uint32_t first = (flit >> Flit::kFirstShift) & 3u;
+      const std::uint32_t second = (flit >> Flit::kSecondShift) & 3u;
+      const std::uint32_t then = (flit & second_mask) != 0 ? second : std::uint32_t{kLocal};
+      return (flit & first_mask) != 0 ? first : then;
+    }
+  };
+  // With edge ports.
+  struct AxesAndExit : Axes {
+    static constexpr std::uint64_t kExitMask = std::uint64_t{1} << (Flit::kWayBits - 1);
+    std::uint32_t first_port = 0;  // of growing positions
+    std::uint32_t second_port = 0;
+
+    std::uint32_t port_left(std::uint64_t flit) const {
+      const std::uint32_t first = first_port | ((flit >> Flit::kFirstBackShift) & 1u);
+      const std::uint32_t second = second_port | ((flit >> Flit::kSecondBackShift) & 1u);
+      const std::uint32_t exit = (flit >> Flit::kExitShift) & 3u;
+      const std::uint32_t last = (flit & kExitMask) != 0 ? exit : std::uint32_t{kLocal};
+      const std::uint32_t then = (flit & second_mask) != 0 ? second : last;
+      return (flit & first_mask) != 0 ? first : then;
+    }
+  };
+
+  RoutingKind kind = RoutingKind::XFirst;
+  std::uint32_t columns = 0;
+  std::uint32_t grid_routers = 0;
+  std::vector<EdgePort> edge_ports;  // the routers beyond the grid, in order
+  AxesAndExit axes;
+  std::array<std::uint64_t, kLocal> step{};  // what a flit loses when it crosses a link by a port
+
+  bool has_exits() const { return !edge_ports.empty(); }
+  std::uint32_t port_left(std::uint64_t flit) const {
+    return has_exits() ? axes.port_left(flit) : axes.Axes::port_left(flit);
+  }
   // Of a packet at its source.
   Start start(std::uint32_t router, std::uint32_t destination) const;
-
-  static std::uint32_t port_left(std::uint64_t flit, std::uint64_t first_mask,
-                                 std::uint64_t second_mask) {
-    const std::uint32_t first = (flit >> Flit::kFirstShift) & 3u;
-    const std::uint32_t second = (flit >> Flit::kSecondShift) & 3u;
-    const std::uint32_t then =
-        (flit & second_mask) != 0 ? second : static_cast<std::uint32_t>(kLocal);
-    return (flit & first_mask) != 0 ? first : then;
-  }
 };
 
 // A link that is not one cycle to a neighbour at full rate: between dies, round a torus, to an edge
 // port, or with a buffer of a stated size. Its flits go straight into a deep FIFO of their VC; the
 // receiving router's own FIFO is refilled from it whenever it has place, which the router cannot
-// tell from one deep FIFO. Bytes in wheels of its own say when flits and credits are there.
-struct LongLink {
+// tell from one deep FIFO. Bytes in wheels of its own say when flits and credits are there. Here is
+// what its sender uses.
+struct LongSender {
   std::uint32_t from = 0;
-  std::uint32_t to = 0;
+  std::uint32_t receiver = 0;  // its LongReceiver
   std::uint8_t out = 0;
-  std::uint8_t in = 0;
-  std::uint16_t delay = 0;  // of flits and credits, beyond RouterConfig
+  std::uint16_t delay = 0;  // of flits, beyond RouterConfig
   std::int32_t num = 1;     // flits per `den` cycles
   std::int32_t den = 1;
   std::int32_t reserved = 0;   // slots of each VC alone
   std::int32_t shared = 0;     // slots that any VC may use
+  std::uint64_t step = 0;      // what a flit loses in dimension order
   std::size_t first_flit = 0;  // of LongLinks::flits, VC after VC
-  std::size_t first_byte = 0;  // of LongLinks::arrivals and credits
 
-  // The sender's.
-  std::int32_t account = 0;
+  Cycle counted = 0;
+  std::int32_t account = 0;  // as of cycle `counted`
   std::int32_t shared_used = 0;
   std::array<std::uint16_t, kMaxVcs> used{};
   std::array<std::uint16_t, kMaxVcs> write_at{};
-  // The receiver's.
+};
+
+// The same link's other end.
+struct LongReceiver {
+  std::uint32_t to = 0;
+  std::uint32_t sender = 0;  // its LongSender
+  std::uint8_t in = 0;
+  std::uint16_t delay = 0;  // of credits, beyond RouterConfig
+  std::size_t first_flit = 0;
+
   std::array<std::uint16_t, kMaxVcs> read_at{};
   std::array<std::uint16_t, kMaxVcs> queued{};  // arrived, not yet in the router's FIFO
   std::array<std::uint8_t, kMaxVcs> place{};    // in the router's FIFO, to write next
 };
 
+// Senders are in the order of the routers they leave, receivers of those they come to, so those of
+// a block are neighbours, and so are their bytes in the wheels.
 struct LongLinks {
   static constexpr std::uint32_t kNone = ~std::uint32_t{0};
 
-  std::vector<LongLink> links;
+  std::vector<LongSender> senders;
+  std::vector<LongReceiver> receivers;
   int depth_bits = 0;       // flits of a VC, as a power of two
   std::uint32_t wheel = 0;  // slots, a power of two
-  std::vector<std::uint64_t> flits;
-  std::vector<std::uint8_t> arrivals;  // vc + 1
-  std::vector<std::uint8_t> credits;
+  BigVector<std::uint64_t> flits;
+  BigVector<std::uint8_t> arrivals;   // [slot][receiver]: vc + 1
+  BigVector<std::uint8_t> credits;    // [slot][sender]: vc + 1
+  std::vector<std::uint32_t> queued;  // [receiver] flits in all its VCs
+  std::vector<Cycle> offer_at;        // [sender] when what it may send changes, but for credits
   // By router and side, or kNone; empty if there are none at all.
   std::vector<std::uint32_t> out_of;
   std::vector<std::uint32_t> into;
-  // By block: links from (to) its routers, and by block and side: the lanes that have one.
-  std::vector<std::vector<std::uint32_t>> from_block;
-  std::vector<std::vector<std::uint32_t>> to_block;
+  // By block: its first sender (receiver), and one entry more; by block and side: the lanes that
+  // have one.
+  std::vector<std::uint32_t> first_sender;
+  std::vector<std::uint32_t> first_receiver;
   std::vector<std::array<std::uint32_t, kLocal>> out_lanes;
   std::vector<std::array<std::uint32_t, kLocal>> in_lanes;
+
+  bool empty() const { return senders.empty(); }
+  std::uint8_t* arrivals_at(Cycle cycle) {
+    return arrivals.data() + std::size_t{cycle & (wheel - 1)} * receivers.size();
+  }
+  std::uint8_t* credits_at(Cycle cycle) {
+    return credits.data() + std::size_t{cycle & (wheel - 1)} * senders.size();
+  }
 };
 
 struct Source {
@@ -206,32 +266,38 @@ struct Source {
 struct State {
   RouterConfig config;
   std::uint32_t routers = 0;
-  std::uint32_t padded = 0;  // routers, rounded up to whole rows of bytes
+  std::uint32_t columns = 0;  // of the grid
+  std::uint32_t padded = 0;   // routers, rounded up to whole rows of bytes
   std::uint32_t blocks = 0;
   int capacity_bits = 0;                      // flits of a FIFO, as a power of two
   std::uint32_t wheel = 0;                    // slots, a power of two
   std::array<std::int32_t, kLocal> stride{};  // router beyond output o: r + stride[o]
-  DimensionOrder order;
-  const RoutingTable* table = nullptr;  // instead of dimension order
+  DimensionOrder order;                       // unless there is a table
+  const RoutingTable* table = nullptr;        // instead of dimension order
   std::array<std::uint8_t, kMaxVcs> class_of_vc{};
   int classes = 1;
   LongLinks longs;
   Traffic traffic;
   MessageSource* messages = nullptr;  // instead of the traffic
 
-  std::vector<std::byte> block_bytes;  // Blocks, from the first multiple of kRowBytes on
-  std::vector<std::uint64_t> fifo;     // [router][input VC][place]
-  std::vector<std::uint8_t> read_at;   // [router][input VC]
-  std::vector<std::uint8_t> write_at;  // [router][output VC, then the source's]
-  std::vector<std::uint8_t> arrivals;  // wheel, [slot][input port][router]: 16 * port + vc + 1
-  std::vector<std::uint8_t> credits;   // wheel, [slot][credit group][router]: vc + 1
-  std::vector<std::uint8_t> choices;   // [router][input VC] of adaptive ones: bits of ports
-  std::vector<Cycle> wake;             // [router] when the source acts next
-  std::vector<Source> sources;
+  BigVector<std::byte> block_bytes;   // Blocks, from the first multiple of kRowBytes on
+  BigVector<std::uint64_t> fifo;      // [router][input VC][place]
+  BigVector<std::uint8_t> read_at;    // [router][input VC]
+  BigVector<std::uint8_t> write_at;   // [router][output VC, then the source's]
+  BigVector<std::uint8_t> arrivals;   // wheel, [slot][input port][router]: 16 * port + vc + 1
+  BigVector<std::uint8_t> credits;    // wheel, [slot][credit group][router]: vc + 1
+  std::vector<std::uint8_t> choices;  // [router][input VC] of adaptive ones: bits of ports
+  BigVector<Cycle> wake;              // [router] when the source acts next
+  BigVector<Source> sources;
   std::vector<std::uint32_t> nodes;  // routers of the grid that have one
 
   std::uint32_t counted_mark = 1;  // 0 or 1: the packets that count have it, the others have not
   Cycle drain_start = kNever;      // packets generated from here on do not count
+
+  // The bits of a flit that say where it goes.
+  std::uint64_t route(std::uint32_t source, std::uint32_t target) const {
+    return table == nullptr ? order.start(source, target).flit : target;
+  }
 
   std::span<std::byte> aligned_blocks() {
     void* start = block_bytes.data();

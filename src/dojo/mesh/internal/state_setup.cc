@@ -3,21 +3,40 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <iterator>
+#include <numeric>
+#include <optional>
+#include <utility>
 
 namespace dojo::mesh::internal {
 namespace {
 
-DimensionOrder dimension_order(Shape grid, RoutingKind kind) {
+int bits_of(std::int64_t size) {
+  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(size - 1)));
+}
+
+// None if a flit has not enough bits for the way.
+std::optional<DimensionOrder> dimension_order(const Topology& topology, RoutingKind kind) {
+  const Shape grid = topology.grid();
   DimensionOrder order;
-  const auto bits_of = [](std::int64_t size) {
-    return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(size - 1)));
-  };
+  for (const EdgePort& port : topology.spec().edge_ports) {
+    order.edge_ports.push_back({.router = topology.router_at(port.site).index,
+                                .side = static_cast<std::uint32_t>(port_of(port.side))});
+  }
+  const int exit_bits = order.edge_ports.empty() ? 0 : 1;
+  if (bits_of(grid.rows) + bits_of(grid.columns) + exit_bits > Flit::kWayBits) {
+    return std::nullopt;
+  }
   const bool is_x_first = kind != RoutingKind::YFirst;
   const int first_bits = bits_of(is_x_first ? grid.columns : grid.rows);
   order.columns = static_cast<std::uint32_t>(grid.columns);
+  order.grid_routers = static_cast<std::uint32_t>(grid.rows * grid.columns);
   order.kind = kind;
-  order.first_mask = (std::uint64_t{1} << first_bits) - 1;
-  order.second_mask = 0xFFFFu & ~order.first_mask;
+  const std::uint64_t way = (std::uint64_t{1} << (Flit::kWayBits - exit_bits)) - 1;
+  order.axes.first_mask = (std::uint64_t{1} << first_bits) - 1;
+  order.axes.second_mask = way & ~order.axes.first_mask;
+  order.axes.first_port = is_x_first ? kEast : kSouth;
+  order.axes.second_port = is_x_first ? kSouth : kEast;
   const std::uint64_t second_step = std::uint64_t{1} << first_bits;
   order.step[kEast] = order.step[kWest] = is_x_first ? 1 : second_step;
   order.step[kSouth] = order.step[kNorth] = is_x_first ? second_step : 1;
@@ -61,16 +80,16 @@ void set_up_blocks(State& state) {
 
 bool is_regular(const Topology& topology, const Link& link, const State& state) {
   const LinkClass& of = topology.link_classes()[static_cast<std::size_t>(link.link_class)];
+  const auto grid = static_cast<std::uint32_t>(topology.grid().rows * topology.grid().columns);
   return of.latency == Cycles{1} && of.rate == FlitRate{} && !of.slots.has_value() &&
+         (state.table != nullptr || std::max(link.to.index, link.from.index) < grid) &&
          link.to.index == link.from.index + state.stride[static_cast<std::size_t>(index(link.out))];
 }
 
-LongLink long_link(const LinkClass& of, const Link& link, const State& state) {
-  LongLink result;
+LongSender long_sender(const LinkClass& of, const Link& link, const State& state) {
+  LongSender result;
   result.from = link.from.index;
-  result.to = link.to.index;
   result.out = static_cast<std::uint8_t>(index(link.out));
-  result.in = static_cast<std::uint8_t>(index(opposite(link.out)));
   result.delay = static_cast<std::uint16_t>(of.latency.count() - 1);
   result.num = of.rate.num;
   result.den = of.rate.den;
@@ -85,63 +104,110 @@ LongLink long_link(const LinkClass& of, const Link& link, const State& state) {
     result.reserved = state.traffic.packet_flits();
     result.shared = std::max(0, slots - result.reserved * state.config.vcs);
   }
+  // On its way off the grid a flit loses that bit; on its way onto it, nothing.
+  const bool leaves = link.to.index >= state.order.grid_routers;
+  const bool comes = link.from.index >= state.order.grid_routers;
+  result.step = leaves  ? DimensionOrder::AxesAndExit::kExitMask
+                : comes ? 0
+                        : state.order.step[static_cast<std::size_t>(index(link.out))];
   return result;
+}
+
+// By block of routers: the first of the ends, which are in the order of their routers.
+template <class Ends, class RouterOf>
+std::vector<std::uint32_t> first_of_blocks(const Ends& ends, std::uint32_t blocks,
+                                           std::uint32_t lanes, const RouterOf& router_of) {
+  std::vector<std::uint32_t> first(blocks + 1, 0);
+  for (const auto& end : ends) {
+    ++first[router_of(end) / lanes + 1];
+  }
+  for (std::uint32_t block = 0; block < blocks; ++block) {
+    first[block + 1] += first[block];
+  }
+  return first;
 }
 
 void index_long_links(State& state, std::uint32_t lanes) {
   LongLinks& longs = state.longs;
   longs.out_of.assign(std::size_t{state.routers} * kLocal, LongLinks::kNone);
   longs.into = longs.out_of;
-  longs.from_block.resize(state.blocks);
-  longs.to_block.resize(state.blocks);
   longs.out_lanes.resize(state.blocks);
   longs.in_lanes.resize(state.blocks);
-  for (std::uint32_t id = 0; id < longs.links.size(); ++id) {
-    const LongLink& link = longs.links[id];
-    longs.out_of[link.from * kLocal + link.out] = id;
-    longs.into[link.to * kLocal + link.in] = id;
-    longs.from_block[link.from / lanes].push_back(id);
-    longs.to_block[link.to / lanes].push_back(id);
-    longs.out_lanes[link.from / lanes][link.out] |= 1u << (link.from % lanes);
-    longs.in_lanes[link.to / lanes][link.in] |= 1u << (link.to % lanes);
+  for (std::uint32_t id = 0; id < longs.senders.size(); ++id) {
+    const LongSender& from = longs.senders[id];
+    longs.receivers[from.receiver].sender = id;
+    longs.out_of[from.from * kLocal + from.out] = id;
+    longs.out_lanes[from.from / lanes][from.out] |= 1u << (from.from % lanes);
+    const LongReceiver& to = longs.receivers[id];
+    longs.into[to.to * kLocal + to.in] = id;
+    longs.in_lanes[to.to / lanes][to.in] |= 1u << (to.to % lanes);
+  }
+  longs.first_sender =
+      first_of_blocks(longs.senders, state.blocks, lanes, [](auto& end) { return end.from; });
+  longs.first_receiver =
+      first_of_blocks(longs.receivers, state.blocks, lanes, [](auto& end) { return end.to; });
+}
+
+// The receiving ends, each sender told which is its.
+void add_receivers(LongLinks& longs, const std::vector<LongReceiver>& by_sender) {
+  std::vector<std::uint32_t> order(by_sender.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return by_sender[a].to < by_sender[b].to;
+  });
+  for (std::uint32_t id = 0; id < order.size(); ++id) {
+    longs.receivers.push_back(by_sender[order[id]]);
+    longs.senders[order[id]].receiver = id;
   }
 }
 
 void set_up_long_links(State& state, const Topology& topology, std::uint32_t lanes) {
   LongLinks& longs = state.longs;
-  int deepest = 1;
-  int longest = 0;
-  for (const Link& link : topology.links()) {
-    if (!is_regular(topology, link, state)) {
-      longs.links.push_back(long_link(
-          topology.link_classes()[static_cast<std::size_t>(link.link_class)], link, state));
-      const LongLink& last = longs.links.back();
-      deepest = std::max(deepest, last.reserved + last.shared);
-      longest = std::max(longest, int{last.delay});
-    }
-  }
-  if (longs.links.empty()) {
+  std::vector<Link> links;
+  std::copy_if(topology.links().begin(), topology.links().end(), std::back_inserter(links),
+               [&](const Link& link) { return !is_regular(topology, link, state); });
+  if (links.empty()) {
     return;
   }
+  std::stable_sort(links.begin(), links.end(),
+                   [](const Link& a, const Link& b) { return a.from < b.from; });
+  int deepest = 1;
+  int longest = 0;
+  std::vector<LongReceiver> receivers;
+  for (const Link& link : links) {
+    longs.senders.push_back(long_sender(
+        topology.link_classes()[static_cast<std::size_t>(link.link_class)], link, state));
+    const LongSender& last = longs.senders.back();
+    deepest = std::max(deepest, last.reserved + last.shared);
+    longest = std::max(longest, int{last.delay});
+    LongReceiver end;
+    end.to = link.to.index;
+    end.in = static_cast<std::uint8_t>(index(opposite(link.out)));
+    end.delay = last.delay;
+    receivers.push_back(end);
+  }
+  add_receivers(longs, receivers);
   longs.depth_bits = std::bit_width(static_cast<std::uint32_t>(deepest - 1));
   longs.wheel = std::bit_ceil(static_cast<std::uint32_t>(longest) + 2 * state.wheel);
   const auto vcs = static_cast<std::size_t>(state.config.vcs);
-  for (std::size_t i = 0; i < longs.links.size(); ++i) {
-    longs.links[i].first_flit = i * (vcs << longs.depth_bits);
-    longs.links[i].first_byte = i * longs.wheel;
+  for (std::size_t i = 0; i < links.size(); ++i) {
+    longs.senders[i].first_flit = longs.senders[i].receiver * (vcs << longs.depth_bits);
+    longs.receivers[i].first_flit = i * (vcs << longs.depth_bits);
   }
-  longs.flits.resize(longs.links.size() * (vcs << longs.depth_bits));
-  longs.arrivals.resize(longs.links.size() * longs.wheel);
+  longs.flits.resize(links.size() * (vcs << longs.depth_bits));
+  longs.arrivals.resize(links.size() * longs.wheel);
   longs.credits.resize(longs.arrivals.size());
+  longs.queued.resize(links.size());
+  longs.offer_at.resize(links.size());
   index_long_links(state, lanes);
 }
 
 void set_up_routing(State& state, const Topology& topology, const RoutingTable& routing) {
-  const Shape grid = topology.grid();
-  state.order = dimension_order(grid, routing.kind());
-  if (routing.is_dimension_order() &&
-      topology.routers() == static_cast<std::size_t>(grid.rows) * grid.columns) {
-    return;
+  if (routing.is_dimension_order()) {
+    if (auto order = dimension_order(topology, routing.kind())) {
+      state.order = *std::move(order);
+      return;
+    }
   }
   state.table = &routing;
   state.classes = routing.classes();
@@ -174,17 +240,38 @@ void set_up_sources(State& state, const Topology& topology) {
 }  // namespace
 
 DimensionOrder::Start DimensionOrder::start(std::uint32_t router, std::uint32_t destination) const {
-  const auto x = static_cast<std::int32_t>(destination % columns - router % columns);
-  const auto y = static_cast<std::int32_t>(destination / columns - router / columns);
+  if (router == destination) {
+    return {Flit::with_port(0, kLocal), 0};
+  }
+  const EdgePort* const entry =
+      router < grid_routers ? nullptr : &edge_ports[router - grid_routers];
+  const EdgePort* const exit =
+      destination < grid_routers ? nullptr : &edge_ports[destination - grid_routers];
+  const std::uint32_t from = entry == nullptr ? router : entry->router;
+  const std::uint32_t to = exit == nullptr ? destination : exit->router;
+  const auto x = static_cast<std::int32_t>(to % columns - from % columns);
+  const auto y = static_cast<std::int32_t>(to / columns - from / columns);
   const auto x_links = static_cast<std::uint32_t>(std::abs(x));
   const auto y_links = static_cast<std::uint32_t>(std::abs(y));
   std::uint64_t flit = x_links * step[kEast] | y_links * step[kSouth];
   const bool is_x_first = kind != RoutingKind::YFirst;
-  const std::uint64_t x_port = x < 0 ? 1u : 0u;  // kWest, kEast
-  const std::uint64_t y_port = y < 0 ? 3u : 2u;  // kNorth, kSouth
-  flit |= (is_x_first ? x_port : y_port) << Flit::kFirstShift;
-  flit |= (is_x_first ? y_port : x_port) << Flit::kSecondShift;
-  return {Flit::with_port(flit, port_left(flit, first_mask, second_mask)), x_links + y_links};
+  const std::uint64_t x_back = x < 0 ? 1u : 0u;
+  const std::uint64_t y_back = y < 0 ? 1u : 0u;
+  const std::uint64_t first_back = is_x_first ? x_back : y_back;
+  const std::uint64_t second_back = is_x_first ? y_back : x_back;
+  if (has_exits()) {
+    flit |= first_back << Flit::kFirstBackShift | second_back << Flit::kSecondBackShift;
+  } else {
+    flit |= (axes.first_port | first_back) << Flit::kFirstShift;
+    flit |= (axes.second_port | second_back) << Flit::kSecondShift;
+  }
+  if (exit != nullptr) {
+    flit |= AxesAndExit::kExitMask | (std::uint64_t{exit->side} << Flit::kExitShift);
+  }
+  const std::uint32_t links =
+      x_links + y_links + (entry == nullptr ? 0 : 1) + (exit == nullptr ? 0 : 1);
+  // From an edge port there is one way, back to the side it is on.
+  return {Flit::with_port(flit, entry == nullptr ? port_left(flit) : entry->side ^ 1u), links};
 }
 
 State first_state(const Topology& topology, const RoutingTable& routing, const RouterConfig& config,
@@ -197,6 +284,7 @@ State first_state(const Topology& topology, const RoutingTable& routing, const R
   state.capacity_bits = std::bit_width(static_cast<std::uint32_t>(config.depth - 1));
   state.wheel = wheel_slots(config);
   const std::int32_t columns = topology.grid().columns;
+  state.columns = static_cast<std::uint32_t>(columns);
   state.stride = {1, -1, columns, -columns};
   set_up_routing(state, topology, routing);
   with_vcs(config.vcs, [&](auto vcs) {
@@ -215,6 +303,18 @@ State first_state(const Topology& topology, const RoutingTable& routing, const R
   }
   set_up_sources(state, topology);
   return state;
+}
+
+std::size_t bytes_of(const State& state) {
+  const LongLinks& longs = state.longs;
+  const auto sum = [](const auto&... vectors) {
+    return (... + (vectors.capacity() * sizeof(vectors[0])));
+  };
+  return sum(state.block_bytes, state.fifo, state.read_at, state.write_at, state.arrivals,
+             state.credits, state.choices, state.wake, state.sources, state.nodes) +
+         sum(longs.senders, longs.receivers, longs.flits, longs.arrivals, longs.credits,
+             longs.queued, longs.offer_at, longs.out_of, longs.into, longs.first_sender,
+             longs.first_receiver, longs.out_lanes, longs.in_lanes);
 }
 
 }  // namespace dojo::mesh::internal

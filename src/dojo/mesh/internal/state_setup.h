@@ -25,4 +25,7 @@ void with_vcs(int vcs, const Use& use) {
   with_vcs(vcs, use, std::make_index_sequence<kMaxVcs>());
 }
 
+// What the engine has allocated for it: routers, sources, links; without the traffic.
+std::size_t bytes_of(const State& state);
+
 }  // namespace dojo::mesh::internal

@@ -16,6 +16,7 @@ class Watch {
   // A flit that is this long in the network is starved.
   static constexpr Cycle kStarved = 1u << 16;
 
+  Watch() = default;
   explicit Watch(const Mesh& mesh)
       : patience_(kPeriod + 2 * mesh.longest_pause()), since_(mesh.now()) {}
 
@@ -36,8 +37,8 @@ class Watch {
   void expect_arrivals() { expects_arrivals_ = true; }
 
  private:
-  Cycle patience_;
-  Cycle since_;
+  Cycle patience_ = 0;
+  Cycle since_ = 0;
   std::uint64_t moved_ = 0;
   bool expects_arrivals_ = false;
 };
