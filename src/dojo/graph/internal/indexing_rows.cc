@@ -243,7 +243,7 @@ Result<InferredTypes> infer_index_put(const OpCall& call) {
   return infer_like_first(call);
 }
 
-// As scatter; the values are needed whole, since several indices may meet.
+// As scatter; of the values all indices are needed, since several may meet.
 LoopNest index_put_nest(const OpCall& call) {
   const auto layout = index_layout(call, 2);
   const Shape& self = call.shape(0);
@@ -255,7 +255,15 @@ LoopNest index_put_nest(const OpCall& call) {
   const std::vector<int> t = nest.loops("t", layout->index);
   nest.stage("put", BodyClass::Vector).parallel(loops);
   nest.indexed(t, loops[layout->indexed.front()]).per_point({.vector_ops = 1});
-  nest.read(1, whole(call.shape(1).size()));
+  std::vector<int> of_result;  // the loop of each dimension of the result of picking
+  for (std::size_t dim = 0; dim < self.size(); ++dim) {
+    if (std::find(layout->indexed.begin(), layout->indexed.end(), dim) == layout->indexed.end()) {
+      of_result.push_back(loops[dim]);
+    }
+  }
+  of_result.insert(of_result.begin() + static_cast<std::ptrdiff_t>(layout->position), t.begin(),
+                   t.end());
+  nest.read(1, broadcast_access(call.shape(1), of_result, layout->result));
   for (const std::size_t dim : layout->indexed) {
     nest.read(dim + 2, broadcast_access(call.shape(dim + 2), t, layout->index));
   }
