@@ -372,10 +372,21 @@ TEST(Memory, SaysWhatItNeedsWhatThereIsAndTheNearestSettingThatFits) {
       lower_for_machine(captured("gpt"), *graph::recipe_named("cfloat8"), small_die(60));
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().kind, ErrorKind::DoesNotFit);
+  const std::string& message = refused.error().message;
   for (const char* part : {"does not fit machine d1: it needs ", " KB per node", "a node has 60 KB",
                            "nearest setting that fits: "}) {
-    EXPECT_NE(refused.error().message.find(part), std::string::npos) << refused.error().message;
+    EXPECT_NE(message.find(part), std::string::npos) << message;
   }
+  // The advice is true.
+  const std::string before = "fits: nodes with ";
+  const auto advice = message.find(before);
+  ASSERT_NE(advice, std::string::npos) << message;
+  const std::int64_t kilobytes = std::stoll(message.substr(advice + before.size()));
+  EXPECT_GT(kilobytes, 60);
+  MachineModel machine = small_die(60);
+  machine.node.sram = Bytes(kilobytes * 1000);
+  EXPECT_TRUE(
+      lower_for_machine(captured("gpt"), *graph::recipe_named("cfloat8"), machine).has_value());
 }
 
 TEST(Replicas, GrowUntilTheirStateFits) {

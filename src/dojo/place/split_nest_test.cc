@@ -216,6 +216,23 @@ TEST(Slices, TileTheOutputsOfEveryOpOfTheTable) {
   }
 }
 
+// Points of the busiest slice over the loops that choose an element: no more are read.
+std::int64_t points_of(const graph::Operand& operand, const SplitNest& split) {
+  std::set<int> loops;
+  for (const graph::Access& access : operand.access) {
+    if (const auto* map = std::get_if<graph::Affine>(&access)) {
+      for (const graph::Term& term : map->terms) {
+        loops.insert(term.loop);
+      }
+    }
+  }
+  std::int64_t points = 1;
+  for (const int loop : loops) {
+    points *= split.local_extent(loop);
+  }
+  return points;
+}
+
 // What a node holds and what it fetches cover what its slice reads.
 TEST(Slices, OfEveryOperandHoldOrFetchWhatTheyRead) {
   const machine::MachineModel machine = *machine::load_machine("training-tile");
@@ -240,7 +257,8 @@ TEST(Slices, OfEveryOperandHoldOrFetchWhatTheyRead) {
             const program::Layout& held =
                 plan.held[op.inputs[static_cast<std::size_t>(operand.tensor.index)]->index];
             const Bytes read =
-                graph::bytes(stage, operand, plan.ops[i].split.busiest(), value.format);
+                std::min(graph::bytes(stage, operand, plan.ops[i].split.busiest(), value.format),
+                         Bytes(points_of(operand, plan.ops[i].split) * bytes_of(value.format)));
             const bool has_index = std::any_of(
                 operand.access.begin(), operand.access.end(), [](const graph::Access& access) {
                   return std::holds_alternative<graph::Indexed>(access);

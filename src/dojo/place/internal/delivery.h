@@ -97,7 +97,8 @@ class Delivery {
   // What has become of an op whose stages run in several phases.
   struct Progress {
     std::size_t stage = 0;
-    std::map<int, std::vector<Elements>> scratch;  // by number, by node
+    std::vector<std::pair<std::size_t, std::size_t>> begun;  // phases, each with its first stage
+    std::map<int, std::vector<Elements>> scratch;            // by number, by node
   };
 
   Place place_of(Node node) const;
@@ -114,6 +115,7 @@ class Delivery {
   void run_transfer(std::size_t index, const program::Transfer& transfer);
   void run_compute(std::size_t index, const program::Compute& compute);
   void run_op(std::size_t index, OpId id);
+  std::size_t first_stage_again(std::size_t index, const Progress& progress) const;
   void run_stage(std::size_t index, OpId id, const graph::Stage& stage);
   void read(std::size_t index, OpId id, const graph::Stage& stage, const graph::Operand& operand);
   void write(std::size_t index, OpId id, const graph::Stage& stage, const graph::Operand& operand);

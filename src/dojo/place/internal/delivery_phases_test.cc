@@ -166,6 +166,18 @@ void Delivery::run_stage(std::size_t index, OpId id, const Stage& stage) {
   }
 }
 
+// Where a phase that is done again begins: as the one that it repeats, which does the same work.
+std::size_t Delivery::first_stage_again(std::size_t index, const Progress& progress) const {
+  const auto& again = std::get<Compute>(program_.phases[index].body);
+  for (const auto& [phase, stage] : progress.begun) {
+    const auto& before = std::get<Compute>(program_.phases[phase].body);
+    if (before.ops == again.ops && before.work == again.work) {
+      return stage;
+    }
+  }
+  return 0;
+}
+
 // All stages up to one that reads a sum still in parts; the rest runs when its op comes again.
 void Delivery::run_op(std::size_t index, OpId id) {
   if (plan_.layouts.ops[id.index].is_alias) {
@@ -173,9 +185,13 @@ void Delivery::run_op(std::size_t index, OpId id) {
   }
   const std::vector<Stage>& stages = plan_.layouts.ops[id.index].split.nest().stages;
   Progress& progress = progress_[id.index];
-  if (progress.stage == stages.size()) {
-    progress = {};  // done again
+  if (progress.stage == stages.size()) {  // done again
+    progress.stage = first_stage_again(index, progress);
+    if (progress.stage == 0) {
+      progress = {};
+    }
   }
+  progress.begun.emplace_back(index, progress.stage);
   for (; progress.stage < stages.size(); ++progress.stage) {
     const Stage& stage = stages[progress.stage];
     const bool waits =

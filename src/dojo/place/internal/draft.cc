@@ -29,13 +29,19 @@ using program::Transfer;
 
 namespace {
 
+// The module path up to the end of its second number, "layer1.0" or "stages.1.layers.0", where a
+// module is inside; else up to its first, "encoder.layer.3"; empty without one.
 std::string block_of(const std::string& module) {
-  const auto digit = module.find_first_of("0123456789");
-  if (digit == std::string::npos) {
+  const auto end_of_number = [&](std::size_t from) {
+    const auto digit = module.find_first_of("0123456789", from);
+    return digit == std::string::npos ? digit : module.find('.', digit);
+  };
+  if (module.find_first_of("0123456789") == std::string::npos) {
     return {};
   }
-  const auto end = module.find('.', digit);
-  return module.substr(0, end);
+  const auto first = end_of_number(0);
+  const auto second = first == std::string::npos ? first : end_of_number(first);
+  return module.substr(0, second == std::string::npos ? first : second);
 }
 
 // Ops whose work is one phase: each reads what the one before leaves in registers.
@@ -78,8 +84,8 @@ class Drafter {
 
   Draft run() {
     place_leaves();
-    for (std::uint32_t i = 0; i < graph_.ops.size(); ++i) {
-      draft_op(OpId{i});
+    for (const OpId op : order_of_ops()) {
+      draft_op(op);
     }
     for (std::size_t i = 0; i < streams_.size(); ++i) {
       flush(i);
@@ -157,6 +163,7 @@ class Drafter {
       const bool is_data = leaf.kind == ValueKind::Input && !leaf.shape.empty();
       const Bytes held = is_data && is_streamed(id) ? Bytes(0) : held_bytes(id);
       storage_[i] = add_buffer(leaf.name, held, true);
+      draft_.buffers.back().is_statistic = is_statistic(id);
       if (is_data) {  // the next step's data come in while this step reads its own
         next.push_back(add_buffer(leaf.name + ":next", held, true));
         ingest.tensors.push_back(leaf.name);
@@ -175,6 +182,88 @@ class Drafter {
       phase.writes = std::move(next);
       draft_.phases.push_back(std::move(phase));
     }
+  }
+
+  // Running statistics: a norm's results do not depend on them while it trains.
+  bool is_statistic(ValueId id) const {
+    const auto& readers = uses_.readers[id.index];
+    return value(id).kind == ValueKind::Buffer && !readers.empty() &&
+           std::all_of(readers.begin(), readers.end(), [&](OpId reader) {
+             return graph_.ops[reader.index].info->group == graph::OpGroup::Normalisation;
+           });
+  }
+
+  // The Graph's order; updates as soon as they can be, so that no gradient lives longer than it
+  // must. Over several replicas gradients wait for company.
+  std::vector<OpId> order_of_ops() const {
+    std::vector<OpId> order;
+    std::vector<bool> is_done(graph_.ops.size(), false);
+    std::map<std::uint32_t, std::vector<OpId>> waiting;  // by the op that has to be done first
+    const auto take = [&](OpId id) {
+      order.push_back(id);
+      is_done[id.index] = true;
+    };
+    for (std::uint32_t i = 0; i < graph_.ops.size() && mesh_.replicas.count == 1; ++i) {
+      if (graph_.ops[i].info->group == graph::OpGroup::Update) {
+        if (const auto before = first_not_done(OpId{i}, is_done)) {
+          waiting[before->index].push_back(OpId{i});
+        }
+      }
+    }
+    for (std::uint32_t i = 0; i < graph_.ops.size(); ++i) {
+      if (is_done[i]) {
+        continue;
+      }
+      take(OpId{i});
+      const auto freed = waiting.extract(i);
+      for (const OpId update : freed.empty() ? std::vector<OpId>{} : freed.mapped()) {
+        const auto before = first_not_done(update, is_done);
+        if (before.has_value()) {
+          waiting[before->index].push_back(update);
+        } else if (!is_done[update.index]) {
+          take(update);
+        }
+      }
+    }
+    return order;
+  }
+
+  // What an update has to wait for: its operands, and all that read what it overwrites.
+  std::optional<OpId> first_not_done(OpId update, const std::vector<bool>& is_done) const {
+    for (const auto& input : graph_.ops[update.index].inputs) {
+      if (!input.has_value()) {
+        continue;
+      }
+      const auto& made = uses_.definition[input->index];
+      if (made.has_value() && !is_done[made->index]) {
+        return made;
+      }
+      if (value(*input).kind == ValueKind::Weight || value(*input).kind == ValueKind::State) {
+        if (const auto reader = reader_not_done(*input, is_done)) {
+          return reader;
+        }
+      }
+    }
+    return std::nullopt;
+  }
+
+  // Of the value or of an alias of it; other updates aside, which take turns.
+  std::optional<OpId> reader_not_done(ValueId id, const std::vector<bool>& is_done) const {
+    for (const OpId reader : uses_.readers[id.index]) {
+      if (graph_.ops[reader.index].info->group == graph::OpGroup::Update) {
+        continue;
+      }
+      if (!is_done[reader.index]) {
+        return reader;
+      }
+      if (op_plan(reader).is_alias) {
+        const ValueId alias = *graph_.ops[reader.index].outputs.front();
+        if (const auto later = reader_not_done(alias, is_done)) {
+          return later;
+        }
+      }
+    }
+    return std::nullopt;
   }
 
   // --- one op ---
@@ -241,14 +330,17 @@ class Drafter {
     std::vector<DraftId> transfers;
   };
 
-  // Emits the transfers of all operands, earliest data first.
-  Panels fetch_operands(OpId id, std::vector<DraftId>& transfers, std::vector<BufferId>& landings) {
+  // What one operand of the op at hand has to be fetched by.
+  struct Pending {
+    int input = 0;
+    ValueId value;
+    Fetch fetch;
+    DraftId ready = 0;        // the phase that made the data, plus one
+    std::int64_t panels = 1;  // that it comes in
+  };
+
+  std::vector<Pending> pending_fetches(OpId id) const {
     const Op& op = graph_.ops[id.index];
-    struct Pending {
-      ValueId value;
-      Fetch fetch;
-      DraftId ready = 0;  // the phase that made the data, plus one
-    };
     std::vector<Pending> pending;
     std::set<std::uint32_t> seen;
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
@@ -259,28 +351,63 @@ class Drafter {
       Fetch one = fetch(graph_, id, static_cast<int>(i), plan_, mesh_);
       if (!one.is_empty()) {
         const auto producer = producer_[op.inputs[i]->index];
-        pending.push_back(
-            {*op.inputs[i], std::move(one), producer.has_value() ? *producer + 1 : 0});
+        pending.push_back({static_cast<int>(i), *op.inputs[i], std::move(one),
+                           producer.has_value() ? *producer + 1 : 0});
       }
     }
     std::stable_sort(pending.begin(), pending.end(),
                      [](const Pending& a, const Pending& b) { return a.ready < b.ready; });
-    Panels panels;
-    Bytes gathered{};
+    return pending;
+  }
+
+  // Decides what comes in panels: of k into a product, of any loop into the other ops.
+  std::optional<std::int64_t> choose_panels(OpId id, std::vector<Pending>& pending) const {
+    std::vector<std::pair<int, Bytes>> gathered;
+    Bytes sum{};
     for (const Pending& each : pending) {
-      gathered += can_be_panels(each.fetch) ? each.fetch.landing : Bytes(0);
+      if (can_be_panels(each.fetch)) {
+        gathered.emplace_back(each.input, each.fetch.landing);
+        sum += each.fetch.landing;
+      }
     }
-    panels.block = work_.panel_block(id, gathered, panel_budget_, machine_.node.buffers);
+    const Bytes buffers = machine_.node.buffers;
+    if (const auto block = work_.panel_block(id, sum, panel_budget_, buffers)) {
+      for (Pending& each : pending) {
+        each.panels = can_be_panels(each.fetch) ? work_.panel_count(id, *block) : 1;
+      }
+      return block;
+    }
+    std::vector<int> in_registers;
+    const Op& op = graph_.ops[id.index];
+    for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+      if (op.inputs[i].has_value() && is_in_registers(*op.inputs[i])) {
+        in_registers.push_back(static_cast<int>(i));
+      }
+    }
+    const auto pieces = work_.pieces(id, gathered, in_registers, panel_budget_, buffers);
+    for (Pending& each : pending) {
+      const bool is_piece = pieces.has_value() && can_be_panels(each.fetch) &&
+                            std::find(pieces->operands.begin(), pieces->operands.end(),
+                                      each.input) != pieces->operands.end();
+      each.panels = is_piece ? pieces->count : 1;
+    }
+    return std::nullopt;
+  }
+
+  // Emits the transfers of all operands, earliest data first.
+  Panels fetch_operands(OpId id, std::vector<DraftId>& transfers, std::vector<BufferId>& landings) {
+    std::vector<Pending> pending = pending_fetches(id);
+    Panels panels;
+    panels.block = choose_panels(id, pending);
     // Panels of all operands come in turn, in one phase.
     std::optional<DraftId> in_panels;
     for (Pending& each : pending) {
-      const bool is_panels = panels.block.has_value() && can_be_panels(each.fetch);
-      const std::int64_t count = is_panels ? work_.panel_count(id, *panels.block) : 1;
-      if (is_panels && in_panels.has_value()) {
+      if (each.panels > 1 && in_panels.has_value()) {
         add_to_panels(*in_panels, each.value, std::move(each.fetch), landings);
         continue;
       }
-      transfers.push_back(emit_fetch(id, each.value, std::move(each.fetch), count, landings));
+      const bool is_panels = each.panels > 1;
+      transfers.push_back(emit_fetch(id, each.value, std::move(each.fetch), each.panels, landings));
       if (is_panels) {
         in_panels = transfers.back();
         panels.transfers.push_back(transfers.back());
@@ -309,14 +436,12 @@ class Drafter {
     }
   }
 
+  // All that moves inside a replica, but sums.
   static bool can_be_panels(const Fetch& fetch) {
-    return fetch.is_gathered &&
-           std::all_of(fetch.moves.begin(), fetch.moves.end(), [](const program::Move& move) {
-             return move.scope == program::Scope::Inside &&
-                    (move.pattern.kind == machine::PatternKind::AllGather ||
-                     move.pattern.kind == machine::PatternKind::Multicast ||
-                     move.pattern.kind == machine::PatternKind::Halo);
-           });
+    return std::all_of(fetch.moves.begin(), fetch.moves.end(), [](const program::Move& move) {
+      return move.scope == program::Scope::Inside &&
+             move.pattern.kind != machine::PatternKind::AllReduce;
+    });
   }
 
   DraftId emit_fetch(OpId reader, ValueId id, Fetch fetch, std::int64_t panels,

@@ -22,6 +22,8 @@ struct Buffer {
   Bytes bytes{};
   bool is_pinned = false;  // lives through the whole step
   bool is_result = false;  // lives to the end of the step
+  // Running statistics: phases that are done again may find them changed.
+  bool is_statistic = false;
   // Nodes along each axis that hold the same bytes; 1 if every node has its own.
   std::int64_t copies_y = 1;
   std::int64_t copies_x = 1;
@@ -33,7 +35,7 @@ struct DraftPhase {
   std::vector<BufferId> writes;
   // The phase after which its target must be free: prefetches start beside the phase before them.
   std::optional<DraftId> beside;
-  std::string block;  // module path up to its first number, "encoder.layer.3"; empty without one
+  std::string block;  // of modules: "encoder.layer.3", "stages.1.layers.0"; empty without numbers
   bool is_forward = false;
 };
 

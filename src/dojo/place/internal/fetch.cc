@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <set>
 
 #include "dojo/base/check.h"
 #include "dojo/cost/replica_cost.h"
@@ -80,6 +82,7 @@ class Fetcher {
       change_axes();
       step_along_axes();
     }
+    fetch_.landing = std::min({fetch_.landing, kept(), footprint()});
     return std::move(fetch_);
   }
 
@@ -180,6 +183,47 @@ class Fetcher {
       widen(Axis::NodeX);
     }
     return std::max(footprint(), bytes_read(slice));
+  }
+
+  // What the busiest node keeps of all that passes it: an element for every point that reads one.
+  // Less than the footprint where that is a hull (views through the end of a sample, shares).
+  Bytes kept() const {
+    std::int64_t sum = 0;
+    std::vector<std::vector<Interval>> boxes;
+    for (const Reading& reading : readings_) {
+      std::vector<Interval> box = graph::footprint(*reading.operand, split_.busiest());
+      if (std::find(boxes.begin(), boxes.end(), box) == boxes.end()) {
+        boxes.push_back(std::move(box));
+        sum += elements_read(reading);
+      }
+    }
+    return Bytes(sum * bytes_of(value_.format));
+  }
+
+  std::int64_t elements_read(const Reading& reading) const {
+    const auto has_map = [](const graph::Access& access) {
+      return std::holds_alternative<graph::Affine>(access);
+    };
+    const auto& access = reading.operand->access;
+    if (!std::all_of(access.begin(), access.end(), has_map)) {
+      return graph::element_count(value_.shape);
+    }
+    std::set<int> loops;
+    for (const graph::Access& each : access) {
+      const auto& map = std::get<graph::Affine>(each);
+      for (const graph::Term& term : map.terms) {
+        loops.insert(term.loop);
+      }
+      if (map.ratio.has_value()) {
+        loops.insert(map.ratio->loop);
+      }
+    }
+    double points = split_.flat_share();
+    for (const int loop : loops) {
+      points *= static_cast<double>(split_.local_extent(loop));
+    }
+    const auto elements = static_cast<double>(graph::element_count(value_.shape));
+    return static_cast<std::int64_t>(std::ceil(std::min(points, elements) - 1e-6));
   }
 
   // The op works on the very shares that lie there: all flat axes cut alike.

@@ -4,6 +4,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/room.h"
 
 namespace dojo::place::internal {
 
@@ -345,13 +346,16 @@ class Planner {
     }
     OpPlan& plan = plan_.ops[id.index];
     plan.split = choose_split(graph::nest_of(graph_, op), view, mesh_);
+    find_masked(op, plan);
+    if (plan.masked.empty()) {
+      plan.split = with_room(std::move(plan.split), graph_, op, mesh_);
+    }
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
       if (op.inputs[i].has_value() && waits_[op.inputs[i]->index]) {
         const Operand* const operand = reading_of(plan.split.nest(), static_cast<int>(i));
         settle(*op.inputs[i], operand == nullptr ? Layout{} : plan.split.read(*operand));
       }
     }
-    find_masked(op, plan);
     finish(id);
   }
 

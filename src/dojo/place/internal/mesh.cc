@@ -10,6 +10,8 @@ using program::Axis;
 
 namespace {
 
+constexpr std::int64_t kRoomShare = 8;  // of a node's memory, for one op
+
 int ceil_div(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
 }  // namespace
@@ -19,6 +21,7 @@ Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machin
   const machine::Shape all = machine.dies();
   Mesh mesh;
   mesh.region = {.first_die = {}, .dies = dies, .nodes_of_die = machine.logical};
+  mesh.room = Bytes((machine.node.sram - machine.node.code).count() / kRoomShare);
   program::Replicas& replicas = mesh.replicas;
   replicas.dies = dies;
   replicas.available = std::int64_t{all.rows / dies.rows} * (all.columns / dies.columns);
@@ -56,29 +59,36 @@ Region Mesh::lines(std::int64_t rows, std::int64_t columns) const {
   return out;
 }
 
-Mesh with_groups(Mesh mesh) {
+namespace {
+
+// Groups fill whole dies, or whole dies hold several groups.
+void deal_rows(Mesh& mesh, std::int64_t groups) {
   const int dies = mesh.region.dies.rows;
   const int rows_of_die = mesh.region.nodes_of_die.rows;
+  if (groups >= dies) {
+    const int in_die = ceil_div(groups, dies);
+    const int rows = rows_of_die / in_die;
+    mesh.region.nodes_of_die.rows = rows * in_die;
+    mesh.region.dies.rows = ceil_div(groups, in_die);
+    mesh.groups = std::int64_t{mesh.region.dies.rows} * in_die;
+  } else {
+    mesh.groups = groups;
+    mesh.region.dies.rows = static_cast<int>(dies / groups * groups);
+  }
+}
+
+}  // namespace
+
+Mesh with_groups(Mesh mesh) {
   const std::int64_t samples = mesh.replicas.block;
-  // Blocks divide the replica's samples, so that sums over samples are cut regularly; groups fill
-  // whole dies, or whole dies hold several groups.
+  // Blocks divide the replica's samples, so that sums over samples are cut regularly.
   for (std::int64_t block = 1; block < samples; ++block) {
     const std::int64_t groups = samples / block;
-    if (samples % block != 0 || groups > std::int64_t{dies} * rows_of_die) {
-      continue;
+    if (samples % block == 0 && groups <= mesh.region.rows()) {
+      mesh.samples_per_group = block;
+      deal_rows(mesh, groups);
+      return mesh;
     }
-    mesh.samples_per_group = block;
-    if (groups >= dies) {
-      const int in_die = ceil_div(groups, dies);
-      const int rows = rows_of_die / in_die;
-      mesh.region.nodes_of_die.rows = rows * in_die;
-      mesh.region.dies.rows = ceil_div(groups, in_die);
-      mesh.groups = std::int64_t{mesh.region.dies.rows} * in_die;
-    } else {
-      mesh.groups = groups;
-      mesh.region.dies.rows = static_cast<int>(dies / groups * groups);
-    }
-    return mesh;
   }
   return mesh;
 }
@@ -92,11 +102,42 @@ std::int64_t global_batch(const graph::Graph& graph) {
   return 1;
 }
 
+namespace {
+
+// Rectangles of whole tiles that divide the machine, each at least twice the one before; as square
+// as may be, no longer than four times their width.
+std::vector<machine::Shape> of_tiles(machine::Shape tile, machine::Shape all) {
+  std::vector<machine::Shape> shapes;
+  for (int rows = tile.rows; rows <= all.rows; rows += tile.rows) {
+    for (int columns = tile.columns; columns <= all.columns; columns += tile.columns) {
+      const bool divides = all.rows % rows == 0 && all.columns % columns == 0;
+      if (divides && std::max(rows, columns) <= 4 * std::min(rows, columns)) {
+        shapes.push_back({.rows = rows, .columns = columns});
+      }
+    }
+  }
+  const auto length = [](machine::Shape shape) { return std::max(shape.rows, shape.columns); };
+  std::stable_sort(shapes.begin(), shapes.end(), [&](machine::Shape a, machine::Shape b) {
+    return std::pair(a.count(), length(a)) < std::pair(b.count(), length(b));
+  });
+  std::vector<machine::Shape> out;
+  for (const machine::Shape shape : shapes) {
+    if (out.empty() || shape.count() >= 2 * out.back().count()) {
+      out.push_back(shape);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch) {
   const machine::Shape all = machine.dies();
   std::vector<machine::Shape> shapes{{1, 1}, {1, 2}, {1, 5}, {5, 5}};
   if (machine.has(machine::Level::Tile)) {
-    shapes.push_back(machine.dies_of(machine::Level::Tile));
+    for (const machine::Shape shape : of_tiles(machine.dies_of(machine::Level::Tile), all)) {
+      shapes.push_back(shape);
+    }
   }
   shapes.push_back(all);
   std::stable_sort(shapes.begin(), shapes.end(),

@@ -17,6 +17,9 @@ struct Mesh {
   // Groups of `rows_per_group` node rows, one after the other; 1: no groups.
   std::int64_t groups = 1;
   std::int64_t samples_per_group = 1;
+  Bytes room{};  // that one op's part of its tensors may take of a node
+  // Weights lie in dimensions where that keeps so many percent of the nodes busy; else in shares.
+  int least_busy = 50;
 
   // Parts an axis can have.
   std::int64_t places(program::Axis axis) const;
@@ -37,8 +40,9 @@ Mesh with_groups(Mesh mesh);
 Mesh mesh_of(machine::Shape dies, std::int64_t block, const machine::MachineModel& machine,
              std::int64_t batch);
 
-// Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile, then
-// the whole machine; those that fit on the machine, each once.
+// Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile and
+// more of them, each time at least twice as many, then the whole machine; those that fit on the
+// machine, each once.
 std::vector<Mesh> meshes(const machine::MachineModel& machine, std::int64_t batch);
 
 }  // namespace dojo::place::internal

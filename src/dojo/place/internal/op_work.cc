@@ -74,6 +74,88 @@ std::optional<std::int64_t> OpWork::panel_block(OpId id, Bytes gathered, Bytes b
   return std::min(kShortestPanel, k);
 }
 
+// Every reading of the operand has the loop in an affine map.
+bool OpWork::runs_over(OpId id, int input, int loop) const {
+  for (const Stage& stage : split(id).nest().stages) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.use != graph::OperandUse::Read ||
+          operand.tensor != graph::TensorRef{TensorKind::Input, input}) {
+        continue;
+      }
+      const auto has_loop = [loop](const graph::Access& access) {
+        const auto* map = std::get_if<graph::Affine>(&access);
+        return map != nullptr &&
+               ((map->ratio.has_value() && map->ratio->loop == loop) ||
+                std::any_of(map->terms.begin(), map->terms.end(),
+                            [loop](const graph::Term& term) { return term.loop == loop; }));
+      };
+      if (std::none_of(operand.access.begin(), operand.access.end(), has_loop)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+// All stages run over the loop, one value after the other; a sum goes on where it is the only
+// stage.
+bool OpWork::can_be_outermost(OpId id, int loop) const {
+  const std::vector<Stage>& stages = split(id).nest().stages;
+  return std::all_of(stages.begin(), stages.end(), [&](const Stage& stage) {
+    const auto kind = graph::kind_of(stage, loop);
+    const bool goes_on = kind == graph::LoopKind::Reduce && stages.size() == 1;
+    const bool is_in_one_phase =
+        std::none_of(stage.operands.begin(), stage.operands.end(), [&](const Operand& operand) {
+          return operand.use == graph::OperandUse::Write &&
+                 operand.tensor.kind == TensorKind::Scratch &&
+                 is_written_in_parts(id, stage, operand);
+        });
+    return is_in_one_phase && (kind == graph::LoopKind::Parallel || goes_on);
+  });
+}
+
+std::optional<OpWork::Pieces> OpWork::pieces(OpId id,
+                                             const std::vector<std::pair<int, Bytes>>& gathered,
+                                             const std::vector<int>& in_registers, Bytes budget,
+                                             Bytes buffers) const {
+  Bytes all{};
+  for (const auto& [input, bytes] : gathered) {
+    all += bytes;
+  }
+  if (all <= std::min(budget, buffers)) {
+    return std::nullopt;
+  }
+  std::optional<Pieces> best;
+  std::int64_t least = all.count();  // bytes that have to be there at a time
+  for (int loop = 0; loop < static_cast<int>(split(id).nest().loops.size()); ++loop) {
+    const bool keeps_registers = std::all_of(in_registers.begin(), in_registers.end(),
+                                             [&](int input) { return runs_over(id, input, loop); });
+    if (!keeps_registers || !can_be_outermost(id, loop)) {
+      continue;
+    }
+    Pieces pieces{.loop = loop};
+    std::int64_t moving = 0;
+    for (const auto& [input, bytes] : gathered) {
+      if (runs_over(id, input, loop)) {
+        pieces.operands.push_back(input);
+        moving += bytes.count();
+      }
+    }
+    const std::int64_t whole = all.count() - moving;
+    const std::int64_t room = std::max<std::int64_t>(1, budget.count() - whole);
+    pieces.count = std::min(split(id).local_extent(loop), (2 * moving + room - 1) / room);
+    if (pieces.count < 2) {
+      continue;
+    }
+    const std::int64_t held = whole + 2 * ((moving + pieces.count - 1) / pieces.count);
+    if (held < least) {
+      least = held;
+      best = std::move(pieces);
+    }
+  }
+  return best;
+}
+
 Format OpWork::format_of(OpId id, const graph::TensorRef& tensor) const {
   const graph::Op& op = graph_.ops[id.index];
   const auto index = static_cast<std::size_t>(tensor.index);

@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "dojo/place/internal/layout_plan.h"
 #include "dojo/program/program.h"
@@ -32,9 +34,23 @@ class OpWork {
                                           Bytes buffers) const;
   std::int64_t panel_count(OpId id, std::int64_t block) const;
 
+  // Any other op takes `gathered` (operand, bytes) in pieces of one loop, if they do not fit whole
+  // into the buffers: a loop that all its stages and its operands `in_registers` run over, so that
+  // a piece is done before the next comes. nullopt: no loop helps.
+  struct Pieces {
+    int loop = 0;
+    std::int64_t count = 1;
+    std::vector<int> operands{};  // that come in pieces; the others come whole
+  };
+  std::optional<Pieces> pieces(OpId id, const std::vector<std::pair<int, Bytes>>& gathered,
+                               const std::vector<int>& in_registers, Bytes budget,
+                               Bytes buffers) const;
+
  private:
   const SplitNest& split(OpId id) const { return plan_.ops[id.index].split; }
   std::int64_t product(OpId id, const std::vector<int>& loops) const;
+  bool runs_over(OpId id, int input, int loop) const;
+  bool can_be_outermost(OpId id, int loop) const;
   std::int64_t reduction(OpId id) const;
   Format format_of(OpId id, const graph::TensorRef& tensor) const;
   program::MatrixWork matrix_work(OpId id, const graph::Stage& stage, std::int64_t macs,

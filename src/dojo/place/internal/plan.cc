@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "dojo/base/text.h"
@@ -17,13 +16,7 @@ using machine::MachineModel;
 
 namespace {
 
-Bytes pinned_bytes(const Draft& draft) {
-  Bytes sum{};
-  for (const Buffer& buffer : draft.buffers) {
-    sum += buffer.is_pinned ? buffer.bytes : Bytes(0);
-  }
-  return sum;
-}
+constexpr int kBusyShares = 90;  // percent of the nodes, where weights have to lie tight
 
 Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts) {
   Bytes sum{};
@@ -41,49 +34,42 @@ Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts) {
 
 Bytes capacity_of(const MachineModel& machine) { return machine.node.sram - machine.node.code; }
 
-// Wide panels first; then the published buffers' size, then half, then the remedies.
+// Wide panels first; then the published buffers' size, then half, then the remedies; then both,
+// with narrow panels. What does not fit is left as it came closest.
 void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
-  const Bytes buffers = machine.node.buffers;
-  const std::array<Bytes, 3> budgets{2 * buffers, buffers, Bytes(buffers.count() / 2)};
-  for (const Bytes budget : budgets) {
+  const std::int64_t buffers = machine.node.buffers.count();
+  const Bytes widest(2 * buffers);
+  const auto note_panels = [&](Bytes budget) {
+    if (budget < widest) {
+      plan.fit.remedies.insert(plan.fit.remedies.begin(), {"panels", "", widest - budget});
+    }
+  };
+  for (const Bytes budget : {widest, Bytes(buffers), Bytes(buffers / 2)}) {
     plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, budget);
+    plan.fit = {};
     plan.fit.life = lives(plan.draft);
     plan.fit.plan = plan_memory(plan.draft, plan.fit.life);
     plan.fit.fits = plan.fit.plan.peak <= capacity_of(machine);
     if (plan.fit.fits) {
-      if (budget < budgets.front()) {
-        plan.fit.remedies.push_back({"panels", "", budgets.front() - budget});
-      }
+      note_panels(budget);
       return;
     }
   }
-  plan.fit = make_fit(plan.draft, capacity_of(machine), plan.mesh, machine);
-  plan.fit.remedies.insert(plan.fit.remedies.begin(),
-                           {"panels", "", budgets.front() - budgets.back()});
+  for (const Bytes budget : {Bytes(buffers / 2), Bytes(buffers / 16)}) {
+    Draft draft = draft_phases(graph, plan.layouts, plan.mesh, machine, budget);
+    Fit fit = make_fit(draft, capacity_of(machine), plan.mesh, machine);
+    if (fit.plan.peak < plan.fit.plan.peak) {
+      plan.draft = std::move(draft);
+      plan.fit = std::move(fit);
+      note_panels(budget);
+    }
+    if (plan.fit.fits) {
+      return;
+    }
+  }
 }
 
-Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& plan) {
-  const std::int64_t has = machine.node.sram.count();
-  const std::int64_t code = machine.node.code.count();
-  const std::int64_t needs = plan.fit.plan.peak.count() + code;
-  const std::int64_t fixed = pinned_bytes(plan.draft).count();
-  const program::Replicas& replicas = plan.mesh.replicas;
-  const double per_sample = static_cast<double>(plan.fit.plan.peak.count() - fixed) /
-                            static_cast<double>(std::max<std::int64_t>(1, replicas.block));
-  const auto samples = static_cast<std::int64_t>(
-      static_cast<double>(capacity_of(machine).count() - fixed) / std::max(1.0, per_sample));
-  const std::string nearest =
-      samples >= 1 && samples < replicas.block
-          ? fmt::format("a batch of {} (now {})", samples * replicas.available, replicas.batch)
-          : fmt::format("a machine with {:.1f} times as many nodes, or {} KB of SRAM per node",
-                        static_cast<double>(needs - code) / static_cast<double>(has - code),
-                        (needs + 999) / 1000);
-  return Error{ErrorKind::DoesNotFit,
-               fmt::format("graph {} does not fit machine {}: it needs {} KB per node with one "
-                           "replica on {}x{} dies, a node has {} KB; nearest setting that fits: {}",
-                           quoted(graph.name), machine.name, (needs + 999) / 1000,
-                           replicas.dies.rows, replicas.dies.columns, has / 1000, nearest)};
-}
+std::string kilobytes(std::int64_t bytes) { return fmt::format("{} KB", (bytes + 999) / 1000); }
 
 // Whether most matrix work multiplies positions of sequences: products with several rows a sample.
 bool is_of_sequences(const Graph& graph) {
@@ -117,6 +103,101 @@ bool has_room_for_state(const Graph& graph, const MachineModel& machine, const M
   return state_bytes(graph, plan_layouts(graph, mesh)) <= machine.node.tensor_sram();
 }
 
+// No layout holds the states on fewer nodes.
+bool can_hold_state(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  double sum = 0;
+  for (const graph::Value& value : graph.values) {
+    const bool is_state =
+        value.kind == graph::ValueKind::Weight || value.kind == graph::ValueKind::State;
+    sum += is_state ? static_cast<double>(graph::stored_bytes(value).count()) : 0.0;
+  }
+  const double nodes = static_cast<double>(mesh.replicas.dies.count()) *
+                       static_cast<double>(machine.logical.count());
+  return sum <= nodes * static_cast<double>(machine.node.tensor_sram().count());
+}
+
+// Ways to lay a step out on one mesh, best first: samples in groups or not, as suits the network;
+// then weights in shares that leave nobody idle.
+std::vector<Mesh> variants(const Mesh& mesh, bool is_of_sequences) {
+  const Mesh grouped = with_groups(mesh);
+  std::vector<Mesh> out{mesh};
+  if (grouped.groups > 1) {
+    out.insert(is_of_sequences ? out.begin() : out.end(), grouped);
+  }
+  const std::size_t count = out.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    out.push_back(out[i]);
+    out.back().least_busy = kBusyShares;
+  }
+  return out;
+}
+
+struct Attempt {
+  std::optional<Plan> fits;
+  std::optional<Plan> closest;  // of those that do not
+};
+
+Attempt attempt(const Graph& graph, const MachineModel& machine) {
+  Attempt out;
+  const bool is_sequential = is_of_sequences(graph);
+  const std::vector<Mesh> candidates = meshes(machine, global_batch(graph));
+  std::int64_t refused = 0;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const bool is_last = i + 1 == candidates.size();
+    if (!is_last && !can_hold_state(graph, machine, candidates[i])) {
+      continue;
+    }
+    for (const Mesh& mesh : variants(candidates[i], is_sequential)) {
+      if (!has_room_for_state(graph, machine, mesh) && (!is_last || out.closest.has_value())) {
+        continue;
+      }
+      Plan plan = try_plan(graph, machine, mesh);
+      if (plan.fit.fits) {
+        if (refused > 0) {
+          plan.fit.remedies.insert(
+              plan.fit.remedies.begin(),
+              {"replica", fmt::format("{} dies", plan.mesh.replicas.dies.count()), Bytes(0)});
+        }
+        out.fits = std::move(plan);
+        return out;
+      }
+      ++refused;
+      if (!out.closest.has_value() || plan.fit.plan.peak < out.closest->fit.plan.peak) {
+        out.closest = std::move(plan);
+      }
+    }
+  }
+  return out;
+}
+
+// The least memory per node, in steps of an eighth from what the closest plan needs, with which
+// the step is placed; nullopt: none up to twice that.
+std::optional<Bytes> memory_that_fits(const Graph& graph, const MachineModel& machine,
+                                      const Plan& closest) {
+  const std::int64_t needs = (closest.fit.plan.peak + machine.node.code).count();
+  for (std::int64_t eighths = 8; eighths <= 16; ++eighths) {
+    MachineModel larger = machine;
+    larger.node.sram = Bytes((needs * eighths / 8 + 999) / 1000 * 1000);
+    if (attempt(graph, larger).fits.has_value()) {
+      return larger.node.sram;
+    }
+  }
+  return std::nullopt;
+}
+
+Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& plan,
+                   const std::string& nearest) {
+  const std::int64_t needs = (plan.fit.plan.peak + machine.node.code).count();
+  const program::Replicas& replicas = plan.mesh.replicas;
+  return Error{
+      ErrorKind::DoesNotFit,
+      fmt::format("graph {} does not fit machine {}: it needs {} per node with one "
+                  "replica on {}x{} dies ({} of weights and states), a node has {}{}",
+                  quoted(graph.name), machine.name, kilobytes(needs), replicas.dies.rows,
+                  replicas.dies.columns, kilobytes(state_bytes(graph, plan.layouts).count()),
+                  kilobytes(machine.node.sram.count()), nearest)};
+}
+
 }  // namespace
 
 Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
@@ -129,7 +210,7 @@ Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh
   }
   Plan plan = try_plan(graph, machine, mesh);
   if (!plan.fit.fits) {
-    return does_not_fit(graph, machine, plan);
+    return does_not_fit(graph, machine, plan, "");
   }
   return plan;
 }
@@ -140,29 +221,17 @@ Result<Plan> plan_step(const Graph& graph, const MachineModel& machine) {
         ErrorKind::InvalidInput,
         fmt::format("graph {} is not lowered: give a recipe (--recipe)", quoted(graph.name))};
   }
-  std::optional<Plan> last;
-  std::int64_t refused = 0;
-  std::vector<Mesh> candidates = meshes(machine, global_batch(graph));
-  if (is_of_sequences(graph)) {
-    std::transform(candidates.begin(), candidates.end(), candidates.begin(), with_groups);
+  Attempt tried = attempt(graph, machine);
+  if (tried.fits.has_value()) {
+    return std::move(*tried.fits);
   }
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (i + 1 < candidates.size() && !has_room_for_state(graph, machine, candidates[i])) {
-      continue;
-    }
-    Plan plan = try_plan(graph, machine, candidates[i]);
-    if (plan.fit.fits) {
-      if (refused > 0) {
-        plan.fit.remedies.insert(
-            plan.fit.remedies.begin(),
-            {"replica", fmt::format("{} dies", plan.mesh.replicas.dies.count()), Bytes(0)});
-      }
-      return plan;
-    }
-    ++refused;
-    last = std::move(plan);
-  }
-  return does_not_fit(graph, machine, *last);
+  const auto memory = memory_that_fits(graph, machine, *tried.closest);
+  return does_not_fit(
+      graph, machine, *tried.closest,
+      memory.has_value()
+          ? fmt::format("; nearest setting that fits: nodes with {} (placed, to be sure)",
+                        kilobytes(memory->count()))
+          : "");
 }
 
 }  // namespace dojo::place::internal

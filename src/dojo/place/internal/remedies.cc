@@ -99,6 +99,7 @@ class Fitter {
       touches.all.clear();
       touches.writes.clear();
     }
+    is_done_again_.resize(draft_.phases.size(), false);
     position_.assign(draft_.phases.size(), 0);
     for (std::size_t at = 0; at < draft_.order.size(); ++at) {
       const DraftPhase& phase = draft_.phases[draft_.order[at]];
@@ -333,7 +334,7 @@ class Fitter {
       const bool is_overwritten = std::any_of(writes.begin(), writes.end(), [&](std::size_t at) {
         return at > done && at < out.before;
       });
-      if (is_overwritten) {
+      if (is_overwritten && !draft_.buffers[read].is_statistic) {
         return false;
       }
       if (!lives_at_peak(read) && !contains(out.kept, read)) {
@@ -357,7 +358,9 @@ class Fitter {
              draft_.phases[draft_.order[end]].block == first.block) {
         ++end;
       }
-      if (first.is_forward && !first.block.empty() && end > at + 1) {
+      // Once each: what a second time frees are the blocks' own ends, for all before them.
+      if (first.is_forward && !first.block.empty() && end > at + 1 &&
+          !is_done_again_[draft_.order[at]]) {
         if (auto one = checkpoint(at, end)) {
           out.push_back(std::move(*one));
         }
@@ -403,6 +406,7 @@ class Fitter {
 
   // --- doing it ---
   void do_again(const Candidate& what) {
+    is_done_again_[what.again.front()] = what.what == "checkpoint";
     std::map<BufferId, BufferId> renamed;
     std::map<DraftId, DraftId> cloned;
     std::vector<DraftId> clones;
@@ -419,6 +423,7 @@ class Fitter {
           Buffer copy = draft_.buffers[written];
           copy.name += ":again";
           copy.is_pinned = false;
+          copy.is_statistic = false;
           renamed[written] = draft_.buffers.size();
           draft_.buffers.push_back(std::move(copy));
         }
@@ -455,6 +460,7 @@ class Fitter {
   Peak peak_;
   std::vector<Touches> touches_;
   std::vector<std::size_t> position_;  // by draft
+  std::vector<bool> is_done_again_;    // by draft: begins a block that is computed twice
   std::vector<Remedy> remedies_;
   mutable std::vector<std::optional<std::int64_t>> cycles_;  // by draft, once asked for
 };

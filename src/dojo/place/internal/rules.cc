@@ -37,14 +37,14 @@ AxisCut even(const AxisCut& made, std::int64_t extent) {
   return parts * 2 > made.parts ? AxisCut{made.axis, parts, block} : made;
 }
 
-// Blocks of the dimension on the axis, if they keep at least half of it busy.
-std::optional<AxisState> at_least_half(Axis axis, const Shape& shape, std::size_t dimension,
-                                       const Mesh& mesh) {
+// Blocks of the dimension on the axis, if they keep enough of it busy.
+std::optional<AxisState> busy_enough(Axis axis, const Shape& shape, std::size_t dimension,
+                                     const Mesh& mesh) {
   if (dimension >= shape.size()) {
     return std::nullopt;
   }
   const AxisCut blocks = cut(axis, shape[dimension], mesh.places(axis), kMatrixQuantum);
-  if (blocks.parts < 2 || blocks.parts * 2 < mesh.places(axis)) {
+  if (blocks.parts < 2 || blocks.parts * 100 < mesh.places(axis) * mesh.least_busy) {
     return std::nullopt;
   }
   return program::sliced(static_cast<int>(dimension), blocks);
@@ -58,7 +58,7 @@ Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool i
       is_looked_up ? std::array{Axis::NodeY, Axis::NodeX} : std::array{Axis::NodeX, Axis::NodeY};
   if (shape.size() >= 2) {
     for (std::size_t dim = 0; dim < order.size(); ++dim) {
-      if (const auto state = at_least_half(order[dim], shape, dim, mesh)) {
+      if (const auto state = busy_enough(order[dim], shape, dim, mesh)) {
         layout[order[dim]] = *state;
       }
     }
@@ -378,17 +378,25 @@ class Chooser {
     if (leader == nullptr) {
       return;
     }
+    bool stays = true;  // where it lies
     for (const Axis axis : {Axis::Group, Axis::NodeY, Axis::NodeX}) {
-      follow(axis, *leader);  // groups: of a weight; those of samples are followed already
+      const bool is_followed = follow(axis, *leader);  // groups: of a weight; those of samples are
+      if (axis != Axis::Group && leader->layout[axis].sharing == Sharing::Sliced) {  // already
+        stays = stays && is_followed;
+      }
     }
-    if (leader->layout.has(Sharing::Flat) && is_pointwise(nest())) {
+    const bool is_free = std::none_of(kAxes.begin(), kAxes.end(), [&](Axis axis) {
+      return leader->layout[axis].sharing == Sharing::Flat && split_.on(axis).has_value();
+    });
+    if (leader->layout.has(Sharing::Flat) && is_free && is_pointwise(nest())) {
       for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
         if (leader->layout[axis].sharing == Sharing::Flat) {
           split_.assign_flat(axis, leader->layout[axis]);
         }
       }
     }
-    is_settled_ = leader->is_fused || op_.info->group == OpGroup::Update || split_.has_flat();
+    is_settled_ =
+        (leader->is_fused && stays) || op_.info->group == OpGroup::Update || split_.has_flat();
   }
 
   void follow_output(const Layout& layout) {
