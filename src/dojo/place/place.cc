@@ -291,6 +291,15 @@ Result<PlacedStep> place_as(const Graph& lowered, const MachineModel& machine,
 }
 
 Result<Program> place(const Graph& graph, const MachineModel& machine) {
+  // PERF: a Graph that carries the cuts of a layout needs no other to be tried.
+  const auto has_its_cuts = [&](const LayoutPlan& layouts) {
+    return check_cuts(graph, machine, cuts_of(layouts)).has_value();
+  };
+  if (graph.is_lowered()) {
+    if (auto plan = internal::plan_with(graph, machine, has_its_cuts)) {
+      return make_program(graph, machine, *std::move(plan));
+    }
+  }
   DOJO_TRY(internal::Plan plan, internal::plan_step(graph, machine));
   DOJO_TRY_VOID(check_cuts(graph, machine, cuts_of(plan.layouts)));
   return make_program(graph, machine, std::move(plan));

@@ -6,7 +6,6 @@
 
 #include "dojo/base/check.h"
 #include "dojo/graph/op_table.h"
-#include "dojo/place/internal/fetch.h"
 #include "dojo/place/internal/gradient_buckets.h"
 #include "dojo/place/internal/op_work.h"
 
@@ -67,12 +66,13 @@ struct Stream {
 class Drafter {
  public:
   Drafter(const Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
-          const machine::MachineModel& machine, Bytes panel_budget)
+          const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches)
       : graph_(graph),
         plan_(plan),
         mesh_(mesh),
         machine_(machine),
         panel_budget_(panel_budget),
+        fetches_(fetches),
         uses_(graph::uses_of(graph)),
         work_(graph, plan),
         buckets_(mesh, machine) {
@@ -318,7 +318,7 @@ class Drafter {
       if (!op.inputs[i].has_value() || !stream_of_[op.inputs[i]->index].has_value()) {
         continue;
       }
-      const bool has_to_move = !fetch(graph_, id, static_cast<int>(i), plan_, mesh_).is_empty();
+      const bool has_to_move = !fetches_.of(id, static_cast<int>(i)).is_empty();
       if (!is_in_registers(*op.inputs[i]) || has_to_move) {
         flush(*stream_of_[op.inputs[i]->index]);
       }
@@ -339,7 +339,7 @@ class Drafter {
     std::int64_t panels = 1;  // that it comes in
   };
 
-  std::vector<Pending> pending_fetches(OpId id) const {
+  std::vector<Pending> pending_fetches(OpId id) {
     const Op& op = graph_.ops[id.index];
     std::vector<Pending> pending;
     std::set<std::uint32_t> seen;
@@ -348,7 +348,7 @@ class Drafter {
           !seen.insert(op.inputs[i]->index).second) {
         continue;
       }
-      Fetch one = fetch(graph_, id, static_cast<int>(i), plan_, mesh_);
+      Fetch one = fetches_.of(id, static_cast<int>(i));
       if (!one.is_empty()) {
         const auto producer = producer_[op.inputs[i]->index];
         pending.push_back({static_cast<int>(i), *op.inputs[i], std::move(one),
@@ -1037,6 +1037,7 @@ class Drafter {
   const Mesh& mesh_;
   const machine::MachineModel& machine_;
   Bytes panel_budget_;
+  Fetches& fetches_;
   graph::Uses uses_;
   Draft draft_;
   std::vector<Stream> streams_;
@@ -1055,8 +1056,8 @@ class Drafter {
 }  // namespace
 
 Draft draft_phases(const Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
-                   const machine::MachineModel& machine, Bytes panel_budget) {
-  return Drafter(graph, plan, mesh, machine, panel_budget).run();
+                   const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches) {
+  return Drafter(graph, plan, mesh, machine, panel_budget, fetches).run();
 }
 
 }  // namespace dojo::place::internal

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dojo/place/internal/fetches.h"
 #include "dojo/place/internal/layout_plan.h"
 #include "dojo/place/internal/mesh.h"
 #include "dojo/program/program.h"
@@ -47,6 +48,6 @@ struct Draft {
 
 // `panel_budget`: bytes that the panels of one matrix phase may take on a node, both buffers.
 Draft draft_phases(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
-                   const machine::MachineModel& machine, Bytes panel_budget);
+                   const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches);
 
 }  // namespace dojo::place::internal

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "dojo/base/text.h"
@@ -34,30 +35,44 @@ Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts) {
 
 Bytes capacity_of(const MachineModel& machine) { return machine.node.sram - machine.node.code; }
 
+Fit fit_as_it_is(const Draft& draft, Bytes capacity) {
+  Fit fit;
+  fit.life = lives(draft);
+  // PERF: no map can be smaller than what lives at one time; it is made only where that fits.
+  fit.plan.peak = live_peak(draft, fit.life).bytes;
+  if (fit.plan.peak <= capacity) {
+    fit.plan = plan_memory(draft, fit.life);
+    fit.fits = fit.plan.peak <= capacity;
+  }
+  return fit;
+}
+
 // Wide panels first; then the published buffers' size, then half, then the remedies; then both,
 // with narrow panels. What does not fit is left as it came closest.
 void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
   const std::int64_t buffers = machine.node.buffers.count();
+  const Bytes capacity = capacity_of(machine);
   const Bytes widest(2 * buffers);
+  Fetches fetches(graph, plan.layouts, plan.mesh);
+  const auto drafted = [&](Bytes budget) {
+    return draft_phases(graph, plan.layouts, plan.mesh, machine, budget, fetches);
+  };
   const auto note_panels = [&](Bytes budget) {
     if (budget < widest) {
       plan.fit.remedies.insert(plan.fit.remedies.begin(), {"panels", "", widest - budget});
     }
   };
   for (const Bytes budget : {widest, Bytes(buffers), Bytes(buffers / 2)}) {
-    plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, budget);
-    plan.fit = {};
-    plan.fit.life = lives(plan.draft);
-    plan.fit.plan = plan_memory(plan.draft, plan.fit.life);
-    plan.fit.fits = plan.fit.plan.peak <= capacity_of(machine);
+    plan.draft = drafted(budget);
+    plan.fit = fit_as_it_is(plan.draft, capacity);
     if (plan.fit.fits) {
       note_panels(budget);
       return;
     }
   }
   for (const Bytes budget : {Bytes(buffers / 2), Bytes(buffers / 16)}) {
-    Draft draft = draft_phases(graph, plan.layouts, plan.mesh, machine, budget);
-    Fit fit = make_fit(draft, capacity_of(machine), plan.mesh, machine);
+    Draft draft = drafted(budget);
+    Fit fit = make_fit(draft, capacity, plan.mesh, machine);
     if (fit.plan.peak < plan.fit.plan.peak) {
       plan.draft = std::move(draft);
       plan.fit = std::move(fit);
@@ -92,15 +107,9 @@ bool is_of_sequences(const Graph& graph) {
   return positions > others;
 }
 
-// Everything decided on the mesh, as far as it fits.
-Plan try_plan(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
-  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
-  plan_phases(graph, machine, plan);
-  return plan;
-}
-
-bool has_room_for_state(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
-  return state_bytes(graph, plan_layouts(graph, mesh)) <= machine.node.tensor_sram();
+bool has_room_for_state(const Graph& graph, const MachineModel& machine,
+                        const LayoutPlan& layouts) {
+  return state_bytes(graph, layouts) <= machine.node.tensor_sram();
 }
 
 // No layout holds the states on fewer nodes.
@@ -137,7 +146,9 @@ struct Attempt {
   std::optional<Plan> closest;  // of those that do not
 };
 
-Attempt attempt(const Graph& graph, const MachineModel& machine) {
+// `wanted`: only layouts of which it says so are tried; none: all are.
+Attempt attempt(const Graph& graph, const MachineModel& machine,
+                const std::function<bool(const LayoutPlan&)>& wanted = {}) {
   Attempt out;
   const bool is_sequential = is_of_sequences(graph);
   const std::vector<Mesh> candidates = meshes(machine, global_batch(graph));
@@ -148,10 +159,13 @@ Attempt attempt(const Graph& graph, const MachineModel& machine) {
       continue;
     }
     for (const Mesh& mesh : variants(candidates[i], is_sequential)) {
-      if (!has_room_for_state(graph, machine, mesh) && (!is_last || out.closest.has_value())) {
+      Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+      const bool is_wanted = wanted == nullptr || wanted(plan.layouts);
+      if (!is_wanted || (!has_room_for_state(graph, machine, plan.layouts) &&
+                         (!is_last || out.closest.has_value()))) {
         continue;
       }
-      Plan plan = try_plan(graph, machine, mesh);
+      plan_phases(graph, machine, plan);
       if (plan.fit.fits) {
         if (refused > 0) {
           plan.fit.remedies.insert(
@@ -201,18 +215,24 @@ Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& 
 }  // namespace
 
 Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
-  if (!has_room_for_state(graph, machine, mesh)) {
+  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+  if (!has_room_for_state(graph, machine, plan.layouts)) {
     return Error{
         ErrorKind::DoesNotFit,
         fmt::format("graph {}: weights and states alone do not fit {}x{} dies of machine {}",
                     quoted(graph.name), mesh.replicas.dies.rows, mesh.replicas.dies.columns,
                     machine.name)};
   }
-  Plan plan = try_plan(graph, machine, mesh);
+  plan_phases(graph, machine, plan);
   if (!plan.fit.fits) {
     return does_not_fit(graph, machine, plan, "");
   }
   return plan;
+}
+
+std::optional<Plan> plan_with(const Graph& graph, const MachineModel& machine,
+                              const std::function<bool(const LayoutPlan&)>& wanted) {
+  return attempt(graph, machine, wanted).fits;
 }
 
 Result<Plan> plan_step(const Graph& graph, const MachineModel& machine) {

@@ -1,6 +1,9 @@
 // Plan: one mesh of replicas with everything decided on it; what a Program is written from.
 #pragma once
 
+#include <functional>
+#include <optional>
+
 #include "dojo/base/result.h"
 #include "dojo/graph/graph.h"
 #include "dojo/machine/machine_model.h"
@@ -20,6 +23,10 @@ struct Plan {
 
 // The plan with the smallest replica that fits. Errors: those of place().
 Result<Plan> plan_step(const graph::Graph& graph, const machine::MachineModel& machine);
+
+// The same of a step whose layouts have to be `wanted`; nullopt: none of those fits.
+std::optional<Plan> plan_with(const graph::Graph& graph, const machine::MachineModel& machine,
+                              const std::function<bool(const LayoutPlan&)>& wanted);
 
 // The plan on one mesh. Errors: DoesNotFit.
 Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& machine,
