@@ -376,8 +376,8 @@ class Fetcher {
     return needed_of(layout, dimension);
   }
 
-  // Bytes of a slice of the layout that are of as much of the dimension as the busiest node reads.
-  Bytes needed_of(const Layout& layout, int dimension) const {
+  // As much of the dimension as the node reads that reads most of it.
+  std::int64_t longest_read(int dimension) const {
     const auto dim = static_cast<std::size_t>(dimension);
     std::int64_t longest = 1;
     const auto look_at = [&](const SplitNest::Place& place) {
@@ -393,11 +393,17 @@ class Fetcher {
       const std::vector<SplitNest::Place> places = places_along(axis);
       std::for_each(places.begin(), places.end(), look_at);
     }
+    return longest;
+  }
+
+  // Bytes of a slice of the layout that are of that much of the dimension.
+  Bytes needed_of(const Layout& layout, int dimension) const {
+    const auto dim = static_cast<std::size_t>(dimension);
     // Of a flat share some lines are whole and some are not.
     const std::int64_t element = bytes_of(value_.format);
     const std::int64_t extent = program::slice_shape(layout, value_.shape)[dim];
     const std::int64_t lines = (slice_bytes(layout).count() / element + extent - 1) / extent;
-    return Bytes(lines * std::min(extent, longest) * element);
+    return Bytes(lines * std::min(extent, longest_read(dimension)) * element);
   }
 
   // Every stage reads the dimension that lies on this axis through an index.
@@ -460,6 +466,7 @@ class Fetcher {
     add(machine::all_to_all(lines_of(axis), needed_of(now_, dimension)));
     now_[axis] = program::sliced(
         dimension, program::cut(axis, value_.shape[static_cast<std::size_t>(dimension)], parts, 1));
+    now_[axis].block = std::max(now_[axis].block, longest_read(dimension));  // borders included
     fetch_.landing = footprint();
   }
 
