@@ -22,8 +22,8 @@ namespace dojo::system {
 // Compute phases of one op (or fused chain) with the exposed part of their transfers.
 struct OpTime {
   std::string name{};  // module and op, as in "trunk.0 aten.convolution+aten.relu"
-  std::string module;
-  std::string op;  // "aten.convolution+aten.relu"
+  std::string module{};
+  std::string op{};  // "aten.convolution+aten.relu"
   graph::Phase part = graph::Phase::Forward;
   double seconds = 0;
   std::string bound_by{};  // of its longest phase
