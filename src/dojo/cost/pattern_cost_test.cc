@@ -335,5 +335,43 @@ TEST(Barrier, IsTheCentreTree) {
   EXPECT_EQ(barrier_cost(die(machine), machine).count(), 2 * 18 * kS - kS + 2);
 }
 
+// Ways over all replicas, one by one, against what the formulas sum over rows and columns.
+TEST(Replicas, WaysAreThoseOfEveryReplica) {
+  const machine::MachineModel pod = *machine::load_machine("exapod");
+  const auto cycles = [&](machine::Site from, machine::Site to) {
+    std::int64_t sum = 0;
+    for (int die = std::min(from.column, to.column); die < std::max(from.column, to.column);
+         ++die) {
+      sum += pod.sites().columns + pod.link(pod.column_boundary(die)).latency.count() - 1;
+    }
+    for (int die = std::min(from.row, to.row); die < std::max(from.row, to.row); ++die) {
+      sum += pod.sites().rows + pod.link(pod.row_boundary(die)).latency.count() - 1;
+    }
+    return sum;
+  };
+  const machine::Region region = machine::whole_die(pod, {});
+  for (const std::int64_t count : {2, 9, 15, 16, 29, 30, 31, 44, 100, 1499, 3000}) {
+    const program::Replicas replicas{
+        .count = count, .available = 3000, .dies = {1, 1}, .batch = count, .block = 1};
+    const machine::Site middle = replica_site(replicas, count / 2, pod);
+    std::int64_t chain = 0;
+    std::int64_t radius = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const machine::Site site = replica_site(replicas, i, pod);
+      radius = std::max(radius, cycles(site, middle));
+      chain += i > 0 ? cycles(replica_site(replicas, i - 1, pod), site) : 0;
+    }
+    const std::int64_t s = pod.network.stage.count();
+    EXPECT_EQ(replica_all_gather(region, Bytes(64), replicas, pod).latency.count(),
+              chain + (count - 2) * s + 2);
+    const TransferCost sum = replica_all_reduce(program::Scope::Across, machine::Axis::Both, region,
+                                                Bytes(64), replicas, pod);
+    const std::int64_t through_middle = 2 * (radius + s) + pod.network.reduce_stage.count();
+    if (count >= 9) {
+      EXPECT_EQ(sum.latency.count(), through_middle) << count;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace dojo::cost

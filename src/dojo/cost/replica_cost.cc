@@ -71,27 +71,118 @@ struct Chain {
   std::vector<Crossing> crossings{};  // one of each link class and direction
 };
 
-Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
-  Chain chain;
-  for (std::int64_t i = 1; i < replicas.count; ++i) {
-    const Way step =
-        way(replica_site(replicas, i - 1, machine), replica_site(replicas, i, machine), machine);
-    chain.cycles += step.cycles;
-    chain.hops += static_cast<double>(step.hops);
-    chain.has_rows = chain.has_rows || step.is_along_rows;
-    chain.has_columns = chain.has_columns || !step.is_along_rows;
-    for (const Crossing& at : step.crossings) {
-      chain.passes[static_cast<std::size_t>(at.link)] += 1;
-      const bool is_known =
-          std::any_of(chain.crossings.begin(), chain.crossings.end(), [&](const Crossing& known) {
-            return known.link == at.link && known.lines == at.lines && known.rate == at.rate;
-          });
-      if (!is_known) {
-        chain.crossings.push_back(at);
-      }
+// Which replicas there are: rows of them on the machine, the last one perhaps not full. All that
+// follows goes over rows and columns, never over all replicas.
+class Places {
+ public:
+  Places(const Replicas& replicas, const MachineModel& machine)
+      : dies_(replicas.dies),
+        per_row_(replicas_per_row(replicas, machine)),
+        count_(replicas.count) {}
+
+  std::int64_t rows() const { return (count_ + per_row_ - 1) / per_row_; }
+  std::int64_t columns() const { return std::min(count_, per_row_); }
+  // The first column that is taken in a row, and how many are: every second row fills backwards.
+  std::int64_t first(std::int64_t row) const { return row % 2 == 0 ? 0 : per_row_ - taken(row); }
+  std::int64_t taken(std::int64_t row) const { return std::min(per_row_, count_ - row * per_row_); }
+  // Rows in which a column is taken.
+  std::int64_t rows_with(std::int64_t column) const {
+    const std::int64_t last = rows() - 1;
+    const bool is_in_last = column >= first(last) && column < first(last) + taken(last);
+    return last + (is_in_last ? 1 : 0);
+  }
+  std::int64_t rows_with_both(std::int64_t column, std::int64_t next) const {
+    return std::min(rows_with(column), rows_with(next));
+  }
+  machine::Site site(std::int64_t row, std::int64_t column) const {
+    return {.row = static_cast<int>(row * dies_.rows),
+            .column = static_cast<int>(column * dies_.columns)};
+  }
+  std::int64_t per_row() const { return per_row_; }
+
+ private:
+  machine::Shape dies_;
+  std::int64_t per_row_;
+  std::int64_t count_;
+};
+
+void add_ways(Chain& chain, const Way& step, std::int64_t times) {
+  chain.cycles += times * step.cycles;
+  chain.hops += static_cast<double>(times * step.hops);
+  chain.has_rows = chain.has_rows || step.is_along_rows;
+  chain.has_columns = chain.has_columns || !step.is_along_rows;
+  for (const Crossing& at : step.crossings) {
+    chain.passes[static_cast<std::size_t>(at.link)] += static_cast<double>(times);
+    const bool is_known =
+        std::any_of(chain.crossings.begin(), chain.crossings.end(), [&](const Crossing& known) {
+          return known.link == at.link && known.lines == at.lines && known.rate == at.rate;
+        });
+    if (!is_known) {
+      chain.crossings.push_back(at);
     }
   }
+}
+
+Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
+  const Places places(replicas, machine);
+  Chain chain;
+  for (std::int64_t column = 0; column + 1 < places.per_row(); ++column) {
+    const std::int64_t times = places.rows_with_both(column, column + 1);
+    if (times > 0) {
+      add_ways(chain, way(places.site(0, column), places.site(0, column + 1), machine), times);
+    }
+  }
+  for (std::int64_t row = 0; row + 1 < places.rows(); ++row) {
+    add_ways(chain, way(places.site(row, 0), places.site(row + 1, 0), machine), 1);
+  }
   return chain;
+}
+
+// The ways of all replicas to one of them, first along the rows, then along the columns.
+struct Star {
+  std::int64_t radius = 0;  // cycles of the longest
+  Chain ways{};
+};
+
+// Adds, for each step between neighbours of a line, the ways of all that stand beyond it as seen
+// from the middle; gives the cycles from the middle to each place of the line.
+template <class Step, class Count>
+std::vector<std::int64_t> add_line(Chain& ways, std::int64_t length, std::int64_t middle,
+                                   const Step& step, const Count& count) {
+  std::vector<std::int64_t> cycles(static_cast<std::size_t>(length), 0);
+  const auto walk = [&](std::int64_t end, std::int64_t towards) {
+    std::int64_t beyond = 0;
+    for (std::int64_t at = end; at != middle; at += towards) {
+      beyond += count(at);
+      add_ways(ways, step(std::min(at, at + towards)), beyond);
+    }
+    for (std::int64_t at = middle; at != end; at -= towards) {
+      cycles[static_cast<std::size_t>(at - towards)] =
+          cycles[static_cast<std::size_t>(at)] + step(std::min(at, at - towards)).cycles;
+    }
+  };
+  walk(0, 1);
+  walk(length - 1, -1);
+  return cycles;
+}
+
+Star star_of(const Replicas& replicas, machine::Site middle, const MachineModel& machine) {
+  const Places places(replicas, machine);
+  Star star;
+  const std::vector<std::int64_t> along_row = add_line(
+      star.ways, places.per_row(), middle.column / replicas.dies.columns,
+      [&](std::int64_t at) { return way(places.site(0, at), places.site(0, at + 1), machine); },
+      [&](std::int64_t at) { return places.rows_with(at); });
+  const std::vector<std::int64_t> along_column = add_line(
+      star.ways, places.rows(), middle.row / replicas.dies.rows,
+      [&](std::int64_t at) { return way(places.site(at, 0), places.site(at + 1, 0), machine); },
+      [&](std::int64_t at) { return places.taken(at); });
+  for (std::int64_t row = 0; row < places.rows(); ++row) {
+    const auto first = along_row.begin() + places.first(row);
+    star.radius = std::max(star.radius, along_column[static_cast<std::size_t>(row)] +
+                                            *std::max_element(first, first + places.taken(row)));
+  }
+  return star;
 }
 
 // Flows that share one row (or column) of links.
@@ -161,24 +252,15 @@ TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain,
 TransferCost through_middle(const Group& group, double v, const Chain& chain,
                             const Replicas& replicas, const MachineModel& machine) {
   const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
-  std::int64_t radius = 0;
-  Chain all_ways;  // of every replica to the middle
-  for (std::int64_t i = 0; i < replicas.count; ++i) {
-    const Way to_middle = way(replica_site(replicas, i, machine), middle, machine);
-    radius = std::max(radius, to_middle.cycles);
-    all_ways.hops += static_cast<double>(to_middle.hops);
-    for (const Crossing& at : to_middle.crossings) {
-      all_ways.passes[static_cast<std::size_t>(at.link)] += 1;
-    }
-  }
+  const Star star = star_of(replicas, middle, machine);
   const double n = static_cast<double>(replicas.count * group.stops());
   Loads loads(machine);
   loads.port(2 * v * n);
   // x then y: half of the senders meet on the links next to the middle replica, there and back.
   load_chain(loads, chain, group.sharing(), v * n);
-  move_along(loads, all_ways, group, 2 * v * (n - 1), 2 * v * static_cast<double>(group.stops()));
+  move_along(loads, star.ways, group, 2 * v * (n - 1), 2 * v * static_cast<double>(group.stops()));
   const std::int64_t inside = group.is_through() ? group.stops() * group.spacing : 0;
-  return loads.with_latency(2 * (radius + inside + machine.network.stage.count()) +
+  return loads.with_latency(2 * (star.radius + inside + machine.network.stage.count()) +
                             machine.network.reduce_stage.count());
 }
 
