@@ -8,11 +8,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "csv.h"
-#include "dojo/mesh/internal/plain_messages.h"
 #include "pattern_flits.h"
 
 namespace dojo::mesh {
@@ -20,7 +24,6 @@ namespace {
 
 constexpr std::int64_t kIssue = 22;
 constexpr FlitRate kEfficiency{43, 44};
-constexpr std::int64_t kMostCycles = 12'000;  // of one row: what the plain network can do
 
 // Where cores stand between rows and columns of other things.
 constexpr std::array kWorkerRows{1, 2, 3, 4, 5, 7, 8, 9};
@@ -68,13 +71,13 @@ class Chip {
             trace.add({.source = to, .target = from, .flits = each * packets}, after));
       }
     }
-    const internal::PlainOutcome outcome = internal::run_plain(topology_, routing_, config_, trace);
-    EXPECT_FALSE(outcome.is_stuck);
+    const MessagesOutcome outcome = run_messages(topology_, routing_, config_, trace).value();
+    EXPECT_EQ(outcome.trap, "");
     std::vector<std::int64_t> ends;
     for (const std::vector<MessageId>& ids : acknowledged) {
       std::int64_t last = 0;
       for (const MessageId id : ids) {
-        last = std::max(last, outcome.arrivals[id.index]);
+        last = std::max(last, outcome.arrivals[id.index].count());
       }
       ends.push_back(last);
     }
@@ -125,32 +128,36 @@ Setting setting_of(const CsvRow& row) {
   return {line, line};
 }
 
-TEST(Wormhole, WritesToRowsAndColumnsAsMeasured) {
+// Mean absolute error by pattern, of the rows of at most (or more than) so many cycles.
+void expect_as_measured(std::int64_t cycles_from, std::int64_t cycles_to) {
   const Chip chip;
   const std::vector<Site> first{worker(0, 0)};
   // A lone write of 64 B on its axis: 206 cycles.
   const double overhead = 206 - chip.writes(first, {worker(1, 0)}, 1, 64);
   std::map<std::string, std::vector<double>> errors;
   for (const CsvRow& row : read_csv("wormhole_noc_latency.csv")) {
-    const std::string& pattern = row.at("pattern");
     const double measured = std::stod(row.at("latency_cycles"));
-    if (measured > kMostCycles) {
+    if (measured < static_cast<double>(cycles_from) || measured >= static_cast<double>(cycles_to)) {
       continue;
     }
     const Setting setting = setting_of(row);
     const double cycles = overhead + chip.writes(setting.sources, setting.targets,
                                                  std::stoll(row.at("num_transactions")),
                                                  std::stoll(row.at("transaction_bytes")));
-    errors[pattern].push_back(std::abs(cycles / measured - 1));
+    errors[row.at("pattern")].push_back(std::abs(cycles / measured - 1));
   }
   for (const auto& [pattern, of_rows] : errors) {
-    double sum = 0;
-    for (const double error : of_rows) {
-      sum += error;
-    }
-    EXPECT_LT(sum / static_cast<double>(of_rows.size()), pattern == "ONE_TO_ONE" ? 0.05 : 0.15)
-        << pattern << ", " << of_rows.size() << " rows";
+    const double sum = std::accumulate(of_rows.begin(), of_rows.end(), 0.0);
+    const double mean = sum / static_cast<double>(of_rows.size());
+    fmt::print("{}: {} rows, mean absolute error {:.1f} %\n", pattern, of_rows.size(), 100 * mean);
+    EXPECT_LT(mean, pattern == "ONE_TO_ONE" ? 0.05 : 0.15) << pattern;
   }
+}
+
+TEST(Wormhole, WritesToRowsAndColumnsAsMeasured) { expect_as_measured(0, 300'000); }
+// Minutes. Errors of all rows are in docs/mesh.md.
+TEST(Wormhole, DISABLED_AllWritesToRowsAndColumnsAsMeasured) {
+  expect_as_measured(0, std::numeric_limits<std::int64_t>::max());
 }
 
 }  // namespace

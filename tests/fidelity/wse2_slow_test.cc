@@ -2,6 +2,7 @@
 // processor and router): the published closed forms, which were within 4 % of the machine, and a
 // mesh set up like it. The last wavelet arrives in cycle T - 1.
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,6 @@
 
 namespace dojo::mesh {
 namespace {
-
-constexpr std::int64_t kMostRouterCycles = 1'000'000;  // of one row: what the plain network can do
 
 class Line {
  public:
@@ -48,7 +47,11 @@ class Line {
 
  private:
   std::int64_t run(const MessageTrace& trace) const {
-    return run_messages(topology_, routing_, config_, trace).value().end.count() + 1;
+    // Near nodes get ahead of far ones, whose wavelets may wait long.
+    const MessagesOutcome outcome =
+        run_messages(topology_, routing_, config_, trace, {.traps_starvation = false}).value();
+    EXPECT_EQ(outcome.trap, "");
+    return outcome.end.count() + 1;
   }
 
   RouterConfig config_ = *router_preset("wse2");
@@ -56,7 +59,8 @@ class Line {
   RoutingTable routing_;
 };
 
-TEST(Wse2, ReducesAndBroadcastsAsPublished) {
+// Values of at most so many router cycles; returns how many there were.
+int compare_with_published(std::int64_t most_router_cycles) {
   int compared = 0;
   for (const CsvRow& row : read_csv("wse2_reduce_1d.csv")) {
     const int nodes = std::stoi(row.at("P"));
@@ -64,7 +68,7 @@ TEST(Wse2, ReducesAndBroadcastsAsPublished) {
     const Line line(nodes);
     const auto compare = [&](const std::string& column, auto measure) {
       const std::int64_t published = std::stoll(row.at(column));
-      if (published * nodes > kMostRouterCycles) {
+      if (published * nodes > most_router_cycles) {
         return;
       }
       ++compared;
@@ -77,7 +81,13 @@ TEST(Wse2, ReducesAndBroadcastsAsPublished) {
     compare("chain_cycles", [&] { return line.chain(wavelets); });
     compare("broadcast_cycles", [&] { return line.broadcast(wavelets); });
   }
-  EXPECT_GT(compared, 180);
+  return compared;
+}
+
+TEST(Wse2, ReducesAndBroadcastsAsPublished) { EXPECT_EQ(compare_with_published(50'000'000), 228); }
+// Two minutes, for the longest stars.
+TEST(Wse2, DISABLED_ReducesAndBroadcastsAllAsPublished) {
+  EXPECT_EQ(compare_with_published(std::numeric_limits<std::int64_t>::max()), 240);
 }
 
 }  // namespace

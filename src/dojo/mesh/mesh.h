@@ -30,6 +30,8 @@ struct MeshSpec {
 struct MeshOptions {
   int threads = 1;
   std::optional<Isa> isa{};  // none: the best of this CPU
+  // A flit that is 65,536 cycles in the network ends the run; else only what never moves does.
+  bool traps_starvation = true;
   // Tests: the order in which a thread visits its blocks of routers is shuffled by this seed.
   std::optional<std::uint32_t> shuffle{};
 };

@@ -44,9 +44,10 @@ std::uint64_t fingerprint(const MessageTrace& trace) {
 }  // namespace
 
 struct MessageRun::Impl {
-  Impl(const Topology& network, const MessageTrace& messages, int eject_delay)
+  Impl(const Topology& network, const MessageTrace& messages, int eject_delay, bool starvation)
       : topology(network),
         trace(messages),
+        traps_starvation(starvation),
         source(network, messages, eject_delay,
                [this](std::uint32_t from, std::uint32_t to) {
                  return mesh->impl_->state.route(from, to);
@@ -101,7 +102,7 @@ struct MessageRun::Impl {
       inside().state.wake[router] = source.earliest(router);
     }
     at.packets += static_cast<std::uint64_t>(source.packets_of_phase());
-    at.watch = internal::Watch(*mesh);
+    at.watch = internal::Watch(*mesh, traps_starvation);
     at.watch.expect_arrivals();
     at.next_check = at.start + internal::Watch::kPeriod;
     at.is_in_phase = true;
@@ -223,6 +224,7 @@ struct MessageRun::Impl {
 
   const Topology& topology;
   const MessageTrace& trace;
+  const bool traps_starvation;
   std::optional<Mesh> mesh;
   internal::MessageSource source;
   Progress at;
@@ -244,7 +246,7 @@ Result<MessageRun> MessageRun::make(const Topology& topology, const RoutingTable
   for (const Message& message : trace.messages) {
     packet_flits = std::max(packet_flits, message.packet_flits);
   }
-  auto impl = std::make_unique<Impl>(topology, trace, config.eject_delay);
+  auto impl = std::make_unique<Impl>(topology, trace, config.eject_delay, options.traps_starvation);
   if (impl->source.most_per_phase() > internal::MessageSource::kMostPerPhase) {
     return Error{ErrorKind::DoesNotFit,
                  fmt::format("{} messages in a phase: at most {}", impl->source.most_per_phase(),

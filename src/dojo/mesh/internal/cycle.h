@@ -39,6 +39,33 @@ class Cycles : private Masks<kVcs> {
         one_(state),
         allocators_(state, x_) {}
 
+  // Blocks that are looked at together when nothing happens: a row of bytes of the wheels.
+  static constexpr std::uint32_t kGroup = 4;
+
+  // Nothing is due at the group of blocks from this one on, and nothing is left to do there.
+  bool is_group_quiet(std::uint32_t block, Cycle now) const {
+    std::uint32_t stirred;
+    __builtin_memcpy(&stirred, &s_.stirred[block], kGroup);
+    if (stirred != 0) {
+      return false;
+    }
+    constexpr int kRouters = kGroup * kLanes;
+    const std::uint32_t first = block * kLanes;
+    for (int lane = 0; lane < kRouters; lane += L::kCount) {
+      if (L::at_most(&s_.wake[first + lane], now) != 0) {
+        return false;
+      }
+    }
+    std::uint8_t* due[kPorts + kCreditGroups];
+    for (int p = 0; p < kPorts; ++p) {
+      due[p] = s_.arrivals_at(now, p) + first;
+    }
+    for (int g = 0; g < kCreditGroups; ++g) {
+      due[kPorts + g] = s_.credits_at(now, g) + first;
+    }
+    return !any_bytes<kRouters>(due, kPorts + kCreditGroups) && are_long_links_quiet(block, now);
+  }
+
   void run(std::uint32_t block, Cycle now) {
     now_ = now;
     first_ = block * kLanes;
@@ -47,7 +74,9 @@ class Cycles : private Masks<kVcs> {
     take_credits(b);
     inject();
     take_arrivals(b);
-    if (is_quiet(b)) {
+    const bool is_stirred = !is_quiet(b);
+    s_.stirred[block] = is_stirred || offers_later_ ? 1 : 0;
+    if (!is_stirred) {
       return;
     }
     if (s_.table != nullptr) {
@@ -83,6 +112,7 @@ class Cycles : private Masks<kVcs> {
 
   bool serve_long_links(B& b, std::uint32_t block) {
     LongLinks& longs = s_.longs;
+    offers_later_ = false;
     const std::uint32_t end_receiver = longs.first_receiver[block + 1];
     std::uint8_t* const arrivals = longs.arrivals_at(now_);
     for (std::uint32_t id = longs.first_receiver[block]; id < end_receiver; ++id) {
@@ -96,8 +126,24 @@ class Cycles : private Masks<kVcs> {
       if (credits[id] != 0 || longs.offer_at[id] <= now_) {
         one_.offer(b, id, credits[id], static_cast<int>(longs.senders[id].from - first_), now_);
       }
+      offers_later_ = offers_later_ || longs.offer_at[id] != kNever;
     }
     return longs.first_receiver[block] != end_receiver || longs.first_sender[block] != end_sender;
+  }
+
+  // No flit and no credit is due at the group's long links.
+  bool are_long_links_quiet(std::uint32_t block, Cycle now) const {
+    LongLinks& longs = s_.longs;
+    if (longs.empty()) {
+      return true;
+    }
+    const std::uint32_t end = std::min(block + kGroup, s_.blocks);
+    const auto is_none = [](const std::uint8_t* bytes, std::uint32_t from, std::uint32_t to) {
+      return std::all_of(bytes + from, bytes + to, [](std::uint8_t byte) { return byte == 0; });
+    };
+    return is_none(longs.arrivals_at(now), longs.first_receiver[block],
+                   longs.first_receiver[end]) &&
+           is_none(longs.credits_at(now), longs.first_sender[block], longs.first_sender[end]);
   }
 
   // No router of the block has a flit, nor gets one later of what was injected.
@@ -117,10 +163,12 @@ class Cycles : private Masks<kVcs> {
     }
   }
 
+  // Of `kBytes` bytes from each of the places.
+  template <int kBytes>
   static bool any_bytes(std::uint8_t* const* from, int count) {
     std::uint64_t any = 0;
     for (int i = 0; i < count; ++i) {
-      for (int lane = 0; lane < kLanes; lane += 8) {
+      for (int lane = 0; lane < kBytes; lane += 8) {
         std::uint64_t eight;
         __builtin_memcpy(&eight, from[i] + lane, sizeof eight);
         any |= eight;
@@ -134,7 +182,7 @@ class Cycles : private Masks<kVcs> {
     for (int g = 0; g < kCreditGroups; ++g) {
       due[g] = s_.credits_at(now_, g) + first_;
     }
-    const bool some = any_bytes(due, kCreditGroups);
+    const bool some = any_bytes<kLanes>(due, kCreditGroups);
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
       if (some) {
         Vec freed{};
@@ -157,7 +205,7 @@ class Cycles : private Masks<kVcs> {
     for (int p = 0; p < kPorts; ++p) {
       due[p] = s_.arrivals_at(now_, p) + first_;
     }
-    if (!any_bytes(due, kPorts)) {
+    if (!any_bytes<kLanes>(due, kPorts)) {
       return;
     }
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
@@ -483,7 +531,8 @@ class Cycles : private Masks<kVcs> {
   Scratch<kVcs> x_;
   Allocators<kVcs> allocators_;
   Cycle now_ = 0;
-  std::uint32_t first_ = 0;  // router of lane 0
+  std::uint32_t first_ = 0;    // router of lane 0
+  bool offers_later_ = false;  // a long link's rate will let a flit go
 
   alignas(kRowBytes) Row heads_{};  // input VCs where a head comes to the front
 

@@ -23,8 +23,20 @@ namespace dojo::mesh::internal::DOJO_MESH_ISA {
 template <int kVcs>
 void run_cycle(State& state, Counters& counters, std::span<const std::uint32_t> blocks, Cycle now) {
   Cycles<kVcs> cycles(state, counters);
-  for (const std::uint32_t block : blocks) {
-    cycles.run(block, now);
+  constexpr std::size_t kGroup = Cycles<kVcs>::kGroup;
+  for (std::size_t i = 0; i < blocks.size();) {
+    const std::uint32_t block = blocks[i];
+    bool is_group = block % kGroup == 0 && i + kGroup <= blocks.size();
+    for (std::uint32_t next = 1; next < kGroup && is_group; ++next) {
+      is_group = blocks[i + next] == block + next;
+    }
+    if (is_group && cycles.is_group_quiet(block, now)) {
+      i += kGroup;
+      continue;
+    }
+    for (std::size_t end = is_group ? i + kGroup : i + 1; i < end; ++i) {
+      cycles.run(blocks[i], now);
+    }
   }
 }
 

@@ -39,6 +39,7 @@ void for_each_part(State& state, Cycle& now, Counters& counters, const Use& use)
   all(state.arrivals);
   all(state.credits);
   all(state.choices);
+  all(state.stirred);
   all(state.longs.senders);
   all(state.longs.receivers);
   all(state.longs.flits);

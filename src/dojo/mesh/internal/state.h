@@ -287,6 +287,7 @@ struct State {
   BigVector<std::uint8_t> arrivals;   // wheel, [slot][input port][router]: 16 * port + vc + 1
   BigVector<std::uint8_t> credits;    // wheel, [slot][credit group][router]: vc + 1
   std::vector<std::uint8_t> choices;  // [router][input VC] of adaptive ones: bits of ports
+  std::vector<std::uint8_t> stirred;  // [block] it has a flit, or a slower link's rate to wait for
   BigVector<Cycle> wake;              // [router] when the source acts next
   BigVector<Source> sources;
   std::vector<std::uint32_t> nodes;  // routers of the grid that have one

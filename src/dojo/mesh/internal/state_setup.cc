@@ -301,6 +301,7 @@ State first_state(const Topology& topology, const RoutingTable& routing, const R
   if (state.table != nullptr) {
     state.choices.resize(state.routers * kPorts * vcs);
   }
+  state.stirred.assign(state.padded, 1);  // more than blocks: they are looked at in groups
   set_up_sources(state, topology);
   return state;
 }
@@ -311,7 +312,7 @@ std::size_t bytes_of(const State& state) {
     return (... + (vectors.capacity() * sizeof(vectors[0])));
   };
   return sum(state.block_bytes, state.fifo, state.read_at, state.write_at, state.arrivals,
-             state.credits, state.choices, state.wake, state.sources, state.nodes) +
+             state.credits, state.choices, state.stirred, state.wake, state.sources, state.nodes) +
          sum(longs.senders, longs.receivers, longs.flits, longs.arrivals, longs.credits,
              longs.queued, longs.offer_at, longs.out_of, longs.into, longs.first_sender,
              longs.first_receiver, longs.out_lanes, longs.in_lanes);
