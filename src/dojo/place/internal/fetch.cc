@@ -376,7 +376,7 @@ class Fetcher {
     return needed_of(layout, dimension);
   }
 
-  // As much of the dimension as the node reads that reads most of it.
+  // Indices of the dimension that the node with most of them reads.
   std::int64_t longest_read(int dimension) const {
     const auto dim = static_cast<std::size_t>(dimension);
     std::int64_t longest = 1;
@@ -396,7 +396,7 @@ class Fetcher {
     return longest;
   }
 
-  // Bytes of a slice of the layout that are of that much of the dimension.
+  // Bytes of a slice of the layout that are of as much of the dimension as the busiest node reads.
   Bytes needed_of(const Layout& layout, int dimension) const {
     const auto dim = static_cast<std::size_t>(dimension);
     // Of a flat share some lines are whole and some are not.
@@ -464,9 +464,7 @@ class Fetcher {
   void to_other_dimension(Axis axis, int dimension) {
     const std::int64_t parts = span(axis);
     add(machine::all_to_all(lines_of(axis), needed_of(now_, dimension)));
-    now_[axis] = program::sliced(
-        dimension, program::cut(axis, value_.shape[static_cast<std::size_t>(dimension)], parts, 1));
-    now_[axis].block = std::max(now_[axis].block, longest_read(dimension));  // borders included
+    now_[axis] = program::sliced(dimension, {axis, parts, longest_read(dimension)});
     fetch_.landing = footprint();
   }
 
