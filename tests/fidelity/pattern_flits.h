@@ -57,6 +57,7 @@ class Flits {
 
   const NodeGrid& grid() const { return grid_; }
   const Topology& topology() const { return topology_; }
+  const RoutingTable& routing() const { return routing_; }
 
   MessageTrace trace(const machine::Pattern& pattern, std::optional<double> pace) const {
     PatternTiming timing = pattern_timing(machine_);

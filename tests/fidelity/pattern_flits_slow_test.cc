@@ -1,5 +1,6 @@
 // The same on 18x20 nodes, on several dies, and round the dead nodes of a die.
 #include "pattern_flits.h"
+#include "pattern_mixes.h"
 
 namespace dojo::mesh {
 namespace {
@@ -80,6 +81,20 @@ TEST(DieFlits, RoundDeadNodes) {
                3);
 }
 
+TEST(DieFlits, WhatHappensAtOnce) {
+  expect_mixes(die(), {.rerank = {0, 2.8},
+                       .shift_and_move = {0, 3.1},
+                       .shift_and_move_unpaced = {-46, -45},
+                       .gathers = {4, 8.2},
+                       .gathers_unpaced = {-0.3, 0},
+                       .gather_and_shift = {2.3, 5.7},
+                       .barriers = {-3.7, -1.5},
+                       .over_middles = {0, 6},
+                       .direct_scatter = {-2.2, 0},
+                       .free_rows = {-19, -18},
+                       .free_region = {-27, -26}});
+}
+
 TopologySpec dies(Shape per_die, Shape count, FlitRate rate) {
   return {.die = per_die,
           .dies = count,
@@ -99,6 +114,18 @@ TEST(DiesFlits, ChainAndAllGather) {
       const Pattern gather = machine::all_gather(Axis::Rows, packets(v));
       expect_error("dies " + machine::to_string(gather), paced(pair, gather),
                    pair.run(gather, kPace), -0.7, 5.6);
+    }
+  }
+}
+
+// To the same place on the next die.
+TEST(DiesFlits, Move) {
+  for (const FlitRate rate : {FlitRate{63, 80}, FlitRate{7, 20}}) {
+    const Flits pair(dies({8, 8}, {1, 2}, rate), "training-tile");
+    for (const std::int64_t v : {8, 64, 512}) {
+      MessageTrace trace = move_east(pair, 8, 8, 8, v);
+      const double busy = pace_together(pair, trace, kPace);
+      expect_error("move", 8 + 199 + busy / kPace, pair.run(trace), 0, 3.2);
     }
   }
 }

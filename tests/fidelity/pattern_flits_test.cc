@@ -1,6 +1,7 @@
 // The closed forms of docs/placement.md against flits on 8x8 nodes. Errors are formula / flits - 1.
 // Unpaced, the last of L packets arrives in cycle A + L - 1; paced, T = A + L / pace.
 #include "pattern_flits.h"
+#include "pattern_mixes.h"
 
 namespace dojo::mesh {
 namespace {
@@ -101,6 +102,21 @@ TEST(PatternFlits, AllToAll) {
   }
   const Pattern both = machine::all_to_all(Axis::Both, packets(8));
   expect_error(machine::to_string(both), paced(square(), both), square().run(both, kPace), -1, 1.1);
+}
+
+// Unpaced, and in any order, patterns take longer; without barriers as well.
+TEST(PatternFlits, WhatHappensAtOnce) {
+  expect_mixes(square(), {.rerank = {0, 2.4},
+                          .shift_and_move = {-0.2, 0},
+                          .shift_and_move_unpaced = {-18, -17},
+                          .gathers = {1.5, 7.1},
+                          .gathers_unpaced = {-0.3, 0},
+                          .gather_and_shift = {1.2, 5.9},
+                          .barriers = {-6.2, -1.7},
+                          .over_middles = {0, 4},
+                          .direct_scatter = {-5.5, 0},
+                          .free_rows = {-2.3, -2},
+                          .free_region = {7, 7.5}});
 }
 
 }  // namespace
