@@ -9,20 +9,11 @@
 #include <span>
 
 #include "dojo/numerics/gemm.h"
+#include "dojo/numerics/internal/gemm_kernels.h"
 #include "dojo/numerics/internal/tile_avx512.h"
 #include "dojo/numerics/storage.h"
 
 namespace dojo::numerics::internal {
-
-// `lanes` x `points` elements of an operand; strides and `first` count elements from the first of
-// the storage.
-struct PanelOf {
-  std::int64_t first = 0;
-  std::int64_t lane_stride = 0;
-  std::int64_t point_stride = 0;
-  std::int64_t lanes = 0;
-  std::int64_t points = 0;
-};
 
 // `rows` x `count` elements of an operand.
 struct RowsOf {
@@ -39,9 +30,9 @@ class OperandReader {
   virtual ~OperandReader() = default;
   // to[row * pitch + i] = element(row, i).
   virtual void read_rows(const RowsOf& from, float* to, std::int64_t pitch) const = 0;
-  // to[point * pitch + lane] = element(lane, point), the lanes within a pitch. Lanes up to the next
-  // multiple of a vector may be set to 0 as far as they are within the pitch.
-  virtual void read_panel(const PanelOf& from, float* to, std::int64_t pitch) const = 0;
+  // to[point * pitch + lane] = element(lane, point), the lanes within a pitch. Further lanes within
+  // the pitch may be set to 0.
+  virtual void read_panel(const PanelExtent& from, float* to, std::int64_t pitch) const = 0;
 };
 
 // Adjacent lanes of a tile of columns, at most a vector: where in the stage their operand lies at

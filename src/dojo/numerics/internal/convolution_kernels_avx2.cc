@@ -9,7 +9,7 @@
 namespace dojo::numerics::avx2 {
 namespace {
 
-using internal::PanelOf;
+using internal::PanelExtent;
 using internal::Piece;
 using internal::RowsOf;
 using internal::TileStore;
@@ -30,7 +30,7 @@ class Reader final : public internal::OperandReader {
     }
   }
 
-  void read_panel(const PanelOf& from, float* to, std::int64_t pitch) const override {
+  void read_panel(const PanelExtent& from, float* to, std::int64_t pitch) const override {
     for (std::int64_t lane = 0; lane < from.lanes; ++lane) {
       const std::int64_t first = from.first + lane * from.lane_stride;
       for (std::int64_t point = 0; point < from.points; ++point) {

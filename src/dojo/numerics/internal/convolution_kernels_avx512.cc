@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "dojo/base/check.h"
+#include "dojo/numerics/internal/gemm_kernels.h"
 #include "dojo/numerics/internal/intrinsics.h"
 #include "dojo/numerics/internal/pack_avx512.h"
 
@@ -14,7 +15,7 @@
 namespace dojo::numerics::avx512 {
 namespace {
 
-using internal::PanelOf;
+using internal::PanelExtent;
 using internal::Piece;
 using internal::TileStore;
 
@@ -54,7 +55,8 @@ class Reader final : public internal::OperandReader {
  public:
   Reader(const Load& load, const Storage& storage)
       : load_(load),
-        data_(static_cast<const std::byte*>(storage.data) + storage.offset * Load::kBytes) {}
+        data_(static_cast<const std::byte*>(storage.data) + storage.offset * Load::kBytes),
+        packer_(gemm_kernels().packer_of(storage)) {}
 
   void read_rows(const internal::RowsOf& rows, float* to, std::int64_t pitch) const override {
     const std::int64_t whole = rows.count / 16 * 16;
@@ -76,7 +78,7 @@ class Reader final : public internal::OperandReader {
     }
   }
 
-  void read_panel(const PanelOf& from, float* to, std::int64_t pitch) const override {
+  void read_panel(const PanelExtent& from, float* to, std::int64_t pitch) const override {
     const std::byte* data = data_ + from.first * Load::kBytes;
     // PERF: packing three channels as sixteen took 40 % of the weight gradient of a first layer.
     if (from.lanes <= kFewLanes && pitch == from.lanes && from.point_stride == 1) {
@@ -92,13 +94,13 @@ class Reader final : public internal::OperandReader {
       }
       return;
     }
-    pack(load_, Panel{data, from.lane_stride, from.point_stride, from.lanes, from.points}, to,
-         pitch);
+    packer_->pack(from, pitch, 0, to);
   }
 
  private:
   Load load_;
   const std::byte* data_;
+  std::unique_ptr<internal::Packer> packer_;  // of panels
 };
 
 std::unique_ptr<internal::OperandReader> reader_of(const Storage& storage) {

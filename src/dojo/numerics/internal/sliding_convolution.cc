@@ -100,8 +100,8 @@ class PackedWeights {
     const WeightStrides& stride = plan_.weight_stride;
     const std::int64_t first = group * stride.group + tile.first * stride.row;
     for (const TapRun& run : runs_) {
-      const PanelOf panel{first + places_[run.first].at, stride.row, run.distance, tile.rows,
-                          run.taps};
+      const PanelExtent panel{first + places_[run.first].at, stride.row, run.distance, tile.rows,
+                              run.taps};
       if (run.is_direct) {
         reader_->read_panel(panel, destination(places_[run.first], group, tile), tile.rows);
         continue;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "dojo/numerics/internal/buffer.h"
@@ -216,10 +217,12 @@ class WeightGradient {
     const RowTile& rows = row_tiles_[row_tile];
     const std::int64_t channels = shape_.group_in();
     const std::int64_t taps = volume(shape_.kernel);
+    std::vector<const float*> sums(static_cast<std::size_t>(taps));
     for (std::int64_t row = 0; row < rows.rows; ++row) {
       float* to = out_ + (group * shape_.group_out() + rows.first + row) * channels * taps;
       if (plan_.block_channels == kernels_.tile_columns) {
-        store_block(rows, row, block, row_tile, state, to + block * plan_.block_channels * taps);
+        store_block(rows, row, block, row_tile, state, sums,
+                    to + block * plan_.block_channels * taps);
       } else {
         store_row(rows, row, row_tile, state, to);
       }
@@ -235,12 +238,10 @@ class WeightGradient {
 
   // One tile per tap becomes [channel][tap].
   void store_block(const RowTile& rows, std::int64_t row, std::int64_t block, std::size_t row_tile,
-                   float* state, float* to) const {
-    const std::size_t taps = static_cast<std::size_t>(volume(shape_.kernel));
-    const std::size_t first = static_cast<std::size_t>(block) * taps;
-    std::vector<const float*> sums;
-    for (std::size_t tap = 0; tap < taps; ++tap) {
-      sums.push_back(sums_of(rows, row, first + tap, row_tile, state));
+                   float* state, std::span<const float*> sums, float* to) const {
+    const std::size_t first = static_cast<std::size_t>(block) * sums.size();
+    for (std::size_t tap = 0; tap < sums.size(); ++tap) {
+      sums[tap] = sums_of(rows, row, first + tap, row_tile, state);
     }
     kernels_.transpose(sums, plan_.columns[first].columns, to);
   }

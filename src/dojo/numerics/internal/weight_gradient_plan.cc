@@ -15,8 +15,9 @@ constexpr std::int64_t kChunkUnits = 128;
 // of the images a tile of columns reads a few channels.
 constexpr std::int64_t kGradientFloats = std::int64_t{1} << 18;
 constexpr std::int64_t kImageFloats = std::int64_t{1} << 20;
-// PERF: copying columns to a panel pays from five tiles of rows on.
-constexpr std::size_t kInPlaceRowTiles = 4;
+// PERF: copying columns to a panel pays from about ten tiles of rows on (at 5, in place is 10 %
+// quicker).
+constexpr std::size_t kInPlaceRowTiles = 8;
 
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
