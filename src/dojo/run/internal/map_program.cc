@@ -118,6 +118,22 @@ void narrow_integers(Format format, const std::int64_t* from, std::int64_t count
   }
 }
 
+constexpr std::int64_t kCodes = 256;
+
+// PERF: functions that take longer than to look up what they give for one of 256 codes: of one
+// operand, or a first operand times a function of the second.
+bool is_tabulated(const BlockKernel* kernel) {
+  static constexpr std::array kTabulated{&kernels::gelu,          &kernels::gelu_tanh,
+                                         &kernels::silu,          &kernels::sigmoid,
+                                         &kernels::tanh,          &kernels::exp,
+                                         &kernels::expm1,         &kernels::erf,
+                                         &kernels::log,           &kernels::log1p,
+                                         &kernels::softplus,      &kernels::elu,
+                                         &kernels::gelu_backward, &kernels::gelu_tanh_backward,
+                                         &kernels::silu_backward};
+  return std::find(kTabulated.begin(), kTabulated.end(), kernel) != kTabulated.end();
+}
+
 bool is_lane_type(Lane lane, Format format) {
   return lane == Lane::Float ? format == Format::F32 : format == Format::I64;
 }
@@ -215,6 +231,10 @@ class MapProgram::Compiler {
   void add(const MapStep& step) {
     DOJO_CHECK(step.kernel != nullptr && step.in.size() == step.kernel->in.size() &&
                step.out.size() == step.kernel->out.size());
+    if (is_tabulated(step.kernel) && has_codes(step.in.back())) {
+      look_up(step);
+      return;
+    }
     Instruction compute;
     compute.kernel = step.kernel;
     compute.params = step.params;
@@ -226,10 +246,7 @@ class MapProgram::Compiler {
     for (std::size_t i = 0; i < step.out.size(); ++i) {
       compute.out.push_back(result(step.out[i], BlockKernel::lane(step.kernel->out[i]), stores));
     }
-    program_.instructions_.push_back(std::move(compute));
-    for (Instruction& store : stores) {
-      program_.instructions_.push_back(std::move(store));
-    }
+    push(std::move(compute), stores);
   }
 
   void assign_registers() {
@@ -271,6 +288,42 @@ class MapProgram::Compiler {
   }
 
  private:
+  // Codes of eight bits as they were before this program.
+  bool has_codes(const View& view) const {
+    const Format format = buffers_[view.buffer.index].format;
+    return is_float(format) && bytes_of(format) == 1 && view.is_contiguous() &&
+           std::find(stored_.begin(), stored_.end(), view.buffer) == stored_.end();
+  }
+
+  void look_up(const MapStep& step) {
+    Instruction table;
+    table.kind = Kind::FillTable;
+    table.kernel = step.kernel;
+    table.params = step.params;
+    table.buffer = step.in.back().buffer;
+    table.reg = virtual_++;
+    Instruction look_up;
+    look_up.kind = Kind::LookUp;
+    look_up.buffer = table.buffer;
+    look_up.offset = step.in.back().offset;
+    look_up.reg = table.reg;
+    if (step.in.size() > 1) {
+      look_up.in.push_back(operand(step.in.front(), Lane::Float));
+    }
+    std::vector<Instruction> stores;
+    look_up.out.push_back(result(step.out.front(), Lane::Float, stores));
+    program_.constant_.push_back(std::move(table));
+    push(std::move(look_up), stores);
+  }
+
+  void push(Instruction instruction, std::vector<Instruction>& stores) {
+    program_.instructions_.push_back(std::move(instruction));
+    for (Instruction& store : stores) {
+      stored_.push_back(store.buffer);
+      program_.instructions_.push_back(std::move(store));
+    }
+  }
+
   Place operand(const View& view, Lane lane) {
     const Buffer& buffer = buffers_[view.buffer.index];
     Place place;
@@ -339,7 +392,6 @@ class MapProgram::Compiler {
       Instruction& instruction = program_.instructions_[at];
       if (instruction.kind != Kind::Compute) {
         visit(at, instruction.reg);
-        continue;
       }
       for (std::vector<Place>* places : {&instruction.in, &instruction.out}) {
         for (Place& place : *places) {
@@ -355,6 +407,7 @@ class MapProgram::Compiler {
   std::span<const Buffer> buffers_;
   int virtual_ = 0;
   std::map<std::uint32_t, int> written_;  // register buffers
+  std::vector<BufferId> stored_;
   std::map<std::tuple<std::uint32_t, std::int64_t, graph::Shape, std::vector<std::int64_t>, Lane>,
            int>
       loaded_;
@@ -373,7 +426,11 @@ MapProgram::MapProgram(std::span<const MapStep> steps, std::span<const Buffer> b
 void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_t end, MapMode mode,
                      Pieces pieces, MapScratch& scratch) const {
   for (const Instruction& instruction : constant_) {
-    load(context, instruction, begin, std::min(kBlock, end - begin), scratch);
+    if (instruction.kind == Kind::FillTable) {
+      fill_table(context, instruction, scratch);
+    } else {
+      load(context, instruction, begin, std::min(kBlock, end - begin), scratch);
+    }
   }
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const std::int64_t count = std::min(kBlock, end - first);
@@ -387,6 +444,11 @@ void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_
           break;
         case Kind::Store:
           store(context, instruction, first, count, mode, scratch);
+          break;
+        case Kind::LookUp:
+          look_up(context, instruction, first, count, pieces, scratch);
+          break;
+        case Kind::FillTable:
           break;
       }
     }
@@ -419,30 +481,74 @@ void MapProgram::load(const StepContext& context, const Instruction& instruction
   }
 }
 
+std::byte* MapProgram::address(const StepContext& context, const Place& place, std::int64_t first,
+                               Pieces pieces, MapScratch& scratch) {
+  if (!place.is_direct) {
+    return scratch.registers[static_cast<std::size_t>(place.reg)];
+  }
+  for (const Piece& piece : pieces) {
+    if (piece.buffer == place.buffer) {
+      return reinterpret_cast<std::byte*>(piece.data + (place.offset + first - piece.first));
+    }
+  }
+  const Format format = context.buffers[place.buffer.index].format;
+  return context.data[place.buffer.index] + (place.offset + first) * bytes_of(format);
+}
+
+void MapProgram::fill_table(const StepContext& context, const Instruction& instruction,
+                            MapScratch& scratch) {
+  std::array<std::byte, kCodes> codes{};
+  std::array<float, kCodes> values{};
+  std::array<float, kCodes> ones{};
+  for (std::size_t code = 0; code < codes.size(); ++code) {
+    codes[code] = static_cast<std::byte>(code);
+  }
+  ones.fill(1.0F);
+  numerics::decode(codes, context.type(instruction.buffer), values, context.isa);
+  const bool has_factor = instruction.kernel->in.size() > 1;
+  const std::array<const void*, 2> in{has_factor ? ones.data() : values.data(), values.data()};
+  void* const out = scratch.registers[static_cast<std::size_t>(instruction.reg)];
+  BlockCall call;
+  call.count = kCodes;
+  call.in = in.data();
+  call.out = &out;
+  call.params = &instruction.params;
+  call.isa = context.isa;
+  instruction.kernel->function(context.isa)(call);
+}
+
+void MapProgram::look_up(const StepContext& context, const Instruction& instruction,
+                         std::int64_t first, std::int64_t count, Pieces pieces,
+                         MapScratch& scratch) {
+  const auto floats = [](std::byte* at) { return reinterpret_cast<float*>(at); };
+  const float* table = floats(scratch.registers[static_cast<std::size_t>(instruction.reg)]);
+  const auto* codes = reinterpret_cast<const std::uint8_t*>(context.data[instruction.buffer.index] +
+                                                            instruction.offset + first);
+  float* out = floats(address(context, instruction.out.front(), first, pieces, scratch));
+  if (instruction.in.empty()) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      out[i] = table[codes[i]];
+    }
+    return;
+  }
+  const float* factor = floats(address(context, instruction.in.front(), first, pieces, scratch));
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = factor[i] * table[codes[i]];
+  }
+}
+
 void MapProgram::compute(const StepContext& context, const Instruction& instruction,
                          std::int64_t first, std::int64_t count, Pieces pieces,
                          MapScratch& scratch) const {
   constexpr std::size_t kOperands = 16;
   std::array<const void*, kOperands> in{};
   std::array<void*, kOperands> out{};
-  const auto address = [&](const Place& place) -> std::byte* {
-    if (!place.is_direct) {
-      return scratch.registers[static_cast<std::size_t>(place.reg)];
-    }
-    for (const Piece& piece : pieces) {
-      if (piece.buffer == place.buffer) {
-        return reinterpret_cast<std::byte*>(piece.data + (place.offset + first - piece.first));
-      }
-    }
-    const Format format = context.buffers[place.buffer.index].format;
-    return context.data[place.buffer.index] + (place.offset + first) * bytes_of(format);
-  };
   DOJO_DCHECK(instruction.in.size() <= kOperands && instruction.out.size() <= kOperands);
   for (std::size_t i = 0; i < instruction.in.size(); ++i) {
-    in[i] = address(instruction.in[i]);
+    in[i] = address(context, instruction.in[i], first, pieces, scratch);
   }
   for (std::size_t i = 0; i < instruction.out.size(); ++i) {
-    out[i] = address(instruction.out[i]);
+    out[i] = address(context, instruction.out[i], first, pieces, scratch);
   }
   BlockCall call;
   call.count = count;

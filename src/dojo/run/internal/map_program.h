@@ -165,7 +165,8 @@ class MapProgram {
            Pieces pieces, MapScratch& scratch) const;
 
  private:
-  enum class Kind : std::uint8_t { Load, Compute, Store };
+  // A function of codes of eight bits is looked up in a register of its 256 values.
+  enum class Kind : std::uint8_t { Load, Compute, Store, FillTable, LookUp };
   // Where a block of a lane lies: a register, or directly in a buffer of the lane's own type.
   struct Place {
     bool is_direct = false;
@@ -175,7 +176,7 @@ class MapProgram {
   };
   struct Instruction {
     Kind kind = Kind::Compute;
-    // Load, Store
+    // Load, Store; FillTable, LookUp: of the codes
     BufferId buffer;
     Lane lane = Lane::Float;
     std::int64_t offset = 0;
@@ -183,7 +184,7 @@ class MapProgram {
     std::vector<Run> runs;  // Load, if not contiguous
     int reg = 0;
     int encoded = -1;  // Store: index into encoded_, or -1 if nothing is rounded
-    // Compute
+    // Compute, FillTable; LookUp: a factor or nothing in, the result out
     const BlockKernel* kernel = nullptr;
     Params params;
     std::vector<Place> in;
@@ -195,13 +196,20 @@ class MapProgram {
             std::int64_t count, MapScratch& scratch) const;
   void compute(const StepContext& context, const Instruction& instruction, std::int64_t first,
                std::int64_t count, Pieces pieces, MapScratch& scratch) const;
+  static void fill_table(const StepContext& context, const Instruction& instruction,
+                         MapScratch& scratch);
+  static void look_up(const StepContext& context, const Instruction& instruction,
+                      std::int64_t first, std::int64_t count, Pieces pieces, MapScratch& scratch);
+  // Where a block of the place lies.
+  static std::byte* address(const StepContext& context, const Place& place, std::int64_t first,
+                            Pieces pieces, MapScratch& scratch);
   void store(const StepContext& context, const Instruction& instruction, std::int64_t first,
              std::int64_t count, MapMode mode, MapScratch& scratch) const;
 
   std::int64_t elements_ = 0;
   std::size_t registers_ = 0;
   std::vector<BufferId> encoded_;
-  std::vector<Instruction> constant_;  // loads of one number, the same for all blocks
+  std::vector<Instruction> constant_;  // loads of one number and tables: the same for all blocks
   std::vector<Instruction> instructions_;
 };
 
