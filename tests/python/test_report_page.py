@@ -39,4 +39,8 @@ def test_the_page_fills_itself(tmp_path: Path) -> None:
     assert "of it does the step's work" in seen
     assert "No schedule of this plan takes less than" in seen
     assert f"<td>{simulation['memory'][0]['tensor']}</td>" in seen
+    assert "The roof is what all live nodes load from SRAM up to 4 FLOP/B" in seen
+    assert "The step's length hangs on phases bound by" in seen
+    assert "The machine's 1 x 1 dies" in seen
+    assert "The first replica, 18 x 19 logical nodes" in seen
     assert "OpenDojo is not affiliated with Tesla" in seen  # what the script writes last

@@ -330,6 +330,32 @@ TEST(ReplicaAllReduce, ThroughLinesVisitsEveryNodeOfThemInEveryReplica) {
   EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 5000 * 19 * 64 / 56);
 }
 
+// Between corner to corner and back through routers alone, and the 5 us that someone recalled of
+// the real machine; alpha at both ends of its range brackets the latter.
+TEST(SmallAllReduce, Over25DiesLiesBetweenItsBoundAndTheRecalledFive) {
+  const machine::Description tile = *machine::load_description("training-tile");
+  const Pattern small = machine::all_reduce(Axis::Both, Association::Centre, Bytes(4));
+  const auto microseconds = [&](const char* alpha) {
+    const MachineModel machine =
+        machine::resolve(*machine::with_fact(tile, "mesh.die.alpha", alpha));
+    const Cycles cycles =
+        pattern_cost(small, machine::whole_machine(machine), machine).total(machine.network.pace);
+    return to_seconds(machine.clock.to_picoseconds(cycles)) * 1e6;
+  };
+  // 98 columns and 88 rows between corners, 8 crossings of 200 cycles: half of that each way,
+  // twice.
+  const double bound = (188 + 8 * 199) * 0.5e-3;
+  EXPECT_NEAR(bound, 0.89, 0.005);
+  EXPECT_GT(microseconds("20 cycles"), bound);
+  EXPECT_LT(microseconds("20 cycles"), 5);
+  EXPECT_GT(microseconds("4 cycles"), bound);
+  EXPECT_GT(microseconds("200 cycles"), 5);
+  // With the adds of every stage; without them 1.35 us, as the test above says.
+  EXPECT_NEAR(microseconds("20 cycles"), 1.44, 0.005);
+  RecordProperty("alpha4", std::to_string(microseconds("4 cycles")));
+  RecordProperty("alpha200", std::to_string(microseconds("200 cycles")));
+}
+
 TEST(Barrier, IsTheCentreTree) {
   const MachineModel machine = without_adds("d1");
   EXPECT_EQ(barrier_cost(die(machine), machine).count(), 2 * 18 * kS - kS + 2);

@@ -152,9 +152,23 @@ Json operations(const Simulation& simulation) {
                     {"bound_by", op.bound_by},
                     {"cause", system::name(op.cause)},
                     {"utilisation", op.utilisation},
-                    {"flops", op.flops.count()}});
+                    {"flops", op.flops.count()},
+                    {"sram_bytes", op.sram_bytes}});
   }
   return list;
+}
+
+Json plane(const Simulation& simulation) {
+  const system::Plane& plane = simulation.plane;
+  return {{"machine_dies", {simulation.machine_dies.rows, simulation.machine_dies.columns}},
+          {"replica_dies",
+           {simulation.program.replicas.dies.rows, simulation.program.replicas.dies.columns}},
+          {"rows", plane.rows},
+          {"columns", plane.columns},
+          {"cells", plane.cells_are_dies ? "dies" : "nodes"},
+          {"busy_seconds", plane.busy_seconds},
+          {"row_link_bytes", plane.row_link_bytes},
+          {"column_link_bytes", plane.column_link_bytes}};
 }
 
 Json phases(const Simulation& simulation) {
@@ -168,6 +182,9 @@ Json phases(const Simulation& simulation) {
                     {"begin", to_seconds(timing.begin)},
                     {"end", to_seconds(timing.end)},
                     {"bound_by", timing.bound_by}});
+    if (i < simulation.slack.size()) {
+      list.back()["slack"] = to_seconds(simulation.slack[i]);
+    }
   }
   return list;
 }
@@ -254,6 +271,9 @@ std::string simulation_json(const Simulation& simulation, double wall_seconds, D
   if (detail == Detail::Full) {
     json["phases"] = phases(simulation);
     json["memory"] = memory(simulation);
+    json["plane"] = plane(simulation);
+    json["roofs"] = {{"matrix_flops_per_second", simulation.peak_matrix.value()},
+                     {"sram_bytes_per_second", simulation.sram_rate.value()}};
     json["reserved_bytes_per_node"] = simulation.program.reserved.count();
   }
   return text_of(json, detail == Detail::Summary ? 2 : -1);

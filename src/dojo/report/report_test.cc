@@ -59,6 +59,22 @@ TEST(SimulationJson, HasTheKeysThatOthersReadAndTheCausesOfTheArchitecture) {
   EXPECT_EQ(summary["wall_seconds"], 0.5);
 }
 
+TEST(SimulationJson, OfAPageHasThePlaneAndTheRoofs) {
+  system::Simulation simulation = hostile_simulation();
+  const machine::MachineModel machine = *machine::load_machine("d1");
+  simulation.program.replicas.dies = machine.dies();
+  simulation.plane = system::plane_of(simulation.program, simulation.timeline, machine);
+  simulation.slack = system::slack_of(simulation.program, simulation.timeline);
+  const json full = json::parse(simulation_json(simulation, 0, Detail::Full));
+  EXPECT_EQ(full["plane"]["rows"], 18);
+  EXPECT_EQ(full["plane"]["busy_seconds"].size(), 18u * 19);
+  EXPECT_EQ(full["plane"]["row_link_bytes"].size(), 18u * 18);
+  EXPECT_EQ(full["plane"]["column_link_bytes"].size(), 17u * 19);
+  EXPECT_TRUE(full["roofs"].contains("sram_bytes_per_second"));
+  EXPECT_EQ(full["phases"][1]["slack"], 0);
+  EXPECT_FALSE(json::parse(simulation_json(simulation, 0, Detail::Summary)).contains("plane"));
+}
+
 TEST(ReportHtml, NamesCannotLeaveTheData) {
   const std::string data = R"({"version": "0", "simulation": )" +
                            simulation_json(hostile_simulation(), 0, Detail::Full) + "}";

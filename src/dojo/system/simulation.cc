@@ -5,6 +5,8 @@
 #include <map>
 #include <tuple>
 
+#include "dojo/cost/node_cost.h"
+
 namespace dojo::system {
 namespace {
 
@@ -32,6 +34,15 @@ std::vector<std::size_t> payers(const Program& program) {
     }
   }
   return payer;
+}
+
+// Of all nodes: the busiest one's, as far as the others have as much to do.
+double sram_bytes(const Compute& compute, const machine::MachineModel& machine) {
+  const cost::NodeCost node = cost::node_cost(compute.work, machine.node);
+  const double nodes = compute.work.points > 0 ? static_cast<double>(compute.work.total_points) /
+                                                     static_cast<double>(compute.work.points)
+                                               : 0;
+  return (node.loaded + node.stored) * nodes;
 }
 
 std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
@@ -63,6 +74,9 @@ std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
     if (exposed[i] > longest[found->second]) {
       longest[found->second] = exposed[i];
       op.bound_by = timeline.phases[i].bound_by;
+    }
+    if (payer[i] == i) {
+      op.sram_bytes += sram_bytes(*compute, machine);
     }
     if (payer[i] == i && !compute->is_recomputed) {
       op.flops += Flops(2 * compute->work.total_macs);
@@ -159,6 +173,11 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
   simulation.sram_peak_per_node = program.sram_peak();
   simulation.sram_per_node = model.node.sram;
   simulation.ops = op_times(program, simulation.timeline, model);
+  simulation.peak_matrix = model.peak_matrix();
+  simulation.sram_rate =
+      model.per_second(model.node.vector_load) * static_cast<double>(model.live_nodes());
+  simulation.machine_dies = model.dies();
+  simulation.plane = plane_of(program, simulation.timeline, model);
   simulation.assumed = fact_effects(program, machine, simulation.step_seconds, sharing);
   return simulation;
 }

@@ -15,6 +15,7 @@
 #include "dojo/system/critical_path.h"
 #include "dojo/system/energy.h"
 #include "dojo/system/losses.h"
+#include "dojo/system/plane.h"
 #include "dojo/system/timeline.h"
 
 namespace dojo::system {
@@ -31,6 +32,7 @@ struct OpTime {
   Cause cause = Cause::IdleNodes;  // the largest of them
   double utilisation = 0;          // of the machine's matrix peak while it runs
   Flops flops{};
+  double sram_bytes = 0;  // in and out of all nodes' SRAM, by their own pipes
 };
 
 // An assumed fact and what the step would take with it at the ends of its range. The Program stays
@@ -65,6 +67,11 @@ struct Simulation {
   Bytes sram_per_node{};
   cost::LinkBytes link_bytes{};  // through the busiest unit of each class, all transfers together
   std::vector<OpTime> ops;       // in order of their first phase
+  // What all live nodes could do at most: the roofs over every op.
+  FlopsPerSecond peak_matrix{};
+  BytesPerSecond sram_rate{};  // of loads
+  machine::Shape machine_dies{};
+  Plane plane;
   std::vector<FactEffect> assumed;  // by effect, the largest first; then in the order of the table
 };
 
