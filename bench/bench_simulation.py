@@ -95,13 +95,21 @@ def timeline() -> Entries:
     graph = ROOT / "tests" / "golden" / "place" / "gpt.graph"
     machines = ["d1", "training-tile", "exapod"]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = []
+        arguments: list[str] = []
         for machine in machines:
             program = Path(folder) / f"{machine}.program"
-            place = [BIN / "dojo", "place", graph, "--recipe", "cfloat8", "--machine", machine]
-            subprocess.run([*place, "-o", program], check=True, capture_output=True)
-            arguments += [program, machine]
-        command = [BIN / "dojo_timeline_bench", *arguments]
+            place = [
+                str(BIN / "dojo"),
+                "place",
+                str(graph),
+                "--recipe",
+                "cfloat8",
+                "--machine",
+                machine,
+            ]
+            subprocess.run([*place, "-o", str(program)], check=True, capture_output=True)
+            arguments += [str(program), machine]
+        command = [str(BIN / "dojo_timeline_bench"), *arguments]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(run.stdout)
     for ring in result["rings"]:
