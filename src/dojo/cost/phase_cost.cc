@@ -4,10 +4,11 @@
 #include <cmath>
 #include <set>
 
-#include "dojo/cost/internal/line.h"
+#include "dojo/cost/internal/shared.h"
 
 namespace dojo::cost {
 
+using internal::add_shared;
 using machine::LinkClass;
 using machine::MachineModel;
 using program::Replicas;
@@ -29,24 +30,6 @@ TransferTime timed(const TransferCost& cost, std::int64_t panels, const MachineM
   piece.busy /= static_cast<double>(panels);
   time.first = machine.clock.to_picoseconds(piece.total(machine.network.pace));
   return time;
-}
-
-// Adds a class of resources that share `bytes` evenly.
-void add_shared(TransferCost& cost, LinkClass link, double bytes, double units,
-                const MachineModel& machine) {
-  if (!machine.has(link) || units <= 0) {
-    return;
-  }
-  const machine::LinkModel& model = machine.link(link);
-  const double each = bytes / units;
-  cost.latency += model.latency;
-  double& load = cost.bytes[static_cast<std::size_t>(link)];
-  load = std::max(load, each);
-  const double cycles = each / model.rate.value();
-  if (cycles > cost.busy) {
-    cost.busy = cycles;
-    cost.busiest = link;
-  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/cost/internal/line.h"
+#include "dojo/cost/memory_cost.h"
 
 namespace dojo::cost {
 
@@ -311,6 +312,9 @@ TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replica
 TransferCost move_cost(const Move& move, const Replicas& replicas, const MachineModel& machine) {
   if (move.scope == Scope::Inside) {
     return pattern_cost(move.pattern, move.region, machine, move.reach);
+  }
+  if (move.scope == Scope::Memory) {
+    return memory_cost(move.region, move.pattern.bytes, replicas, machine);
   }
   if (move.pattern.kind == PatternKind::AllGather) {
     return replica_all_gather(move.region, move.pattern.bytes, replicas, machine);

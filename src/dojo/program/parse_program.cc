@@ -144,7 +144,7 @@ Result<Move> take_move(Reader& reader) {
   const auto scope = scope_named(word);
   if (!scope.has_value()) {
     return reader.error(
-        fmt::format("unknown scope {}, expected inside, across or through", quoted(word)));
+        fmt::format("unknown scope {}, expected inside, across, through or memory", quoted(word)));
   }
   move.scope = *scope;
   DOJO_TRY_VOID(reader.expect("reach"));

@@ -10,7 +10,7 @@
 namespace dojo::program {
 namespace {
 
-constexpr std::array<std::string_view, 3> kScopeNames{"inside", "across", "through"};
+constexpr std::array<std::string_view, 4> kScopeNames{"inside", "across", "through", "memory"};
 
 }  // namespace
 
@@ -30,6 +30,19 @@ Bytes Program::sram_peak() const {
     peak = std::max(peak, reserved + entry.offset + entry.bytes);
   }
   return peak;
+}
+
+Bytes Program::hbm_bytes() const {
+  Bytes sum{};
+  for (const Phase& phase : phases) {
+    const auto* const transfer = std::get_if<Transfer>(&phase.body);
+    for (const Move& move : transfer != nullptr ? transfer->moves : std::vector<Move>{}) {
+      const bool is_memory = move.scope == Scope::Memory;
+      sum += is_memory ? Bytes(move.pattern.bytes.count() * move.region.nodes() * replicas.count)
+                       : Bytes(0);
+    }
+  }
+  return sum;
 }
 
 std::int64_t Program::fallbacks() const {

@@ -79,8 +79,9 @@ enum class Scope : std::uint8_t {
   Inside,   // the nodes of a replica, in all replicas at once
   Across,   // the equal nodes of all replicas: each line goes through the replicas in their order
   Through,  // each line of nodes, continued through all replicas in their order
+  Memory,   // every node of all replicas, and the DRAM of the interface processors
 };
-std::string_view name(Scope scope);  // "inside", "across", "through"
+std::string_view name(Scope scope);  // "inside", "across", "through", "memory"
 std::optional<Scope> scope_named(std::string_view name);
 
 // One pattern of a transfer. Patterns of one phase run one after the other.
@@ -146,7 +147,7 @@ struct MemoryEntry {
 
 // What was done to make it fit.
 struct Remedy {
-  std::string what{};    // "slice", "recompute", "checkpoint", "panels"
+  std::string what{};    // "slice", "recompute", "checkpoint", "panels", "replica", "hbm"
   std::string tensor{};  // or module
   Bytes freed{};         // per node
   friend bool operator==(const Remedy&, const Remedy&) = default;
@@ -168,6 +169,8 @@ struct Program {
   // Highest byte in use on a node, the reserved part included.
   Bytes sram_peak() const;
   std::int64_t fallbacks() const;
+  // To and from the DRAM of the interface processors in a step, of all nodes of all replicas.
+  Bytes hbm_bytes() const;
   // Of matrix products and convolutions, all replicas, without what is done again to save memory:
   // those of the Graph.
   Flops flops() const;

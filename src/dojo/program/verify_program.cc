@@ -86,6 +86,15 @@ Result<void> verify_transfer(std::size_t index, const Transfer& transfer, const 
     if (move.reach < 1) {
       return at_phase(index, "a move reaches at least the neighbour");
     }
+    const bool is_edge = move.pattern.kind == machine::PatternKind::ScatterFromEdge ||
+                         move.pattern.kind == machine::PatternKind::GatherToEdge;
+    if (is_edge != (move.scope == Scope::Memory)) {
+      return at_phase(index, "what goes to or from memory scatters from an edge or gathers to one");
+    }
+    if (is_edge && (!machine.has(machine::LinkClass::Hbm) || machine.processors.empty())) {
+      return at_phase(
+          index, fmt::format("machine {} has no interface processors with DRAM", machine.name));
+    }
   }
   return {};
 }

@@ -274,6 +274,9 @@ std::vector<std::vector<Delivery::Node>> Delivery::lines(const Move& move) const
   // A region of one group stands for all of them.
   const std::int64_t rows_per_group = plan_.mesh.rows_per_group();
   const bool is_of_group = move.region.rows() <= rows_per_group;
+  if (move.scope == Scope::Memory) {
+    return {};  // what a node has there is its own
+  }
   for (Node node = 0; node < nodes_; ++node) {
     const Place at = place_of(node);
     if (move.scope == Scope::Across) {

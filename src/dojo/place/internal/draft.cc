@@ -162,7 +162,7 @@ class Drafter {
       }
       const bool is_data = leaf.kind == ValueKind::Input && !leaf.shape.empty();
       const Bytes held = is_data && is_streamed(id) ? Bytes(0) : held_bytes(id);
-      storage_[i] = add_buffer(leaf.name, held, true);
+      storage_[i] = add_buffer(leaf.name, held, !comes_for_update(id));
       draft_.buffers.back().is_statistic = is_statistic(id);
       if (is_data) {  // the next step's data come in while this step reads its own
         next.push_back(add_buffer(leaf.name + ":next", held, true));
@@ -266,6 +266,57 @@ class Drafter {
     return std::nullopt;
   }
 
+  // --- states in DRAM ---
+  // A state that one update reads and overwrites where it lies.
+  bool comes_for_update(ValueId id) const {
+    if (!mesh_.streams_states || value(id).kind != ValueKind::State ||
+        uses_.readers[id.index].size() != 1) {
+      return false;
+    }
+    const OpId reader = uses_.readers[id.index].front();
+    return graph_.ops[reader.index].info->group == graph::OpGroup::Update &&
+           std::any_of(graph_.updates.begin(), graph_.updates.end(), [&](const auto& update) {
+             return update.target == id && uses_.definition[update.value.index] == reader &&
+                    root(update.value) == update.value &&
+                    plan_.held[id.index] == plan_.held[update.value.index];
+           });
+  }
+
+  std::vector<ValueId> states_in_memory(OpId id) const {
+    std::vector<ValueId> states;
+    for (const auto& input : graph_.ops[id.index].inputs) {
+      if (input.has_value() && value(*input).kind != ValueKind::Op && comes_for_update(*input)) {
+        states.push_back(*input);
+      }
+    }
+    return states;
+  }
+
+  // One transfer brings all of them, or takes them back.
+  DraftId move_states(const std::vector<ValueId>& states, bool is_load,
+                      std::optional<DraftId> after) {
+    DraftPhase draft;
+    Transfer transfer;
+    for (const ValueId state : states) {
+      const Bytes bytes = held_bytes(state);
+      transfer.moves.push_back(
+          {.tensor = value(state).name,
+           .scope = program::Scope::Memory,
+           .region = mesh_.region,
+           .pattern = is_load ? machine::scatter_from_edge(machine::Side::West, bytes)
+                              : machine::gather_to_edge(machine::Side::West, bytes)});
+      draft.phase.reads.push_back(value(state).name);
+      (is_load ? draft.writes : draft.reads).push_back(storage(state));
+    }
+    draft.phase.region = mesh_.region;
+    draft.phase.body = std::move(transfer);
+    if (after.has_value()) {
+      draft.phase.after = {{static_cast<std::uint32_t>(*after)}};
+    }
+    draft.beside = is_load ? last_compute() : std::nullopt;
+    return add_phase(std::move(draft));
+  }
+
   // --- one op ---
   void draft_op(OpId id) {
     const Op& op = graph_.ops[id.index];
@@ -277,11 +328,19 @@ class Drafter {
     make_inputs_ready(id);
     transfers_.clear();
     landings_.clear();
+    const std::vector<ValueId> states = states_in_memory(id);
+    if (!states.empty()) {
+      transfers_.push_back(move_states(states, true, std::nullopt));
+    }
     const Panels panels = fetch_operands(id, transfers_, landings_);
     const std::size_t stream = join_streams(id);
     use_fetched(streams_[stream]);
     streams_[stream].pipelined.insert(panels.transfers.begin(), panels.transfers.end());
     run_stages(id, stream, panels.block);
+    if (!states.empty()) {
+      flush(stream);
+      move_states(states, false, last_compute());
+    }
   }
 
   // What was fetched for the op at hand.

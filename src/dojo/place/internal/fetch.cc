@@ -7,6 +7,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/cost/replica_cost.h"
+#include "dojo/graph/op_table.h"
 
 namespace dojo::place::internal {
 
@@ -315,6 +316,10 @@ class Fetcher {
     if (along_x) {
       after[Axis::NodeX] = {};
     }
+    if ((is_last || fetch_.is_fallback) && (along_y || gathers_groups_) && along_x &&
+        moves_each(after)) {
+      return;
+    }
     // At the end what the nodes of the line read, halos included; before a further step, and by the
     // fallback, everything.
     const bool is_all = !is_last || fetch_.is_fallback;
@@ -337,6 +342,33 @@ class Fetcher {
     now_ = after;
     fetch_.landing = is_all ? bytes : std::min(bytes, footprint());
     fetch_.is_gathered = true;
+  }
+
+  // Every element goes from the node that holds it to those that read it, where that is less than
+  // all of them passing by every node. Only of ops that read an element at one point each. False,
+  // and nothing done, if a gather is better.
+  bool moves_each(const Layout& after) {
+    const graph::OpGroup group = op_.info->group;
+    if (group != graph::OpGroup::Elementwise && group != graph::OpGroup::Movement &&
+        group != graph::OpGroup::Update) {
+      return false;
+    }
+    const machine::Region all = gathers_groups_ ? all_groups() : region();
+    const Bytes read = std::min(kept(), footprint());
+    const Bytes whole = slice_bytes(after);
+    // An element that several nodes read leaves its own as often.
+    const std::int64_t copies =
+        std::max<std::int64_t>(1, (read.count() * all.nodes() + whole.count() - 1) / whole.count());
+    const Bytes bytes = std::max(read, Bytes(slice_bytes(now_).count() * copies));
+    if (bytes.count() * std::max(all.rows(), all.columns()) >= whole.count()) {
+      return false;
+    }
+    fetch_.moves.push_back({value_.name, Scope::Inside, all,
+                            machine::region_move(all.rows() - 1, all.columns() - 1, bytes), 1});
+    gathers_groups_ = false;
+    now_ = after;
+    fetch_.landing = read;
+    return true;
   }
 
   // A dimension that lies on one node axis and is needed on the other.

@@ -20,6 +20,8 @@ struct Mesh {
   Bytes room{};  // that one op's part of its tensors may take of a node
   // Weights lie in dimensions where that keeps so many percent of the nodes busy; else in shares.
   int least_busy = 50;
+  // Optimiser states lie in the DRAM of the interface processors and come for their update.
+  bool streams_states = false;
 
   // Parts an axis can have.
   std::int64_t places(program::Axis axis) const;

@@ -19,12 +19,13 @@ namespace {
 
 constexpr int kBusyShares = 90;  // percent of the nodes, where weights have to lie tight
 
-Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts) {
+// On a node.
+Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts, const Mesh& mesh) {
   Bytes sum{};
   for (std::size_t i = 0; i < graph.values.size(); ++i) {
     const graph::Value& value = graph.values[i];
     const bool is_state = value.kind == graph::ValueKind::Weight ||
-                          value.kind == graph::ValueKind::State ||
+                          (value.kind == graph::ValueKind::State && !mesh.streams_states) ||
                           value.kind == graph::ValueKind::Buffer;
     if (is_state) {
       sum += program::slice_bytes(layouts.held[i], value.shape, value.format);
@@ -107,17 +108,17 @@ bool is_of_sequences(const Graph& graph) {
   return positions > others;
 }
 
-bool has_room_for_state(const Graph& graph, const MachineModel& machine,
-                        const LayoutPlan& layouts) {
-  return state_bytes(graph, layouts) <= machine.node.tensor_sram();
+bool has_room_for_state(const Graph& graph, const MachineModel& machine, const LayoutPlan& layouts,
+                        const Mesh& mesh) {
+  return state_bytes(graph, layouts, mesh) <= machine.node.tensor_sram();
 }
 
 // No layout holds the states on fewer nodes.
 bool can_hold_state(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   double sum = 0;
   for (const graph::Value& value : graph.values) {
-    const bool is_state =
-        value.kind == graph::ValueKind::Weight || value.kind == graph::ValueKind::State;
+    const bool is_state = value.kind == graph::ValueKind::Weight ||
+                          (value.kind == graph::ValueKind::State && !mesh.streams_states);
     sum += is_state ? static_cast<double>(graph::stored_bytes(value).count()) : 0.0;
   }
   const double nodes = static_cast<double>(mesh.replicas.dies.count()) *
@@ -146,38 +147,76 @@ struct Attempt {
   std::optional<Plan> closest;  // of those that do not
 };
 
-// `wanted`: only layouts of which it says so are tried; none: all are.
-Attempt attempt(const Graph& graph, const MachineModel& machine,
-                const std::function<bool(const LayoutPlan&)>& wanted = {}) {
+// What the machine's interface processors have to hold of the states fits there.
+bool has_dram_for_states(const Graph& graph, const MachineModel& machine) {
+  double sum = 0;
+  for (const graph::Value& value : graph.values) {
+    sum += value.kind == graph::ValueKind::State
+               ? static_cast<double>(graph::stored_bytes(value).count())
+               : 0.0;
+  }
+  const double dram = static_cast<double>(machine.processor_hbm.count()) *
+                      static_cast<double>(machine.processors.size());
+  return machine.has(machine::LinkClass::Hbm) && sum > 0 && sum <= dram;
+}
+
+using Wanted = std::function<bool(const LayoutPlan&)>;
+
+// All ways on one mesh; true if one fits. `is_last`: one is tried even without room for its state.
+bool try_mesh(const Graph& graph, const MachineModel& machine, const std::vector<Mesh>& ways,
+              const Wanted& wanted, bool is_last, Attempt& out) {
+  for (const Mesh& mesh : ways) {
+    Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+    const bool is_wanted = wanted == nullptr || wanted(plan.layouts);
+    const bool is_tried = has_room_for_state(graph, machine, plan.layouts, mesh) ||
+                          (is_last && !out.closest.has_value());
+    if (!is_wanted || !is_tried) {
+      continue;
+    }
+    plan_phases(graph, machine, plan);
+    if (plan.fit.fits) {
+      out.fits = std::move(plan);
+      return true;
+    }
+    if (!out.closest.has_value() || plan.fit.plan.peak < out.closest->fit.plan.peak) {
+      out.closest = std::move(plan);
+    }
+  }
+  return false;
+}
+
+void note_how_it_fits(Plan& plan, bool was_refused, bool streams) {
+  std::vector<program::Remedy>& remedies = plan.fit.remedies;
+  if (streams) {
+    remedies.insert(remedies.begin(), {"hbm", "optimiser states", Bytes(0)});
+  }
+  if (was_refused) {
+    remedies.insert(remedies.begin(),
+                    {"replica", fmt::format("{} dies", plan.mesh.replicas.dies.count()), Bytes(0)});
+  }
+}
+
+// The smallest replica that fits; where none does, with its optimiser states in DRAM. `wanted`:
+// only layouts of which it says so are tried; none: all are.
+Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& wanted = {}) {
   Attempt out;
   const bool is_sequential = is_of_sequences(graph);
   const std::vector<Mesh> candidates = meshes(machine, global_batch(graph));
-  std::int64_t refused = 0;
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    const bool is_last = i + 1 == candidates.size();
-    if (!is_last && !can_hold_state(graph, machine, candidates[i])) {
-      continue;
+  for (const bool streams : {false, true}) {
+    if (streams && !has_dram_for_states(graph, machine)) {
+      break;
     }
-    for (const Mesh& mesh : variants(candidates[i], is_sequential)) {
-      Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
-      const bool is_wanted = wanted == nullptr || wanted(plan.layouts);
-      if (!is_wanted || (!has_room_for_state(graph, machine, plan.layouts) &&
-                         (!is_last || out.closest.has_value()))) {
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      const bool is_last = i + 1 == candidates.size();
+      Mesh mesh = candidates[i];
+      mesh.streams_states = streams;
+      if (!is_last && !can_hold_state(graph, machine, mesh)) {
         continue;
       }
-      plan_phases(graph, machine, plan);
-      if (plan.fit.fits) {
-        if (refused > 0) {
-          plan.fit.remedies.insert(
-              plan.fit.remedies.begin(),
-              {"replica", fmt::format("{} dies", plan.mesh.replicas.dies.count()), Bytes(0)});
-        }
-        out.fits = std::move(plan);
+      const bool was_refused = out.closest.has_value();
+      if (try_mesh(graph, machine, variants(mesh, is_sequential), wanted, is_last, out)) {
+        note_how_it_fits(*out.fits, was_refused, streams);
         return out;
-      }
-      ++refused;
-      if (!out.closest.has_value() || plan.fit.plan.peak < out.closest->fit.plan.peak) {
-        out.closest = std::move(plan);
       }
     }
   }
@@ -203,20 +242,20 @@ Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& 
                    const std::string& nearest) {
   const std::int64_t needs = (plan.fit.plan.peak + machine.node.code).count();
   const program::Replicas& replicas = plan.mesh.replicas;
-  return Error{
-      ErrorKind::DoesNotFit,
-      fmt::format("graph {} does not fit machine {}: it needs {} per node with one "
-                  "replica on {}x{} dies ({} of weights and states), a node has {}{}",
-                  quoted(graph.name), machine.name, kilobytes(needs), replicas.dies.rows,
-                  replicas.dies.columns, kilobytes(state_bytes(graph, plan.layouts).count()),
-                  kilobytes(machine.node.sram.count()), nearest)};
+  return Error{ErrorKind::DoesNotFit,
+               fmt::format("graph {} does not fit machine {}: it needs {} per node with one "
+                           "replica on {}x{} dies ({} of weights and states), a node has {}{}",
+                           quoted(graph.name), machine.name, kilobytes(needs), replicas.dies.rows,
+                           replicas.dies.columns,
+                           kilobytes(state_bytes(graph, plan.layouts, plan.mesh).count()),
+                           kilobytes(machine.node.sram.count()), nearest)};
 }
 
 }  // namespace
 
 Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
-  if (!has_room_for_state(graph, machine, plan.layouts)) {
+  if (!has_room_for_state(graph, machine, plan.layouts, mesh)) {
     return Error{
         ErrorKind::DoesNotFit,
         fmt::format("graph {}: weights and states alone do not fit {}x{} dies of machine {}",
@@ -231,7 +270,7 @@ Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh
 }
 
 std::optional<Plan> plan_with(const Graph& graph, const MachineModel& machine,
-                              const std::function<bool(const LayoutPlan&)>& wanted) {
+                              const Wanted& wanted) {
   return attempt(graph, machine, wanted).fits;
 }
 
@@ -246,12 +285,15 @@ Result<Plan> plan_step(const Graph& graph, const MachineModel& machine) {
     return std::move(*tried.fits);
   }
   const auto memory = memory_that_fits(graph, machine, *tried.closest);
+  const std::string no_dram = has_dram_for_states(graph, machine)
+                                  ? ""
+                                  : ", and it has no interface processors with DRAM for states";
   return does_not_fit(
       graph, machine, *tried.closest,
       memory.has_value()
-          ? fmt::format("; nearest setting that fits: nodes with {} (placed, to be sure)",
-                        kilobytes(memory->count()))
-          : "");
+          ? fmt::format("{}; nearest setting that fits: nodes with {} (placed, to be sure)",
+                        no_dram, kilobytes(memory->count()))
+          : no_dram);
 }
 
 }  // namespace dojo::place::internal

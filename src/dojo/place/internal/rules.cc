@@ -50,18 +50,32 @@ std::optional<AxisState> busy_enough(Axis axis, const Shape& shape, std::size_t 
   return program::sliced(static_cast<int>(dimension), blocks);
 }
 
-}  // namespace
-
-Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool is_looked_up) {
+// Dimension 0 over the first axis and dimension 1 over the second, where that keeps enough busy.
+Layout in_dimensions(std::array<Axis, 2> order, const Shape& shape, const Mesh& mesh) {
   Layout layout;
-  const std::array<Axis, 2> order =
-      is_looked_up ? std::array{Axis::NodeY, Axis::NodeX} : std::array{Axis::NodeX, Axis::NodeY};
   if (shape.size() >= 2) {
     for (std::size_t dim = 0; dim < order.size(); ++dim) {
       if (const auto state = busy_enough(order[dim], shape, dim, mesh)) {
         layout[order[dim]] = *state;
       }
     }
+  }
+  return layout;
+}
+
+std::int64_t sliced_axes(const Layout& layout) {
+  return std::count_if(layout.axes.begin(), layout.axes.end(),
+                       [](const AxisState& state) { return state.sharing == Sharing::Sliced; });
+}
+
+}  // namespace
+
+Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool is_looked_up) {
+  Layout layout = is_looked_up ? in_dimensions({Axis::NodeY, Axis::NodeX}, shape, mesh)
+                               : in_dimensions({Axis::NodeX, Axis::NodeY}, shape, mesh);
+  if (!is_looked_up && sliced_axes(layout) < 2) {  // the other way, where it fills both axes
+    const Layout turned = in_dimensions({Axis::NodeY, Axis::NodeX}, shape, mesh);
+    layout = sliced_axes(turned) == 2 ? turned : layout;
   }
   if (is_looked_up && mesh.groups > 1) {  // rows over groups, too
     layout[Axis::NodeY] = {};
@@ -276,8 +290,11 @@ class Chooser {
       }
       wish(Axis::NodeX, columns);
     } else if (op_.makes_weight_gradient) {  // as the weight lies: its first dimension over node.x
-      wish(Axis::NodeX, loops({"m"}, kMatrixQuantum));
-      wish(Axis::NodeY, loops({"n"}, kMatrixQuantum));
+      const bool is_turned = op_.target.has_value() &&
+                             (*op_.target)[Axis::NodeY].sharing == Sharing::Sliced &&
+                             (*op_.target)[Axis::NodeY].dimension == 0;
+      wish(Axis::NodeX, loops({is_turned ? "n" : "m"}, kMatrixQuantum));
+      wish(Axis::NodeY, loops({is_turned ? "m" : "n"}, kMatrixQuantum));
     } else {
       std::vector<Wish> rows = loops({"b"});
       const std::vector<Wish> m = loops({"m"}, kMatrixQuantum);

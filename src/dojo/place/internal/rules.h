@@ -18,7 +18,8 @@ inline constexpr std::int64_t kLeastReducePoints = 128;
 inline constexpr std::int64_t kReplicatedBufferBytes = 4096;
 
 // Weights, states and large buffers: dimension 0 over node.x, dimension 1 over node.y in blocks of
-// 8; an axis that this would leave half empty takes even shares instead. Embedding tables that only
+// 8, or the other way round where only that fills both axes; an axis that this would leave half
+// empty takes even shares instead. Embedding tables that only
 // look-ups read: dimension 0 over node.y, 1 over node.x.
 program::Layout weight_layout(const graph::Shape& shape, Format format, const Mesh& mesh,
                               bool is_looked_up);
