@@ -119,6 +119,7 @@ TEST_P(Delivered, AlsoWhereNodesHaveLittleRoom) {
   int done = 0;
   int otherwise = 0;  // ops that are split otherwise than with room
   int pieces = 0;     // transfers in pieces
+  int dealt = 0;      // operands dealt out by lines and gathered across them
   for (int trial = 0; trial < 3; ++trial) {
     const Drawn drawn =
         draw(random, {{"node.code", "0 KB"}, {"node.buffers", "1 KB"}, {"node.sram", "24 KB"}});
@@ -139,12 +140,19 @@ TEST_P(Delivered, AlsoWhereNodesHaveLittleRoom) {
     for (const program::Phase& phase : step->program.phases) {
       const auto* transfer = std::get_if<program::Transfer>(&phase.body);
       pieces += transfer != nullptr && transfer->panels > 1 ? 1 : 0;
+      for (std::size_t i = 1; transfer != nullptr && i < transfer->moves.size(); ++i) {
+        dealt += transfer->moves[i - 1].pattern.kind == machine::PatternKind::AllToAll &&
+                         transfer->moves[i].pattern.kind == machine::PatternKind::AllGather
+                     ? 1
+                     : 0;
+      }
     }
     ++done;
   }
   EXPECT_GE(done, 1);
   EXPECT_TRUE(otherwise > 0 || std::string(GetParam()).find("step") != std::string::npos);
   EXPECT_GT(pieces, 0);
+  EXPECT_TRUE(dealt > 0 || std::string(GetParam()).find("transformer") == std::string::npos);
 }
 
 // States that fit nowhere come from the interface processors for their update, and go back.

@@ -26,6 +26,8 @@ using program::Sharing;
 
 namespace {
 
+constexpr std::int64_t kPacket = 64;  // bytes, as the shipped machines have it
+
 constexpr std::array kNodeAxes{Axis::NodeY, Axis::NodeX};
 
 Axis other(Axis axis) { return axis == Axis::NodeY ? Axis::NodeX : Axis::NodeY; }
@@ -317,7 +319,7 @@ class Fetcher {
       after[Axis::NodeX] = {};
     }
     if ((is_last || fetch_.is_fallback) && (along_y || gathers_groups_) && along_x &&
-        moves_each(after)) {
+        (moves_each(after) || deals(Axis::NodeX, after) || deals(Axis::NodeY, after))) {
       return;
     }
     // At the end what the nodes of the line read, halos included; before a further step, and by the
@@ -369,6 +371,54 @@ class Fetcher {
     now_ = after;
     fetch_.landing = read;
     return true;
+  }
+
+  // Lines across `to` deal out what their nodes hold, to each line along it what that one reads of
+  // the dimension that is wanted there; those lines gather theirs. Where that takes less than all
+  // passing by every node. False, and nothing done, otherwise.
+  bool deals(Axis to, const Layout& after) {
+    const Axis from = other(to);
+    const Need& need = want(to);
+    const bool is_twice = want(from).is_sliced && want(from).dimension == need.dimension;
+    if (!need.is_sliced || is_twice || (gathers_groups_ && to == Axis::NodeY)) {
+      return false;
+    }
+    const machine::Region all = gathers_groups_ ? all_groups() : region();
+    const std::int64_t line = to == Axis::NodeX ? all.columns() : all.rows();
+    const Bytes pair = largest_pair(need.dimension);
+    const Bytes gathered = read_by_line(from == Axis::NodeY, from == Axis::NodeX);
+    const auto packets = [](Bytes bytes) { return (bytes.count() + kPacket - 1) / kPacket; };
+    const std::int64_t slots = line * line / 4;
+    if (slots * (2 + packets(pair)) + packets(gathered) >= packets(slice_bytes(after))) {
+      return false;
+    }
+    fetch_.moves.push_back(
+        {value_.name, Scope::Inside, all, machine::all_to_all(lines_of(to), pair), 1});
+    fetch_.moves.push_back(
+        {value_.name, Scope::Inside, all, machine::all_gather(lines_of(from), gathered), 1});
+    gathers_groups_ = false;
+    fetch_.is_fallback = false;
+    now_ = after;
+    fetch_.landing = footprint();
+    fetch_.is_gathered = true;
+    return true;
+  }
+
+  // Of what a node holds, at most so much is of the indices of the dimension that a node reads.
+  Bytes largest_pair(int dimension) const {
+    const auto dim = static_cast<std::size_t>(dimension);
+    const graph::Shape local = program::slice_shape(now_, value_.shape);
+    const std::int64_t share = program::slice_elements(now_, value_.shape);
+    std::int64_t inner = 1;  // elements of one index, one after the other
+    for (std::size_t i = dim + 1; i < local.size(); ++i) {
+      inner *= local[i];
+    }
+    const std::int64_t wanted = std::min(local[dim], longest_read(dimension)) * inner;
+    const std::int64_t period = local[dim] * inner;
+    // A flat share begins and ends anywhere; a permuted one is not in this order at all.
+    const std::int64_t periods = now_.has(Sharing::Flat) ? share / period + 2 : share / period;
+    const std::int64_t elements = is_scrambled_ ? share : std::min(share, periods * wanted);
+    return Bytes(elements * bytes_of(value_.format));
   }
 
   // A dimension that lies on one node axis and is needed on the other.
