@@ -232,6 +232,7 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"serial_seconds", to_seconds(simulation.bounds.serial)},
           {"sram_peak_bytes_per_node", simulation.sram_peak_per_node.count()},
           {"sram_bytes_per_node", simulation.sram_per_node.count()},
+          {"hbm_bytes", simulation.program.hbm_bytes().count()},
           {"replicas", replicas.count},
           {"replicas_available", replicas.available},
           {"dies_per_replica", replicas.dies.count()},
