@@ -8,6 +8,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/run/internal/block_kernels.h"
+#include "dojo/run/internal/function_table.h"
 
 namespace dojo::run::internal {
 namespace {
@@ -118,20 +119,19 @@ void narrow_integers(Format format, const std::int64_t* from, std::int64_t count
   }
 }
 
-constexpr std::int64_t kCodes = 256;
-
-// PERF: functions that take longer than to look up what they give for one of 256 codes: of one
-// operand, or a first operand times a function of the second.
-bool is_tabulated(const BlockKernel* kernel) {
-  static constexpr std::array kTabulated{&kernels::gelu,          &kernels::gelu_tanh,
-                                         &kernels::silu,          &kernels::sigmoid,
-                                         &kernels::tanh,          &kernels::exp,
-                                         &kernels::expm1,         &kernels::erf,
-                                         &kernels::log,           &kernels::log1p,
-                                         &kernels::softplus,      &kernels::elu,
-                                         &kernels::gelu_backward, &kernels::gelu_tanh_backward,
-                                         &kernels::silu_backward};
-  return std::find(kTabulated.begin(), kTabulated.end(), kernel) != kTabulated.end();
+// The function of each code, times the factor if there is one.
+template <class Code>
+void look_up_codes(const Code* codes, const float* table, const float* factor, std::int64_t count,
+                   float* out) {
+  if (factor == nullptr) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      out[i] = table[codes[i]];
+    }
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    out[i] = factor[i] * table[codes[i]];
+  }
 }
 
 bool is_lane_type(Lane lane, Format format) {
@@ -225,13 +225,13 @@ void scatter_elements(ThreadPool& pool, std::int64_t width, const std::byte* fro
 // Virtual registers first, one per block value; then as few real ones as lifetimes allow.
 class MapProgram::Compiler {
  public:
-  Compiler(MapProgram& program, std::span<const Buffer> buffers)
-      : program_(program), buffers_(buffers) {}
+  Compiler(MapProgram& program, std::span<const Buffer> buffers, FunctionTables& tables)
+      : program_(program), buffers_(buffers), tables_(tables) {}
 
   void add(const MapStep& step) {
     DOJO_CHECK(step.kernel != nullptr && step.in.size() == step.kernel->in.size() &&
                step.out.size() == step.kernel->out.size());
-    if (is_tabulated(step.kernel) && has_codes(step.in.back())) {
+    if (is_tabulated(*step.kernel) && has_codes(step.in.back())) {
       look_up(step);
       return;
     }
@@ -288,31 +288,37 @@ class MapProgram::Compiler {
   }
 
  private:
-  // Codes of eight bits as they were before this program.
+  // Codes as they were before this program, few enough for a table.
   bool has_codes(const View& view) const {
     const Format format = buffers_[view.buffer.index].format;
-    return is_float(format) && bytes_of(format) == 1 && view.is_contiguous() &&
+    const bool is_small = bytes_of(format) == 1 || (bytes_of(format) == 2 && !has_bias(format));
+    return is_float(format) && is_small && view.is_contiguous() &&
            std::find(stored_.begin(), stored_.end(), view.buffer) == stored_.end();
   }
 
   void look_up(const MapStep& step) {
-    Instruction table;
-    table.kind = Kind::FillTable;
-    table.kernel = step.kernel;
-    table.params = step.params;
-    table.buffer = step.in.back().buffer;
-    table.reg = virtual_++;
+    const View& codes = step.in.back();
+    const Format format = buffers_[codes.buffer.index].format;
     Instruction look_up;
     look_up.kind = Kind::LookUp;
-    look_up.buffer = table.buffer;
-    look_up.offset = step.in.back().offset;
-    look_up.reg = table.reg;
+    look_up.buffer = codes.buffer;
+    look_up.offset = codes.offset;
+    if (bytes_of(format) == 2) {
+      look_up.table = tables_.of(*step.kernel, step.params, format);
+    } else {
+      Instruction table;
+      table.kind = Kind::FillTable;
+      table.kernel = step.kernel;
+      table.params = step.params;
+      table.buffer = codes.buffer;
+      table.reg = look_up.reg = virtual_++;
+      program_.constant_.push_back(std::move(table));
+    }
     if (step.in.size() > 1) {
       look_up.in.push_back(operand(step.in.front(), Lane::Float));
     }
     std::vector<Instruction> stores;
     look_up.out.push_back(result(step.out.front(), Lane::Float, stores));
-    program_.constant_.push_back(std::move(table));
     push(std::move(look_up), stores);
   }
 
@@ -390,7 +396,7 @@ class MapProgram::Compiler {
   void for_each_register(const Visit& visit) {
     for (std::size_t at = 0; at < program_.instructions_.size(); ++at) {
       Instruction& instruction = program_.instructions_[at];
-      if (instruction.kind != Kind::Compute) {
+      if (instruction.kind != Kind::Compute && instruction.table == nullptr) {
         visit(at, instruction.reg);
       }
       for (std::vector<Place>* places : {&instruction.in, &instruction.out}) {
@@ -405,6 +411,7 @@ class MapProgram::Compiler {
 
   MapProgram& program_;
   std::span<const Buffer> buffers_;
+  FunctionTables& tables_;
   int virtual_ = 0;
   std::map<std::uint32_t, int> written_;  // register buffers
   std::vector<BufferId> stored_;
@@ -413,10 +420,11 @@ class MapProgram::Compiler {
       loaded_;
 };
 
-MapProgram::MapProgram(std::span<const MapStep> steps, std::span<const Buffer> buffers) {
+MapProgram::MapProgram(std::span<const MapStep> steps, std::span<const Buffer> buffers,
+                       FunctionTables& tables) {
   DOJO_CHECK(!steps.empty());
   elements_ = steps.front().out.front().elements();
-  Compiler compiler(*this, buffers);
+  Compiler compiler(*this, buffers, tables);
   for (const MapStep& step : steps) {
     compiler.add(step);
   }
@@ -427,7 +435,10 @@ void MapProgram::run(const StepContext& context, std::int64_t begin, std::int64_
                      Pieces pieces, MapScratch& scratch) const {
   for (const Instruction& instruction : constant_) {
     if (instruction.kind == Kind::FillTable) {
-      fill_table(context, instruction, scratch);
+      tabulate(
+          *instruction.kernel, instruction.params, context.type(instruction.buffer), context.isa,
+          {reinterpret_cast<float*>(scratch.registers[static_cast<std::size_t>(instruction.reg)]),
+           256});
     } else {
       load(context, instruction, begin, std::min(kBlock, end - begin), scratch);
     }
@@ -495,45 +506,25 @@ std::byte* MapProgram::address(const StepContext& context, const Place& place, s
   return context.data[place.buffer.index] + (place.offset + first) * bytes_of(format);
 }
 
-void MapProgram::fill_table(const StepContext& context, const Instruction& instruction,
-                            MapScratch& scratch) {
-  std::array<std::byte, kCodes> codes{};
-  std::array<float, kCodes> values{};
-  std::array<float, kCodes> ones{};
-  for (std::size_t code = 0; code < codes.size(); ++code) {
-    codes[code] = static_cast<std::byte>(code);
-  }
-  ones.fill(1.0F);
-  numerics::decode(codes, context.type(instruction.buffer), values, context.isa);
-  const bool has_factor = instruction.kernel->in.size() > 1;
-  const std::array<const void*, 2> in{has_factor ? ones.data() : values.data(), values.data()};
-  void* const out = scratch.registers[static_cast<std::size_t>(instruction.reg)];
-  BlockCall call;
-  call.count = kCodes;
-  call.in = in.data();
-  call.out = &out;
-  call.params = &instruction.params;
-  call.isa = context.isa;
-  instruction.kernel->function(context.isa)(call);
-}
-
 void MapProgram::look_up(const StepContext& context, const Instruction& instruction,
                          std::int64_t first, std::int64_t count, Pieces pieces,
                          MapScratch& scratch) {
   const auto floats = [](std::byte* at) { return reinterpret_cast<float*>(at); };
-  const float* table = floats(scratch.registers[static_cast<std::size_t>(instruction.reg)]);
-  const auto* codes = reinterpret_cast<const std::uint8_t*>(context.data[instruction.buffer.index] +
-                                                            instruction.offset + first);
+  const std::int64_t width = bytes_of(context.buffers[instruction.buffer.index].format);
+  const std::byte* codes =
+      context.data[instruction.buffer.index] + (instruction.offset + first) * width;
   float* out = floats(address(context, instruction.out.front(), first, pieces, scratch));
-  if (instruction.in.empty()) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      out[i] = table[codes[i]];
-    }
-    return;
-  }
-  const float* factor = floats(address(context, instruction.in.front(), first, pieces, scratch));
-  for (std::int64_t i = 0; i < count; ++i) {
-    out[i] = factor[i] * table[codes[i]];
+  const float* factor =
+      instruction.in.empty()
+          ? nullptr
+          : floats(address(context, instruction.in.front(), first, pieces, scratch));
+  if (instruction.table != nullptr) {
+    look_up_codes(reinterpret_cast<const std::uint16_t*>(codes), instruction.table->data(), factor,
+                  count, out);
+  } else {
+    look_up_codes(reinterpret_cast<const std::uint8_t*>(codes),
+                  floats(scratch.registers[static_cast<std::size_t>(instruction.reg)]), factor,
+                  count, out);
   }
 }
 

@@ -149,11 +149,14 @@ enum class MapMode : std::uint8_t {
   Measure,  // only take the amax of configurable float outputs, whose bias is not known yet
 };
 
+class FunctionTables;
+
 class MapProgram {
  public:
   // The steps in order, all of one element count. Buffers with Place::Register are internal: each
   // is written by one step before it is read, contiguously.
-  MapProgram(std::span<const MapStep> steps, std::span<const Buffer> buffers);
+  MapProgram(std::span<const MapStep> steps, std::span<const Buffer> buffers,
+             FunctionTables& tables);
 
   std::int64_t elements() const { return elements_; }
   std::size_t registers() const { return registers_; }
@@ -165,7 +168,8 @@ class MapProgram {
            Pieces pieces, MapScratch& scratch) const;
 
  private:
-  // A function of codes of eight bits is looked up in a register of its 256 values.
+  // A function of codes is looked up: of 8 bits in a register of its 256 values, for these depend
+  // on the bias; of 16 bits in a table made before.
   enum class Kind : std::uint8_t { Load, Compute, Store, FillTable, LookUp };
   // Where a block of a lane lies: a register, or directly in a buffer of the lane's own type.
   struct Place {
@@ -183,6 +187,7 @@ class MapProgram {
     bool is_contiguous = true;
     std::vector<Run> runs;  // Load, if not contiguous
     int reg = 0;
+    std::shared_ptr<const std::vector<float>> table;  // LookUp, of 16 bits
     int encoded = -1;  // Store: index into encoded_, or -1 if nothing is rounded
     // Compute, FillTable; LookUp: a factor or nothing in, the result out
     const BlockKernel* kernel = nullptr;
@@ -196,8 +201,6 @@ class MapProgram {
             std::int64_t count, MapScratch& scratch) const;
   void compute(const StepContext& context, const Instruction& instruction, std::int64_t first,
                std::int64_t count, Pieces pieces, MapScratch& scratch) const;
-  static void fill_table(const StepContext& context, const Instruction& instruction,
-                         MapScratch& scratch);
   static void look_up(const StepContext& context, const Instruction& instruction,
                       std::int64_t first, std::int64_t count, Pieces pieces, MapScratch& scratch);
   // Where a block of the place lies.

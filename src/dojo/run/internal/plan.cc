@@ -12,6 +12,7 @@
 #include "dojo/base/text.h"
 #include "dojo/run/internal/accesses.h"
 #include "dojo/run/internal/builder.h"
+#include "dojo/run/internal/function_table.h"
 #include "dojo/run/memory_plan.h"
 
 namespace dojo::run::internal {
@@ -194,13 +195,14 @@ void place_buffers(Plan& plan, const graph::Graph& graph) {
 }
 
 void compile_maps(Plan& plan) {
+  FunctionTables tables;
   for (Task& task : plan.tasks) {
     if (task.is_map()) {
-      task.program = std::make_shared<const MapProgram>(task.steps, plan.buffers);
+      task.program = std::make_shared<const MapProgram>(task.steps, plan.buffers, tables);
     }
     if (task.feeder != nullptr && task.feeder->is_map()) {
       Task feeder = *task.feeder;
-      feeder.program = std::make_shared<const MapProgram>(feeder.steps, plan.buffers);
+      feeder.program = std::make_shared<const MapProgram>(feeder.steps, plan.buffers, tables);
       task.feeder = std::make_shared<const Task>(std::move(feeder));
     }
   }
