@@ -104,7 +104,7 @@ void time_product(ThreadPool& pool, const Shape& shape, const Way& way) {
   };
   const double operations = 2.0 * static_cast<double>(shape.m * shape.n * shape.k);
   run();
-  const int runs = static_cast<int>(std::clamp(2e10 / operations, 2.0, 200.0));
+  const int runs = static_cast<int>(std::clamp(1e11 / operations, 3.0, 200.0));
   const double rate = operations / least_seconds(pool, runs, run) * 1e-9;
   fmt::print(
       R"({{"what": "{}", "way": "{}", "m": {}, "n": {}, "k": {}, "gflops": {:.1f}, "of_peak": {:.3f}}})"

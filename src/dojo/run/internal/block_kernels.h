@@ -3,22 +3,9 @@
 // contraction; that text is compiled for any CPU, for AVX2 and for AVX-512, with equal bits.
 #pragma once
 
-#include <cstdint>
-#include <span>
-
-#include "dojo/base/thread_pool.h"
 #include "dojo/run/internal/map_program.h"
 
 namespace dojo::run::internal {
-
-// Elements [0, count) of the nested runs, contiguously to `out`; elements of `width` bytes.
-void copy_elements(ThreadPool& pool, std::int64_t width, const std::byte* base, std::int64_t offset,
-                   std::span<const Run> runs, std::int64_t count, std::byte* out);
-
-// Element i of `from` becomes element i of `to`; equal shapes, elements of `width` bytes, buffers
-// that begin at from_data and to_data.
-void scatter_elements(ThreadPool& pool, std::int64_t width, const std::byte* from_data,
-                      const View& from, std::byte* to_data, const View& to);
 
 // The table of kernels: name, lanes of the operands, lanes of the results (f float, i int64).
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage): one list, expanded to declarations and rows

@@ -7,6 +7,7 @@
 #include "dojo/base/check.h"
 #include "dojo/base/text.h"
 #include "dojo/run/internal/block_kernels.h"
+#include "dojo/run/internal/move_elements.h"
 
 namespace dojo::run::internal {
 

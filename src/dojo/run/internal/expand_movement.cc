@@ -6,6 +6,7 @@
 #include "dojo/base/check.h"
 #include "dojo/run/internal/block_kernels.h"
 #include "dojo/run/internal/expansions.h"
+#include "dojo/run/internal/move_elements.h"
 
 namespace dojo::run::internal {
 namespace {
