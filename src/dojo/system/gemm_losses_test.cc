@@ -38,8 +38,8 @@ std::int64_t parts(std::int64_t extent, std::int64_t places) {
   return (extent + places - 1) / places;
 }
 
-machine::MachineModel machine_with(const char* name,
-                                   std::vector<std::pair<const char*, std::string>> changes) {
+machine::MachineModel machine_with(
+    const char* name, const std::vector<std::pair<const char*, std::string>>& changes) {
   machine::Description description = *machine::load_description(name);
   for (const auto& [fact, value] : changes) {
     const auto changed = machine::with_fact(description, fact, value);
@@ -188,7 +188,7 @@ TEST(GemmLosses, OfAProductThatTheMeshBoundsAreTransfer) {
   const Timeline timeline = time_program(at.program, at.machine);
   const Losses losses = losses_of(at.program, timeline, at.machine);
   // 57 and 54 lines of 1,024 BF16, 8 B a cycle at 0.9 of it; the unit has one panel left to do.
-  const double busy = 8 * (57 * 1024 * 2 / 64 * 20.0 / 19 + 54 * 1024 * 2 / 64 * 19.0 / 18) / 0.9;
+  const double busy = 8 * (57 * 32 * 20.0 / 19 + 54 * 32 * 19.0 / 18) / 0.9;
   const double latency = (17 + 16) * 22 + 2 * 2;
   const double body = tiles(at) * (256 + 2 * 4 + 2) + 100;
   expect_near(to_seconds(timeline.step), latency + busy + body / 2, "step");

@@ -13,7 +13,6 @@ namespace dojo::system {
 namespace {
 
 using program::Compute;
-using program::Ingest;
 using program::MatrixWork;
 using program::Move;
 using program::NodeWork;
