@@ -135,20 +135,23 @@ class Drafter {
   // Lies in the machine's DRAM and is brought from there to the panels of every op that reads it,
   // so that nothing of it stays in SRAM.
   bool is_streamed(ValueId id) const {
+    if (!machine_.dram.has_value()) {
+      return false;
+    }
     const auto& readers = uses_.readers[id.index];
-    return machine_.dram.has_value() && std::all_of(readers.begin(), readers.end(), [&](OpId op) {
-             const auto& inputs = graph_.ops[op.index].inputs;
-             for (std::size_t i = 0; i < inputs.size(); ++i) {
-               if (!inputs[i].has_value() || inputs[i]->index != id.index) {
-                 continue;
-               }
-               const Fetch one = fetches_.of(op, static_cast<int>(i));
-               if (op_plan(op).is_alias || !one.is_gathered || !can_be_panels(one)) {
-                 return false;
-               }
-             }
-             return true;
-           });
+    return std::all_of(readers.begin(), readers.end(), [&](OpId op) {
+      const auto& inputs = graph_.ops[op.index].inputs;
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (!inputs[i].has_value() || inputs[i]->index != id.index) {
+          continue;
+        }
+        const Fetch one = fetch(graph_, op, static_cast<int>(i), plan_, mesh_);
+        if (op_plan(op).is_alias || !one.is_gathered || !can_be_panels(one)) {
+          return false;
+        }
+      }
+      return true;
+    });
   }
 
   void place_leaves() {
