@@ -79,7 +79,7 @@ struct Deal {
 
   // From points one after the other, 16 lanes each.
   static __m512i order_of_points() {
-    alignas(64) std::array<std::uint8_t, 64> from;
+    alignas(64) std::array<std::uint8_t, 64> from{};
     for (std::size_t at = 0; at < 64; ++at) {
       const std::size_t quad = at / 16;
       const std::size_t in = at % 16;
@@ -200,15 +200,15 @@ class BytePacker final : public internal::Packer {
       const std::int64_t count = std::clamp<std::int64_t>(from.lanes - lane, 0, kNarrow);
       const bool has_all = count >= std::min(kNarrow, width - lane % width);
       float* out = to + lane / width * panel + lane % width;
-      std::array<const std::uint8_t*, kNarrow> row;
+      std::array<const std::uint8_t*, kNarrow> row{};
       for (std::int64_t l = 0; l < kNarrow; ++l) {
         const std::int64_t of = std::min(l, std::max<std::int64_t>(count - 1, 0));
         row[static_cast<std::size_t>(l)] = at(from.first + (lane + of) * from.lane_stride);
       }
       for (std::int64_t k = 0; k < from.points; k += kCodes) {
         const std::int64_t points = std::min(kCodes, from.points - k);
-        alignas(64) std::array<std::uint8_t, kNarrow * kCodes> copy;
-        std::array<const std::uint8_t*, kNarrow> source;
+        alignas(64) std::array<std::uint8_t, kNarrow * kCodes> copy;  // NOLINT: filled if used
+        std::array<const std::uint8_t*, kNarrow> source{};
         for (std::size_t l = 0; l < kNarrow; ++l) {
           source[l] = row[l] + k;
           _mm_prefetch(reinterpret_cast<const char*>(source[l] + kCodesAhead), _MM_HINT_T1);

@@ -27,7 +27,7 @@ void tabulate(const BlockKernel& kernel, const Params& params, const numerics::S
   constexpr std::size_t kStep = 256;
   const auto width = static_cast<std::size_t>(bytes_of(type.format));
   DOJO_CHECK(width <= 2 && values.size() == std::size_t{1} << (8 * width));
-  std::array<float, kStep> ones;
+  std::array<float, kStep> ones{};
   ones.fill(1.0F);
   std::array<float, kStep> decoded{};
   std::array<std::byte, 2 * kStep> codes{};  // low byte first
