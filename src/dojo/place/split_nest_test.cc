@@ -274,6 +274,33 @@ TEST(Slices, OfEveryOperandHoldOrFetchWhatTheyRead) {
   }
 }
 
+// 25 dies hold a 25th of the states each, but for blocks of 8 and axes that are not quite full.
+TEST(States, ShrinkPerNodeAsNodesAreAdded) {
+  const machine::MachineModel machine = *machine::load_machine("training-tile");
+  const graph::Graph graph = lowered("place/mlp.graph", machine);
+  const auto per_node = [&](machine::Shape dies) {
+    Mesh mesh = internal::mesh_of(dies, 1, machine, 1);
+    mesh.least_busy = 90;
+    const LayoutPlan plan = plan_layouts(graph, mesh);
+    double sum = 0;
+    for (std::size_t i = 0; i < graph.values.size(); ++i) {
+      const graph::Value& value = graph.values[i];
+      const bool is_state =
+          value.kind == graph::ValueKind::Weight || value.kind == graph::ValueKind::State;
+      const Bytes held = program::slice_bytes(plan.held[i], value.shape, value.format);
+      sum += is_state && graph::stored_bytes(value) > Bytes(1'000'000)
+                 ? static_cast<double>(held.count())
+                 : 0.0;
+    }
+    return sum;
+  };
+  const double die = per_node({.rows = 1, .columns = 1});
+  const double tile = per_node({.rows = 5, .columns = 5});
+  ASSERT_GT(tile, 0);
+  EXPECT_GT(die / tile, 18);
+  EXPECT_LT(die / tile, 30);
+}
+
 TEST(Gather, PicksFromItsOwnRowsWithoutMovingThem) {
   const graph::Graph graph = parsed(R"(
     %x = input f32[64,100] "x"

@@ -17,6 +17,10 @@ using machine::MachineModel;
 
 namespace {
 
+// What needs so many times a node's memory no remedy saves, and so many after the remedies no other
+// way on the same nodes.
+constexpr std::int64_t kHopeless = 16;
+constexpr std::int64_t kFarOff = 6;
 constexpr int kBusyShares = 90;  // percent of the nodes, where weights have to lie tight
 
 // On a node.
@@ -70,6 +74,9 @@ void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
       note_panels(budget);
       return;
     }
+  }
+  if (plan.fit.plan.peak > capacity * kHopeless) {
+    return;
   }
   for (const Bytes budget : {Bytes(buffers / 2), Bytes(buffers / 16)}) {
     Draft draft = drafted(budget);
@@ -178,8 +185,12 @@ bool try_mesh(const Graph& graph, const MachineModel& machine, const std::vector
       out.fits = std::move(plan);
       return true;
     }
+    const bool is_far_off = plan.fit.plan.peak > capacity_of(machine) * kFarOff;
     if (!out.closest.has_value() || plan.fit.plan.peak < out.closest->fit.plan.peak) {
       out.closest = std::move(plan);
+    }
+    if (is_far_off && !is_last) {
+      return false;
     }
   }
   return false;
@@ -224,14 +235,17 @@ Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& w
 }
 
 // The least memory per node, in steps of an eighth from what the closest plan needs, with which
-// the step is placed; nullopt: none up to twice that.
+// the step is placed on the same nodes; nullopt: none up to twice that.
 std::optional<Bytes> memory_that_fits(const Graph& graph, const MachineModel& machine,
                                       const Plan& closest) {
   const std::int64_t needs = (closest.fit.plan.peak + machine.node.code).count();
   for (std::int64_t eighths = 8; eighths <= 16; ++eighths) {
     MachineModel larger = machine;
     larger.node.sram = Bytes((needs * eighths / 8 + 999) / 1000 * 1000);
-    if (attempt(graph, larger).fits.has_value()) {
+    Mesh mesh = closest.mesh;
+    mesh.room = mesh_of(mesh.replicas.dies, mesh.replicas.block, larger, mesh.replicas.batch).room;
+    Attempt tried;
+    if (try_mesh(graph, larger, {mesh}, {}, true, tried)) {
       return larger.node.sram;
     }
   }
