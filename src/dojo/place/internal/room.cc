@@ -48,8 +48,8 @@ double cycles(const graph::Graph& graph, const graph::Op& op, const SplitNest& s
     pipes += static_cast<double>(work.total.macs) / 256 +
              static_cast<double>(work.total.vector_ops + work.total.special_ops * 8) / 16;
     for (const Operand& operand : stage.operands) {
-      const auto elements = static_cast<double>(
-          graph::bytes(stage, operand, slice, Format::U8).count() / bytes_of(Format::U8));
+      const std::int64_t codes = graph::bytes(stage, operand, slice, Format::U8).count();
+      const auto elements = static_cast<double>(codes);  // of a byte each
       const auto each = static_cast<double>(element_bytes(graph, op, operand.tensor));
       if (operand.use == OperandUse::Read) {
         port += elements * each / 64;
@@ -141,7 +141,7 @@ std::int64_t bytes_at_hand(const graph::Graph& graph, const graph::Op& op, const
         each = bytes_of(Format::F32);
       }
       const std::int64_t bytes =
-          graph::bytes(stage, operand, slice, Format::U8).count() * each / bytes_of(Format::U8);
+          graph::bytes(stage, operand, slice, Format::U8).count() * each;
       std::int64_t& most = largest[{operand.tensor.kind, operand.tensor.index}];
       most = std::max(most, bytes);
     }
