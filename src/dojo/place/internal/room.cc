@@ -140,8 +140,7 @@ std::int64_t bytes_at_hand(const graph::Graph& graph, const graph::Op& op, const
           split.written(stage, operand).has(program::Sharing::Partial)) {
         each = bytes_of(Format::F32);
       }
-      const std::int64_t bytes =
-          graph::bytes(stage, operand, slice, Format::U8).count() * each;
+      const std::int64_t bytes = graph::bytes(stage, operand, slice, Format::U8).count() * each;
       std::int64_t& most = largest[{operand.tensor.kind, operand.tensor.index}];
       most = std::max(most, bytes);
     }
