@@ -145,7 +145,7 @@ class Drafter {
         if (!inputs[i].has_value() || inputs[i]->index != id.index) {
           continue;
         }
-        const Fetch one = fetch(graph_, op, static_cast<int>(i), plan_, mesh_);
+        const Fetch one = fetches_.of(op, static_cast<int>(i));
         if (op_plan(op).is_alias || !one.is_gathered || !can_be_panels(one)) {
           return false;
         }

@@ -20,7 +20,6 @@ using program::Axis;
 using program::AxisState;
 using program::kAxes;
 using program::Layout;
-using program::Move;
 using program::Scope;
 using program::Sharing;
 
