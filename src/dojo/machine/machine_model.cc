@@ -49,6 +49,18 @@ LinkClass rim(Level level) {
 
 std::string_view name(Side side) { return kSideNames[static_cast<std::size_t>(side)]; }
 std::string_view name(Level level) { return kLevelNames[static_cast<std::size_t>(level)]; }
+std::string_view name(RouterAllocator allocator) {
+  return allocator == RouterAllocator::Islip ? "islip" : "round-robin";
+}
+std::optional<RouterAllocator> router_allocator_named(std::string_view text) {
+  for (const RouterAllocator allocator : {RouterAllocator::Islip, RouterAllocator::RoundRobin}) {
+    if (name(allocator) == text) {
+      return allocator;
+    }
+  }
+  return std::nullopt;
+}
+
 std::string_view name(LinkClass link) { return kLinkNames[static_cast<std::size_t>(link)]; }
 std::optional<Side> side_named(std::string_view name) { return named<Side>(kSideNames, name); }
 std::optional<LinkClass> link_class_named(std::string_view name) {

@@ -105,6 +105,20 @@ struct NetworkModel {
   Bytes packet{};         // payload of one packet
 };
 
+enum class RouterAllocator : std::uint8_t { Islip, RoundRobin };
+std::string_view name(RouterAllocator allocator);  // "islip", "round-robin"
+std::optional<RouterAllocator> router_allocator_named(std::string_view name);
+
+// The router of a node, for the mesh flit by flit (docs/mesh.md); nothing else depends on it.
+struct RouterModel {
+  int vcs = 0;              // virtual channels of a port
+  int depth = 0;            // flits of a VC's buffer
+  Cycles stages{};          // from the grant of a flit to its use by the neighbour
+  Cycles credit{};          // from the grant to the use of the freed slot
+  bool speculates = false;  // both allocations in one cycle
+  RouterAllocator allocator = RouterAllocator::Islip;
+};
+
 // One level: a grid of units of the level below (of sites for the die).
 struct LevelModel {
   Level level = Level::Die;
@@ -190,6 +204,7 @@ struct MachineModel {
   Clock clock{};
   NodeModel node{};
   NetworkModel network{};
+  std::optional<RouterModel> router{};  // none: the machine file does not say
   std::vector<LevelModel> levels{};
   std::vector<Site> dead_sites{};     // per die, in row-major order
   Shape logical{};                    // grid of nodes that each die offers for placement

@@ -69,6 +69,7 @@ void make_sections(Facts& facts, const Has& has) {
       section.emplace();
     }
   };
+  make(facts.mesh_router, "mesh.router");
   make(facts.tile, "tile");
   make(facts.tray, "tray");
   make(facts.pod, "pod");

@@ -106,6 +106,15 @@ class Resolver {
                       .stage = mesh.hop.value + mesh.inject.value + mesh.alpha.value,
                       .pace = mesh.pace.value,
                       .packet = mesh.packet.value};
+    if (facts_.mesh_router) {
+      const RouterFacts& router = *facts_.mesh_router;
+      model_.router = {.vcs = router.vcs.value,
+                       .depth = router.depth.value,
+                       .stages = router.stages.value,
+                       .credit = router.credit.value,
+                       .speculates = router.speculation.value == internal::Switch::On,
+                       .allocator = router.allocator.value};
+    }
   }
 
   void set_outer_links() {

@@ -36,7 +36,7 @@ Moment run_to(Mesh& mesh, Cycle end, internal::Watch& watch, std::string& trap) 
   run_watched(mesh, end - std::min(end, eject), watch, trap);
   moment.arrived = mesh.counters();
   for (const std::uint32_t node : mesh.nodes()) {
-    moment.flits_of_node.push_back(mesh.flits_sent(static_cast<int>(node), kLocal));
+    moment.flits_of_node.push_back(mesh.flits_received(node));
   }
   run_watched(mesh, end, watch, trap);
   moment.entered = mesh.counters();

@@ -138,6 +138,15 @@ Cycle Mesh::longest_pause() const {
 
 std::span<const std::uint32_t> Mesh::nodes() const { return impl_->state.nodes; }
 
+std::uint64_t Mesh::flits_received(std::uint32_t node) const {
+  std::uint64_t sum = 0;
+  for (int plane = 0; plane < impl_->state.planes; ++plane) {
+    const std::uint32_t router = static_cast<std::uint32_t>(plane) * impl_->state.sites + node;
+    sum += flits_sent(static_cast<int>(router), kLocal);
+  }
+  return sum;
+}
+
 void Mesh::start_measuring() {
   // Packets of the other kind do not count any more.
   impl_->state.counted_mark ^= 1;

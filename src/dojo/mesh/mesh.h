@@ -79,8 +79,9 @@ class Mesh {
   bool has_no_flits() const;
   Cycle oldest_flit() const;    // cycles since its injection, of those at the front of a VC
   Cycle longest_pause() const;  // in which nothing may move though all is well: slow, long links
-  // Routers of the grid that have a node.
+  // Sites of the grid that have a node, and what all planes brought to one of them.
   std::span<const std::uint32_t> nodes() const;
+  std::uint64_t flits_received(std::uint32_t node) const;
 
   // Every packet is measured from the start on. start_measuring() forgets those packets, on their
   // way or not, and measures the ones that come to the head of their source's queue from now on;

@@ -36,6 +36,17 @@ TEST(Mesh, EqualsThePlainTwinOnRandomNetworks) {
   EXPECT_GT(compare_random_networks(20261126, 16), 5);
 }
 
+TEST(Mesh, OpposedToriUnderSteadyTrafficEqualThePlainTwin) {
+  const Topology topology = *Topology::make({.die = {4, 5}, .planes = Planes::Opposed});
+  const RouterConfig router = *router_preset("wormhole");
+  const RoutingTable routing = *RoutingTable::make(topology, RoutingKind::XFirst, router.vcs);
+  for (const TrafficPattern pattern : {TrafficPattern::Uniform, TrafficPattern::Hotspot}) {
+    const Traffic traffic = *Traffic::synthetic(
+        {.pattern = pattern, .rows = 4, .columns = 5, .rate = 0.8, .packet_flits = 3, .planes = 2});
+    expect_equal_to_plain_twin(topology, routing, router, traffic, 500, 3);
+  }
+}
+
 // Latency of one packet in an empty mesh: per router visited, plus a constant, plus P - 1.
 TEST(Mesh, ZeroLoadLatencyIsTheFormulaForEveryPair) {
   struct Formula {
@@ -99,6 +110,21 @@ TEST(Mesh, TakesLessThanFourKilobytesOfARouter) {
   EXPECT_LT(bytes_of(*Topology::rectangle({18, 20})), 1600u);
   // With the buffers of its links between dies, which hold 200 cycles of flits.
   EXPECT_LT(bytes_of(*topology_of(*machine::load_machine("training-tile"))), 4096u);
+}
+
+TEST(RouterConfig, IsWhatTheMachineSays) {
+  const machine::Description d1 = *machine::load_description("d1");
+  EXPECT_EQ(router_of(resolve(d1)), *router_preset("d1"));
+  machine::Description changed = *with_fact(d1, "mesh.router.allocator", "round-robin");
+  changed = *with_fact(changed, "mesh.router.speculation", "off");
+  changed = *with_fact(changed, "mesh.router.depth", "4");
+  changed = *with_fact(changed, "mesh.router.credit", "2");
+  const RouterConfig router = router_of(resolve(changed));
+  EXPECT_EQ(router.allocator, Allocator::RoundRobin);
+  EXPECT_EQ(router.speculation, Speculation::Off);
+  EXPECT_EQ(router.depth, 4);
+  EXPECT_EQ(router.credit_delay, 2);
+  EXPECT_EQ(router.eject_credit_delay, 3);
 }
 
 TEST(Mesh, BadSizesAreErrors) {

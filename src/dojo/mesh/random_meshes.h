@@ -40,6 +40,7 @@ inline RandomCase random_case(std::mt19937& random) {
   c.spec.router = {.vcs = pick(1, kMaxVcs),
                    .depth = pick(1, kMaxDepth),
                    .speculation = pick(0, 1) == 0 ? Speculation::Off : Speculation::On,
+                   .allocator = pick(0, 1) == 0 ? Allocator::Islip : Allocator::RoundRobin,
                    .flit_delay = pick(1, 4),
                    .eject_delay = pick(1, 5),
                    .credit_delay = pick(1, 4),
@@ -70,11 +71,12 @@ inline RandomCase random_case(std::mt19937& random) {
 inline std::string describe(const RandomCase& c) {
   const RouterConfig& r = c.spec.router;
   return fmt::format(
-      "{}x{} {} VCs x {} speculation {} delays {} {} {} {} {} {}; {} rate {} flits {} "
+      "{}x{} {} VCs x {} speculation {} {} delays {} {} {} {} {} {}; {} rate {} flits {} "
       "seed {} cycles {}",
-      c.spec.rows, c.spec.columns, r.vcs, r.depth, static_cast<int>(r.speculation), r.flit_delay,
-      r.eject_delay, r.credit_delay, r.source_credit_delay, r.eject_credit_delay, r.inject_delay,
-      name(c.traffic.pattern), c.traffic.rate, c.traffic.packet_flits, c.traffic.seed, c.cycles);
+      c.spec.rows, c.spec.columns, r.vcs, r.depth, static_cast<int>(r.speculation),
+      name(r.allocator), r.flit_delay, r.eject_delay, r.credit_delay, r.source_credit_delay,
+      r.eject_credit_delay, r.inject_delay, name(c.traffic.pattern), c.traffic.rate,
+      c.traffic.packet_flits, c.traffic.seed, c.cycles);
 }
 
 // The same counters, and flits of every link, from the engine with any instruction set, threads and
@@ -183,6 +185,7 @@ inline TopologySpec random_network(std::mt19937& random, const RandomCase& c) {
   spec.die = {.rows = c.spec.rows, .columns = c.spec.columns};
   spec.dies = {.rows = 1, .columns = 1};
   spec.wrap = pick(0, 3) == 0 ? Wrap::Torus : Wrap::None;
+  spec.planes = spec.wrap == Wrap::Torus && pick(0, 1) == 0 ? Planes::Opposed : Planes::One;
   if (pick(0, 1) == 0) {
     spec.die = {.rows = pick(1, 4), .columns = pick(1, 4)};
     spec.dies = {.rows = pick(1, 3), .columns = pick(1, 3)};
@@ -232,8 +235,9 @@ inline int compare_random_networks(std::uint32_t seed, int draws) {
     const auto routing = RoutingTable::make(*topology, kind, c.spec.router.vcs);
     c.traffic.rows = topology->grid().rows;
     c.traffic.columns = topology->grid().columns;
-    for (std::uint32_t router = 0;
-         router < topology->routers() && !topology->edge_port_of({router}).has_value(); ++router) {
+    c.traffic.planes = topology->planes();
+    const int sites = c.traffic.rows * c.traffic.columns;
+    for (std::uint32_t router = 0; router < static_cast<std::uint32_t>(sites); ++router) {
       if (topology->has_node({router})) {
         c.traffic.nodes.push_back(router);
       }

@@ -70,6 +70,19 @@ Result<void> in_range(std::string_view what, int value, int low, int high) {
 
 }  // namespace
 
+std::string_view name(Allocator allocator) {
+  return allocator == Allocator::Islip ? "islip" : "round-robin";
+}
+
+std::optional<Allocator> allocator_named(std::string_view text) {
+  for (const Allocator allocator : {Allocator::Islip, Allocator::RoundRobin}) {
+    if (name(allocator) == text) {
+      return allocator;
+    }
+  }
+  return std::nullopt;
+}
+
 std::span<const RouterPreset> router_presets() { return kPresets; }
 
 Result<RouterConfig> router_preset(std::string_view name) {
@@ -82,6 +95,26 @@ Result<RouterConfig> router_preset(std::string_view name) {
   }
   return Error{ErrorKind::NotFound, fmt::format("unknown router {}{}; presets: {}", quoted(name),
                                                 suggestion(name, names), fmt::join(names, ", "))};
+}
+
+RouterConfig router_of(const machine::MachineModel& machine) {
+  if (!machine.router.has_value()) {
+    return kD1;
+  }
+  const machine::RouterModel& router = *machine.router;
+  const auto stages = static_cast<int>(router.stages.count());
+  const auto credit = static_cast<int>(router.credit.count());
+  return {.vcs = router.vcs,
+          .depth = router.depth,
+          .speculation = router.speculates ? Speculation::On : Speculation::Off,
+          .allocator = router.allocator == machine::RouterAllocator::Islip ? Allocator::Islip
+                                                                           : Allocator::RoundRobin,
+          .flit_delay = stages,
+          .eject_delay = stages,
+          .credit_delay = credit,
+          .source_credit_delay = credit,
+          .eject_credit_delay = stages + credit,
+          .inject_delay = 0};
 }
 
 Result<void> check(const RouterConfig& config) {

@@ -2,11 +2,13 @@
 // rules are those of docs/mesh.md. All delays are in cycles of the mesh's clock.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "dojo/base/result.h"
+#include "dojo/machine/machine_model.h"
 
 namespace dojo::mesh {
 
@@ -22,10 +24,17 @@ inline constexpr int kPorts = 5;
 // Whether a head may bid for the switch in the cycle in which it bids for a VC.
 enum class Speculation { Off, On };
 
+// When an output's pointer moves past the input that it granted: iSLIP only when the input accepts,
+// round robin always.
+enum class Allocator { Islip, RoundRobin };
+std::string_view name(Allocator allocator);  // "islip", "round-robin"
+std::optional<Allocator> allocator_named(std::string_view name);
+
 struct RouterConfig {
   int vcs = 4;    // per port; 1..kMaxVcs
   int depth = 8;  // flits per VC; 1..kMaxDepth
   Speculation speculation = Speculation::Off;
+  Allocator allocator = Allocator::Islip;  // of VCs and of the switch
 
   // From a switch grant in cycle s until the effect is usable, in every decision of that cycle:
   int flit_delay = 3;           // the flit, at the neighbour's input
@@ -53,6 +62,9 @@ std::span<const RouterPreset> router_presets();
 
 // The preset of this name; Error with the nearest names.
 Result<RouterConfig> router_preset(std::string_view name);
+
+// What the machine file says of its routers; the preset d1 if it says nothing.
+RouterConfig router_of(const machine::MachineModel& machine);
 
 // Error if a number is outside its range.
 Result<void> check(const RouterConfig& config);

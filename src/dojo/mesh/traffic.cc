@@ -113,6 +113,7 @@ Result<Traffic> Traffic::synthetic(const SyntheticTraffic& what) {
   DOJO_TRY_VOID(check(what));
   Traffic traffic;
   traffic.what_ = what;
+  traffic.what_.rate = what.rate / what.planes;
   traffic.packet_flits_ = what.packet_flits;
   const auto routers = static_cast<std::uint32_t>(what.rows * what.columns);
   traffic.nodes_ = what.nodes;
@@ -120,6 +121,7 @@ Result<Traffic> Traffic::synthetic(const SyntheticTraffic& what) {
     traffic.nodes_.resize(routers);
     std::iota(traffic.nodes_.begin(), traffic.nodes_.end(), 0u);
   }
+  traffic.sites_ = routers;
   traffic.is_node_.resize(routers);
   for (const std::uint32_t node : traffic.nodes_) {
     traffic.is_node_[node] = true;
@@ -133,12 +135,13 @@ Result<Traffic> Traffic::synthetic(const SyntheticTraffic& what) {
   if (what.pattern == TrafficPattern::Hotspot && !traffic.is_node_[hotspot(what)]) {
     return Error{ErrorKind::InvalidInput, "hotspot: there is no node at the centre"};
   }
-  double probability = what.rate / what.packet_flits;
-  if (what.pattern == TrafficPattern::Bursty && what.rate < 1) {
+  const double rate = traffic.what_.rate;
+  double probability = rate / what.packet_flits;
+  if (what.pattern == TrafficPattern::Bursty && rate < 1) {
     // A burst of b packets takes b P cycles; then b P (1 - rate) / rate cycles of silence. A gap of
     // probability p has a mean of 1 / p, and one cycle of it is no silence.
     const double burst = double{1} * what.burst_packets * what.packet_flits;
-    probability = what.rate / (burst * (1 - what.rate) + what.rate);
+    probability = rate / (burst * (1 - rate) + rate);
   }
   traffic.tabulate_gaps(probability);
   return traffic;
@@ -171,8 +174,9 @@ void Traffic::tabulate_gaps(double probability) {
 }
 
 StreamState Traffic::first_state(std::uint32_t node) const {
+  const std::uint32_t routers = sites_ * static_cast<std::uint32_t>(what_.planes);
   const bool sends =
-      listed_.empty() ? node < is_node_.size() && is_node_[node] : node < listed_.size();
+      listed_.empty() ? node < routers && is_node_[node % sites_] : node < listed_.size();
   return {.random = mix(what_.seed * 0x9e3779b97f4a7c15u + node) ^ mix(what_.seed),
           .generated = kNever,  // so that the first gap counts from cycle -1
           .position = sends ? 0 : kNever};
@@ -240,8 +244,9 @@ Packet Traffic::draw(std::uint32_t node, StreamState& state) const {
     return {};
   }
   state.generated = static_cast<Cycle>(generated);
-  const std::uint32_t to = destination(node, state, static_cast<std::uint32_t>(bits));
-  return to == kNever ? Packet{} : Packet{state.generated, to};
+  const std::uint32_t plane = node < sites_ ? 0 : sites_;  // its first router
+  const std::uint32_t to = destination(node - plane, state, static_cast<std::uint32_t>(bits));
+  return to == kNever ? Packet{} : Packet{state.generated, plane + to};
 }
 
 Packet Traffic::take_listed(std::uint32_t node, StreamState& state) const {

@@ -37,9 +37,12 @@ struct SyntheticTraffic {
   double rate = 0;       // flits per node and cycle, 0..1
   int packet_flits = 1;  // 1..65535
   std::uint64_t seed = 1;
+  // Of two planes each carries half: a node's packets stay in the plane they start in, and its
+  // router in plane p is p x rows x columns + its site.
+  int planes = 1;
   int hotspot_one_in = 5;
   int burst_packets = 8;
-  // The routers, row x columns + column, that have a node; empty: all. Random destinations are
+  // The sites, row x columns + column, that have a node; empty: all. Random destinations are
   // nodes; a node whose one destination is none sends nothing.
   std::vector<std::uint32_t> nodes{};
 };
@@ -87,8 +90,9 @@ class Traffic {
   SyntheticTraffic what_;
   int packet_flits_ = 1;
   std::vector<std::uint32_t> nodes_;
+  std::uint32_t sites_ = 0;
   std::vector<bool> is_node_;
-  // Destination of each router's node, where the pattern has just one; kNever: none.
+  // Destination of each site's node, where the pattern has just one; kNever: none.
   std::vector<std::uint32_t> fixed_;
   std::vector<std::vector<Packet>> listed_;
 

@@ -10,6 +10,7 @@
 #include "dojo/mesh/picture.h"
 #include "dojo/tools/api_error.h"
 #include "dojo/tools/commands.h"
+#include "dojo/tools/mesh_options.h"
 #include "dojo/tools/output.h"
 
 namespace dojo::tools {
@@ -22,7 +23,9 @@ using nlohmann::ordered_json;
 struct MeshOptions {
   std::string size = "8x8";
   std::string machine;
-  std::string router = "d1";
+  bool torus = false;
+  bool opposed = false;
+  std::string router;
   std::string traffic = "uniform";
   std::string mode = "latency";
   double rate = 0.1;
@@ -34,6 +37,7 @@ struct MeshOptions {
   std::int64_t vcs = 0;    // 0: as the preset has it
   std::int64_t depth = 0;  // likewise
   std::string speculation;
+  std::string allocator;
   std::string json_path;
   std::string heat_map_path;
   // sweep
@@ -42,12 +46,15 @@ struct MeshOptions {
 };
 
 mesh::RouterConfig router_of(const MeshOptions& options) {
-  mesh::RouterConfig router = value_of(mesh::router_preset(options.router));
+  mesh::RouterConfig router = mesh_router(options.router, options.machine);
   router.vcs = options.vcs != 0 ? static_cast<int>(options.vcs) : router.vcs;
   router.depth = options.depth != 0 ? static_cast<int>(options.depth) : router.depth;
   if (!options.speculation.empty()) {
     router.speculation =
         options.speculation == "on" ? mesh::Speculation::On : mesh::Speculation::Off;
+  }
+  if (!options.allocator.empty()) {
+    router.allocator = *mesh::allocator_named(options.allocator);  // the parser knows the names
   }
   return router;
 }
@@ -69,13 +76,20 @@ machine::Shape shape_of(const MeshOptions& options) {
   return {.rows = static_cast<std::int32_t>(rows), .columns = static_cast<std::int32_t>(columns)};
 }
 
+mesh::TopologySpec spec_of(const MeshOptions& options) {
+  if (!options.machine.empty()) {
+    return value_of(mesh::topology_spec(value_of(machine::load_machine(options.machine))));
+  }
+  return {.die = shape_of(options),
+          .wrap = options.torus || options.opposed ? mesh::Wrap::Torus : mesh::Wrap::None,
+          .planes = options.opposed ? mesh::Planes::Opposed : mesh::Planes::One};
+}
+
 // Topology and table stay where they are while the mesh lives.
 struct Network {
   explicit Network(const MeshOptions& options)
       : router(router_of(options)),
-        topology(options.machine.empty() ? value_of(mesh::Topology::rectangle(shape_of(options)))
-                                         : value_of(mesh::topology_of(
-                                               value_of(machine::load_machine(options.machine))))),
+        topology(value_of(mesh::Topology::make(spec_of(options)))),
         routing(
             value_of(mesh::RoutingTable::make(topology, mesh::RoutingKind::XFirst, router.vcs))) {}
   Network(const Network&) = delete;
@@ -87,7 +101,8 @@ struct Network {
                                    .columns = topology.grid().columns,
                                    .rate = rate,
                                    .packet_flits = static_cast<int>(options.packet_flits),
-                                   .seed = static_cast<std::uint64_t>(options.seed)};
+                                   .seed = static_cast<std::uint64_t>(options.seed),
+                                   .planes = topology.planes()};
     const auto sites = static_cast<std::uint32_t>(traffic.rows * traffic.columns);
     for (std::uint32_t site = 0; site < sites; ++site) {
       if (topology.has_node({site})) {
@@ -149,7 +164,12 @@ ordered_json moved_by_class(const mesh::Topology& topology, const Mesh& mesh) {
     classes[name] = classes[name].get<std::uint64_t>() +
                     mesh.flits_sent(static_cast<int>(link.from.index), index(link.out));
   }
-  return {{"flit_bytes", topology.spec().flit.count()}, {"link_flits", classes}};
+  ordered_json bytes = ordered_json::object();
+  for (const auto& [name, flits] : classes.items()) {
+    bytes[name] = flits.get<std::int64_t>() * topology.spec().flit.count();
+  }
+  return {
+      {"flit_bytes", topology.spec().flit.count()}, {"link_flits", classes}, {"link_bytes", bytes}};
 }
 
 std::string latency_text(const Measurement& measured, double value) {
@@ -191,6 +211,7 @@ void run(const MeshOptions& options) {
   }
   ordered_json json = to_json(measured);
   json["moved"] = moved_by_class(network.topology, mesh);
+  json["bytes_per_router"] = mesh.bytes() / static_cast<std::size_t>(mesh.routers());
   json["wall_seconds"] = wall.count();
   write_json(json, options.json_path);
 }
@@ -228,16 +249,14 @@ void sweep(const MeshOptions& options) {
 
 void add_options(CLI::App* command, MeshOptions& options) {
   constexpr std::int64_t kMany = 1'000'000'000;
-  std::vector<std::string> routers;
-  for (const mesh::RouterPreset& preset : mesh::router_presets()) {
-    routers.emplace_back(preset.name);
-  }
   auto* size = command->add_option("--size", options.size, "Routers of a plain rectangle")
                    ->type_name("ROWSxCOLUMNS");
   command->add_option("--machine", options.machine, "The network of a machine, NAME or FILE")
       ->excludes(size);
-  command->add_option("--router", options.router,
-                      fmt::format("Preset: {}", fmt::join(routers, ", ")));
+  command->add_flag("--torus", options.torus, "Close every row and column");
+  command->add_flag("--opposed", options.opposed,
+                    "Two unidirectional tori, each with half of the load");
+  add_router_option(*command, options.router);
   command->add_option("--traffic", options.traffic,
                       fmt::format("Pattern: {}", fmt::join(mesh::pattern_names(), ", ")));
   command->add_option("--packet-flits", options.packet_flits, "Flits of a packet")
@@ -257,6 +276,9 @@ void add_options(CLI::App* command, MeshOptions& options) {
       ->check(CLI::Range(1, mesh::kMaxDepth));
   command->add_option("--speculation", options.speculation, "on, off: instead of the preset's")
       ->check(CLI::IsMember({"on", "off"}));
+  command
+      ->add_option("--allocator", options.allocator, "islip, round-robin: instead of the preset's")
+      ->check(CLI::IsMember({"islip", "round-robin"}));
   command->add_option("--json", options.json_path, "Write the results as JSON; - is stdout")
       ->type_name("FILE");
 }

@@ -14,6 +14,7 @@
 #include "dojo/mesh/traffic_load.h"
 #include "dojo/tools/api_error.h"
 #include "dojo/tools/commands.h"
+#include "dojo/tools/mesh_options.h"
 #include "dojo/tools/output.h"
 
 namespace dojo::tools {
@@ -36,7 +37,7 @@ struct NetworkOptions {
   std::vector<std::string> dead_routers;
   std::vector<std::string> dead_links;
   std::string routing = "x-first";
-  std::string router = "d1";
+  std::string router;
   std::int64_t vcs = 0;  // 0: as the preset has it
   std::int64_t threads = 1;
   std::string json_path;
@@ -127,7 +128,7 @@ struct Network {
   Network& operator=(const Network&) = delete;
 
   static mesh::RouterConfig config_of(const NetworkOptions& options) {
-    mesh::RouterConfig config = value_of(mesh::router_preset(options.router));
+    mesh::RouterConfig config = mesh_router(options.router, options.machine);
     config.vcs = options.vcs == 0 ? config.vcs : static_cast<int>(options.vcs);
     return config;
   }
@@ -180,8 +181,10 @@ void report(const NetworkOptions& options, const Network& network, const Message
   if (!options.json_path.empty()) {
     ordered_json links = ordered_json::object();
     for (const ClassUse& use : uses) {
-      links[use.name] = {
-          {"flits", use.flits}, {"busiest_flits", use.busiest}, {"busiest_share", use.share}};
+      links[use.name] = {{"flits", use.flits},
+                         {"bytes", use.flits * network.topology.spec().flit.count()},
+                         {"busiest_flits", use.busiest},
+                         {"busiest_share", use.share}};
     }
     ordered_json phases = ordered_json::array();
     for (const Cycles cycles : outcome.phases) {
@@ -250,10 +253,6 @@ void run_trace(const TraceOptions& options) {
 }
 
 void add_network_options(CLI::App* command, NetworkOptions& options) {
-  std::vector<std::string> routers;
-  for (const mesh::RouterPreset& preset : mesh::router_presets()) {
-    routers.emplace_back(preset.name);
-  }
   auto* size = command->add_option("--size", options.size, "Routers of a plain network")
                    ->type_name("ROWSxCOLUMNS");
   command->add_option("--machine", options.machine, "The network of a machine, NAME or FILE")
@@ -272,8 +271,7 @@ void add_network_options(CLI::App* command, NetworkOptions& options) {
   command->add_option("--routing", options.routing, "How packets choose their way")
       ->check(CLI::IsMember(
           {"x-first", "y-first", "west-first", "north-last", "negative-first", "up-down"}));
-  command->add_option("--router", options.router,
-                      fmt::format("Preset: {}", fmt::join(routers, ", ")));
+  add_router_option(*command, options.router);
   command->add_option("--vcs", options.vcs, "Virtual channels, instead of the preset's")
       ->check(CLI::Range(1, mesh::kMaxVcs));
   command->add_option("--threads", options.threads, "Same results for any number")

@@ -44,6 +44,15 @@ struct DieMeshFacts {
   Fact<double> pace;
 };
 
+struct RouterFacts {
+  Fact<int> vcs;
+  Fact<int> depth;
+  Fact<Cycles> stages;
+  Fact<Cycles> credit;
+  Fact<RouterAllocator> allocator;
+  Fact<internal::Switch> speculation;
+};
+
 struct DieFacts {
   Fact<BytesPerSecond> edge;
   Fact<Picoseconds> edge_latency;
@@ -118,6 +127,7 @@ struct EnergyFacts {
 struct Facts {
   NodeFacts node;
   DieMeshFacts mesh_die;
+  std::optional<RouterFacts> mesh_router;
   DieFacts die;
   std::optional<TileFacts> tile;
   std::optional<TrayFacts> tray;
@@ -135,8 +145,9 @@ struct Section {
   bool is_required = false;
 };
 inline constexpr Section kSections[] = {
-    {"node", true}, {"mesh.die", true},   {"die", true},   {"tile", false}, {"tray", false},
-    {"pod", false}, {"interface", false}, {"host", false}, {"dram", false}, {"energy", true},
+    {"node", true},  {"mesh.die", true}, {"mesh.router", false}, {"die", true},
+    {"tile", false}, {"tray", false},    {"pod", false},         {"interface", false},
+    {"host", false}, {"dram", false},    {"energy", true},
 };
 
 // One row of the table of keys. `low` and `high` bound what a file may say: outside is a slip or
@@ -224,6 +235,30 @@ void visit_die_mesh(Section& mesh, const Visit& visit) {
   visit(FactKey{"mesh.die.pace", Time, "0.01", "1",
                 "share of its fair share at which a transfer injects"},
         mesh.pace);
+}
+
+// What a flit is: what mesh.die.link moves in a cycle.
+template <class Section, class Visit>
+void visit_router(Section& router, const Visit& visit) {
+  using enum Affects;
+  visit(FactKey{"mesh.router.vcs", Nothing, "1", "10", "virtual channels of a router's port"},
+        router.vcs);
+  visit(FactKey{"mesh.router.depth", Nothing, "1", "15",
+                "flits in the buffer of a virtual channel; on a link between dies as many as its "
+                "rate and latency need"},
+        router.depth);
+  visit(FactKey{"mesh.router.stages", Nothing, "1 cycle", "24 cycles",
+                "from the grant of a flit to its use by the neighbour, where a hop takes 1 cycle"},
+        router.stages);
+  visit(FactKey{"mesh.router.credit", Nothing, "1 cycle", "12 cycles",
+                "from the grant of a flit to the use of its slot by the router before"},
+        router.credit);
+  visit(FactKey{"mesh.router.allocator", Nothing, "", "",
+                "who gets a virtual channel, and who the switch: one iteration of it"},
+        router.allocator);
+  visit(FactKey{"mesh.router.speculation", Nothing, "", "",
+                "a head bids for the switch in the cycle in which it bids for a virtual channel"},
+        router.speculation);
 }
 
 template <class Section, class Visit>
@@ -374,6 +409,9 @@ template <class FactsType, class Visit>
 void visit_facts(FactsType& facts, const Visit& visit) {
   visit_node(facts.node, visit);
   visit_die_mesh(facts.mesh_die, visit);
+  if (facts.mesh_router) {
+    visit_router(*facts.mesh_router, visit);
+  }
   visit_die(facts.die, visit);
   if (facts.tile) {
     visit_tile(*facts.tile, visit);

@@ -345,6 +345,35 @@ bool ValueText<std::vector<Side>>::is_within(const std::vector<Side>& /*value*/,
   return true;
 }
 
+std::string ValueText<RouterAllocator>::expected() { return "islip or round-robin"; }
+Result<RouterAllocator> ValueText<RouterAllocator>::parse(std::string_view text) {
+  const auto allocator = router_allocator_named(text);
+  return allocator.has_value() ? Result<RouterAllocator>(*allocator) : expected_error(expected());
+}
+std::string ValueText<RouterAllocator>::print(const RouterAllocator& value) {
+  return std::string(name(value));
+}
+bool ValueText<RouterAllocator>::is_within(const RouterAllocator& /*value*/,
+                                           const RouterAllocator& /*low*/,
+                                           const RouterAllocator& /*high*/) {
+  return true;
+}
+
+std::string ValueText<Switch>::expected() { return "on or off"; }
+Result<Switch> ValueText<Switch>::parse(std::string_view text) {
+  if (text != "on" && text != "off") {
+    return expected_error(expected());
+  }
+  return text == "on" ? Switch::On : Switch::Off;
+}
+std::string ValueText<Switch>::print(const Switch& value) {
+  return value == Switch::On ? "on" : "off";
+}
+bool ValueText<Switch>::is_within(const Switch& /*value*/, const Switch& /*low*/,
+                                  const Switch& /*high*/) {
+  return true;
+}
+
 std::string_view unit_of(std::string_view printed) {
   const std::size_t space = printed.find(' ');
   const bool is_number_and_unit =

@@ -1,6 +1,6 @@
 // How the value of each type of fact is written and read: ValueText<T>::parse, print, expected.
 // print gives what parse reads back. A value is a number with its unit ("2 GHz"), a plain number,
-// a shape ("18x20"), sites ("2,3 4,15") or sides ("west east").
+// a shape ("18x20"), sites ("2,3 4,15"), sides ("west east") or one of a few words ("on").
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,8 @@ struct MatrixShape {
   int k = 0;
   friend bool operator==(MatrixShape, MatrixShape) = default;
 };
+
+enum class Switch : std::uint8_t { Off, On };
 
 // Every specialisation has
 //   static constexpr bool kIsNumber        an order exists, so a range can be swept
@@ -64,6 +66,8 @@ DOJO_DECLARE_VALUE_TEXT(Shape, false, false);
 DOJO_DECLARE_VALUE_TEXT(MatrixShape, false, false);
 DOJO_DECLARE_VALUE_TEXT(std::vector<Site>, false, false);
 DOJO_DECLARE_VALUE_TEXT(std::vector<Side>, false, false);
+DOJO_DECLARE_VALUE_TEXT(RouterAllocator, false, false);
+DOJO_DECLARE_VALUE_TEXT(Switch, false, false);
 
 #undef DOJO_DECLARE_VALUE_TEXT
 

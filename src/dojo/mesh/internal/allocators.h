@@ -17,7 +17,10 @@ class Allocators : private Masks<kVcs> {
   static constexpr int kInputs = B::kInputs;
 
   Allocators(const State& state, Scratch<kVcs>& scratch)
-      : s_(state), x_(scratch), speculates_(state.config.speculation == Speculation::On) {}
+      : s_(state),
+        x_(scratch),
+        speculates_(state.config.speculation == Speculation::On),
+        is_islip_(state.config.allocator == Allocator::Islip) {}
 
   // Of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves.
   Word run(B& b, int lane) {
@@ -110,7 +113,8 @@ class Allocators : private Masks<kVcs> {
       accepted[v] |= wrapped;
       taken |= wrapped;
       const Vec before = L::load(&b.vc_from[o * kVcs + v][lane]);
-      L::store(&b.vc_from[o * kVcs + v][lane], accepted[v] != 0 ? L::above(accepted[v]) : before);
+      const Vec past = is_islip_ ? accepted[v] : granted[v];
+      L::store(&b.vc_from[o * kVcs + v][lane], past != 0 ? L::above(past) : before);
     }
     L::store(&b.waiting[o][lane], waiting & ~taken);
     return taken;
@@ -151,8 +155,8 @@ class Allocators : private Masks<kVcs> {
       const Vec wrapped = granted[o] & ~taken;
       const Vec input = first[o] | wrapped;
       taken |= wrapped;
-      L::store(&b.port_from[o][lane],
-               input != 0 ? L::above(input) : L::load(&b.port_from[o][lane]));
+      const Vec past = is_islip_ ? input : granted[o];
+      L::store(&b.port_from[o][lane], past != 0 ? L::above(past) : L::load(&b.port_from[o][lane]));
       first[o] = input;
       const Vec vcs = (input << kVcs) - input;  // all of the input port
       const Vec asking = L::or_else(ready[o] & vcs, speculative[o] & vcs);
@@ -202,6 +206,7 @@ class Allocators : private Masks<kVcs> {
   const State& s_;
   Scratch<kVcs>& x_;
   const bool speculates_;
+  const bool is_islip_;
 };
 
 }  // namespace dojo::mesh::internal::DOJO_MESH_ISA

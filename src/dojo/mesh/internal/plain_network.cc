@@ -266,6 +266,12 @@ std::vector<std::pair<int, int>> PlainNetwork::allocate_vcs(Router& router) cons
       }
     }
   }
+  if (config_.allocator == Allocator::RoundRobin) {
+    for (std::size_t j = 0; j < granted.size(); ++j) {
+      router.outputs[j].grant_next =
+          granted[j].has_value() ? (*granted[j] + 1) % count : router.outputs[j].grant_next;
+    }
+  }
   std::vector<std::pair<int, int>> accepted;
   for (int i = 0; i < count; ++i) {
     InputVc& vc = router.inputs[static_cast<std::size_t>(i)];
@@ -324,6 +330,12 @@ PlainNetwork::SwitchGrants PlainNetwork::allocate_switch(Router& router) const {
       if (requests[static_cast<std::size_t>(p)][o].has_value()) {
         granted[o] = p;
       }
+    }
+  }
+  if (config_.allocator == Allocator::RoundRobin) {
+    for (std::size_t o = 0; o < kPortCount; ++o) {
+      router.grant_next[o] =
+          granted[o].has_value() ? (*granted[o] + 1) % kPortCount : router.grant_next[o];
     }
   }
   SwitchGrants accepted{};

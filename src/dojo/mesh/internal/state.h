@@ -267,7 +267,9 @@ struct State {
   RouterConfig config;
   std::uint32_t routers = 0;
   std::uint32_t columns = 0;  // of the grid
-  std::uint32_t padded = 0;   // routers, rounded up to whole rows of bytes
+  std::uint32_t sites = 0;
+  int planes = 1;
+  std::uint32_t padded = 0;  // routers, rounded up to whole rows of bytes
   std::uint32_t blocks = 0;
   int capacity_bits = 0;                      // flits of a FIFO, as a power of two
   std::uint32_t wheel = 0;                    // slots, a power of two
@@ -290,7 +292,7 @@ struct State {
   std::vector<std::uint8_t> stirred;  // [block] it has a flit, or a slower link's rate to wait for
   BigVector<Cycle> wake;              // [router] when the source acts next
   BigVector<Source> sources;
-  std::vector<std::uint32_t> nodes;  // routers of the grid that have one
+  std::vector<std::uint32_t> nodes;  // sites of the grid that have one
 
   std::uint32_t counted_mark = 1;  // 0 or 1: the packets that count have it, the others have not
   Cycle drain_start = kNever;      // packets generated from here on do not count

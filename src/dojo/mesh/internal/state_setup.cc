@@ -226,7 +226,7 @@ void set_up_sources(State& state, const Topology& topology) {
     if (!topology.has_node({router})) {
       continue;
     }
-    if (router < static_cast<std::uint32_t>(topology.grid().rows * topology.grid().columns)) {
+    if (router < state.sites) {
       state.nodes.push_back(router);
     }
     Source& source = state.sources[router];
@@ -285,6 +285,8 @@ State first_state(const Topology& topology, const RoutingTable& routing, const R
   state.wheel = wheel_slots(config);
   const std::int32_t columns = topology.grid().columns;
   state.columns = static_cast<std::uint32_t>(columns);
+  state.sites = static_cast<std::uint32_t>(topology.grid().rows * columns);
+  state.planes = topology.planes();
   state.stride = {1, -1, columns, -columns};
   set_up_routing(state, topology, routing);
   with_vcs(config.vcs, [&](auto vcs) {
