@@ -132,9 +132,11 @@ inline void expect_row(const BooksimRow& row) {
   expect_near("packet latency", packets, row.packet_latency);
   expect_near("flit latency", flits, row.flit_latency);
   expect_near("routers visited", spread_of(routers), row.routers);
-  // Next to saturation a row's luck decides what was accepted by the end of the periods.
-  const bool is_carried = row.accepted > 0.995 * row.offered;
-  expect_near("accepted", spread_of(accepted), is_carried ? row.offered : row.accepted);
+  // Below saturation what is offered is accepted; three rows wait 13 to 36 times as long as in an
+  // empty mesh, all others less than 7 times.
+  const double empty = per_router * row.routers + 2 + (row.packet_flits - 1);
+  const bool is_below_saturation = row.packet_latency < 10 * empty;
+  expect_near("accepted", spread_of(accepted), is_below_saturation ? row.offered : row.accepted);
 }
 
 }  // namespace dojo::mesh
