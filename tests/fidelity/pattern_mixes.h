@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
@@ -165,73 +166,89 @@ struct MixBounds {
   Bounds free_region;
 };
 
+inline void expect_within(const char* what, double formula, double flits, const Bounds& bounds) {
+  expect_error(what, formula, flits, bounds.low, bounds.high);
+}
+
+// Permutations and moves of v packets of every node.
+inline void expect_moves(const Flits& flits, std::int64_t v, double pace, const MixBounds& bounds) {
+  MessageTrace order = rerank(flits, v);
+  double busy = pace_together(flits, order, pace);
+  expect_within("re-rank", farthest(flits, order) + busy / pace, flits.run(order), bounds.rerank);
+
+  const int half = flits.grid().columns() / 2;
+  MessageTrace moves =
+      together(flits.trace(machine::shift(machine::Axis::Rows, 3, packets(v)), 1.0),
+               move_east(flits, flits.grid().rows(), half, half, v));
+  busy = pace_together(flits, moves, pace);
+  const double latency = farthest(flits, moves) + 1;
+  expect_within("shift and move", latency + busy / pace, flits.run(moves), bounds.shift_and_move);
+  if (v >= 256) {
+    expect_within("shift and move, unpaced", latency + busy, flits.run(free_running(moves)),
+                  bounds.shift_and_move_unpaced);
+  }
+}
+
+// Two patterns of rows and columns at once.
+inline void expect_gathers(const Flits& flits, std::int64_t v, double pace,
+                           const MixBounds& bounds) {
+  using machine::Axis;
+  constexpr int kStage = 22;
+  const double rows = flits.grid().rows();
+  const double columns = flits.grid().columns();
+  const double size = static_cast<double>(v);
+  const double longest = std::max(rows, columns);
+  const auto gather = [&](Axis axis, std::int64_t packet_count, std::optional<double> own_pace) {
+    return flits.trace(machine::all_gather(axis, packets(packet_count)), own_pace);
+  };
+  MessageTrace gathers =
+      together(gather(Axis::Rows, v, std::nullopt), gather(Axis::Columns, v, std::nullopt));
+  if (v >= 256) {
+    const double ports = size * (columns + 1) / columns + size * (rows + 1) / rows;
+    expect_within("two gathers, unpaced", ports + (std::ceil(longest / 2) - 2) * kStage,
+                  flits.run(gathers), bounds.gathers_unpaced);
+  }
+  const double busy = pace_together(flits, gathers, pace);
+  expect_within("two gathers", (longest - 2) * kStage + 2 + busy / pace, flits.run(gathers),
+                bounds.gathers);
+
+  const MessageTrace shared =
+      together(gather(Axis::Rows, 2 * v, 0.6),
+               flits.trace(machine::shift(Axis::Columns, 3, packets(v / 3)), 0.3));
+  const double gathered = (columns - 2) * kStage + 2 + 2 * size * (columns + 1) / columns / 0.6;
+  expect_within("gather at 0.6 and shift at 0.3", gathered, flits.run(shared),
+                bounds.gather_and_shift);
+}
+
+// Sums without barriers, and their small forms.
+inline void expect_sums(const Flits& flits, std::int64_t v, double pace, const MixBounds& bounds) {
+  constexpr int kStage = 22;
+  const MessageTrace sum = flits.trace(
+      machine::all_reduce(machine::Axis::Both, machine::Association::Chain, packets(4 * v)), pace);
+  expect_within("barriers against none", flits.run(sum),
+                flits.run(without_barriers(sum, Cycles{kStage - 2})), bounds.barriers);
+  expect_within("over middles", over_middles_formula(flits, v / 8, kStage, pace),
+                all_reduce_over_middles(flits, v / 8, kStage, pace), bounds.over_middles);
+  // A reduce-scatter of one packet per pair: its owner adds after a stage.
+  const machine::Pattern pieces = machine::all_to_all(machine::Axis::Rows, packets(1));
+  expect_within("direct scatter", paced(flits, pieces) + kStage, flits.run(pieces, pace) + kStage,
+                bounds.direct_scatter);
+}
+
 inline void expect_mixes(const Flits& flits, const MixBounds& bounds) {
   constexpr double kPace = 0.9;
-  constexpr int kStage = 22;
-  using machine::Axis;
-  const auto expect = [](const char* what, double formula, double run, const Bounds& of) {
-    expect_error(what, formula, run, of.low, of.high);
-  };
-  const int rows = flits.grid().rows();
-  const int columns = flits.grid().columns();
   for (const std::int64_t v : {32, 256}) {
-    MessageTrace order = rerank(flits, v);
-    double busy = pace_together(flits, order, kPace);
-    expect("re-rank", farthest(flits, order) + busy / kPace, flits.run(order), bounds.rerank);
-
-    MessageTrace moves = together(flits.trace(machine::shift(Axis::Rows, 3, packets(v)), 1.0),
-                                  move_east(flits, rows, columns / 2, columns / 2, v));
-    busy = pace_together(flits, moves, kPace);
-    const double latency = farthest(flits, moves) + 1;
-    expect("shift and move", latency + busy / kPace, flits.run(moves), bounds.shift_and_move);
-    if (v == 256) {
-      expect("shift and move, unpaced", latency + busy, flits.run(free_running(moves)),
-             bounds.shift_and_move_unpaced);
-    }
-
-    const auto gather = [&](Axis axis, std::int64_t size, std::optional<double> pace) {
-      return flits.trace(machine::all_gather(axis, packets(size)), pace);
-    };
-    MessageTrace gathers =
-        together(gather(Axis::Rows, v, std::nullopt), gather(Axis::Columns, v, std::nullopt));
-    const int longest = std::max(rows, columns);
-    if (v == 256) {
-      const double size = static_cast<double>(v);
-      const double ports = size * (columns + 1) / columns + size * (rows + 1) / rows;
-      const double chain = ((longest + 1) / 2 - 2) * kStage;
-      expect("two gathers, unpaced", ports + chain, flits.run(gathers), bounds.gathers_unpaced);
-    }
-    busy = pace_together(flits, gathers, kPace);
-    expect("two gathers", (longest - 2) * kStage + 2 + busy / kPace, flits.run(gathers),
-           bounds.gathers);
-
-    const MessageTrace shared =
-        together(gather(Axis::Rows, 2 * v, 0.6),
-                 flits.trace(machine::shift(Axis::Columns, 3, packets(v / 3)), 0.3));
-    const double gathered =
-        (columns - 2) * kStage + 2 + 2.0 * static_cast<double>(v) * (columns + 1) / columns / 0.6;
-    expect("gather at 0.6 and shift at 0.3", gathered, flits.run(shared), bounds.gather_and_shift);
-
-    const MessageTrace sum = flits.trace(
-        machine::all_reduce(Axis::Both, machine::Association::Chain, packets(4 * v)), kPace);
-    expect("barriers against none", flits.run(sum),
-           flits.run(without_barriers(sum, Cycles{kStage - 2})), bounds.barriers);
-    expect("over middles", over_middles_formula(flits, v / 8, kStage, kPace),
-           all_reduce_over_middles(flits, v / 8, kStage, kPace), bounds.over_middles);
+    expect_moves(flits, v, kPace, bounds);
+    expect_gathers(flits, v, kPace, bounds);
+    expect_sums(flits, v, kPace, bounds);
   }
-  const auto all_to_all = [&](Axis axis, std::int64_t m) {
-    return machine::all_to_all(axis, packets(m));
+  const auto expect_free = [&](machine::Axis axis, std::int64_t m, const Bounds& of) {
+    const machine::Pattern pattern = machine::all_to_all(axis, packets(m));
+    expect_within("free-running", paced(flits, pattern),
+                  flits.run(free_running(flits.trace(pattern, kPace))), of);
   };
-  // A reduce-scatter of one packet per pair: its owner adds after a stage.
-  const machine::Pattern pieces = all_to_all(Axis::Rows, 1);
-  expect("direct scatter", paced(flits, pieces) + kStage, flits.run(pieces, kPace) + kStage,
-         bounds.direct_scatter);
-  const machine::Pattern line = all_to_all(Axis::Rows, 32);
-  expect("free rows", paced(flits, line), flits.run(free_running(flits.trace(line, kPace))),
-         bounds.free_rows);
-  const machine::Pattern region = all_to_all(Axis::Both, 8);
-  expect("free region", paced(flits, region), flits.run(free_running(flits.trace(region, kPace))),
-         bounds.free_region);
+  expect_free(machine::Axis::Rows, 32, bounds.free_rows);
+  expect_free(machine::Axis::Both, 8, bounds.free_region);
 }
 
 }  // namespace dojo::mesh

@@ -162,12 +162,8 @@ void measure_tile() {
       shortest[0] / shortest[1]);
 }
 
-}  // namespace
-}  // namespace dojo::mesh
-
-int main(int argc, char** argv) {
-  using namespace dojo::mesh;
-  const std::string_view wanted = argc > 1 ? argv[1] : "";
+// The cases whose name has `wanted` in it.
+void run_cases(std::string_view wanted) {
   std::string_view separator = "[\n";
   const auto is_next = [&](std::string_view name) {
     const bool is_wanted = name.find(wanted) != std::string_view::npos;
@@ -187,3 +183,8 @@ int main(int argc, char** argv) {
   }
   fmt::print("\n]\n");
 }
+
+}  // namespace
+}  // namespace dojo::mesh
+
+int main(int argc, char** argv) { dojo::mesh::run_cases(argc > 1 ? argv[1] : ""); }
