@@ -28,8 +28,8 @@ __mmask64 first_codes(std::int64_t count) {
 class ByteTable {
  public:
   explicit ByteTable(const std::array<float, 256>& values) {
-    alignas(64) std::array<std::uint8_t, 128> high;
-    alignas(64) std::array<std::uint8_t, 128> low;
+    alignas(64) std::array<std::uint8_t, 128> high{};
+    alignas(64) std::array<std::uint8_t, 128> low{};
     for (std::size_t code = 0; code < 128; ++code) {
       const std::uint32_t bits = std::bit_cast<std::uint32_t>(values[code]);
       high[code] = static_cast<std::uint8_t>(bits >> 24);
