@@ -82,7 +82,7 @@ class Run:
 
 
 # --- language ---
-CONTEXT, TEXTS, LANGUAGE_STEPS = 64, 16, 600
+CONTEXT, TEXTS, LANGUAGE_STEPS = 64, 16, 2400
 
 
 class Language:

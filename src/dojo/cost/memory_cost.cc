@@ -1,7 +1,6 @@
 #include "dojo/cost/memory_cost.h"
 
 #include <algorithm>
-#include <set>
 
 #include "dojo/base/check.h"
 #include "dojo/cost/internal/shared.h"
@@ -17,10 +16,9 @@ namespace {
 
 // Ends of rows of dies (or of columns, whichever has more) with processors, over all of them.
 double ends_per_row(const MachineModel& machine) {
-  std::set<machine::Attachment> places(machine.processors.begin(), machine.processors.end());
   double of_rows = 0;
   double of_columns = 0;
-  for (const machine::Attachment& place : places) {
+  for (const machine::Attachment& place : machine.entries) {
     const bool is_row = place.side == machine::Side::West || place.side == machine::Side::East;
     (is_row ? of_rows : of_columns) += 1;
   }
@@ -38,8 +36,7 @@ TransferCost memory_cost(const machine::Region& region, Bytes bytes, const Repli
   const double dies = static_cast<double>(replicas.count * replicas.dies.count());
   const double used = dies / static_cast<double>(machine.dies().count());
   const auto processors = static_cast<double>(machine.processors.size());
-  const auto entries = static_cast<double>(
-      std::set<machine::Attachment>(machine.processors.begin(), machine.processors.end()).size());
+  const auto entries = static_cast<double>(machine.entries.size());
   const LinkClass rim =
       machine.has(machine::Level::Tile) ? LinkClass::TileEdge : LinkClass::DieEdge;
   TransferCost cost;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "dojo/cost/internal/shared.h"
 
@@ -74,8 +73,7 @@ TransferTime ingest_time(const program::Ingest& ingest, const Replicas& replicas
     add_shared(cost, LinkClass::HostDecode, bytes, machine.hosts.count, machine);
     add_shared(cost, LinkClass::Pcie, bytes, processors, machine);
     add_shared(cost, LinkClass::ProcessorLink, bytes, processors, machine);
-    entries = static_cast<double>(
-        std::set<machine::Attachment>(machine.processors.begin(), machine.processors.end()).size());
+    entries = static_cast<double>(machine.entries.size());
   } else {
     entries = machine.dies().rows;
   }

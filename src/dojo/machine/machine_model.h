@@ -212,6 +212,7 @@ struct MachineModel {
   std::array<std::optional<LinkModel>, kLinkClassCount> links{};  // by LinkClass
   Level interface_level = Level::Die;    // processors and hosts belong to one unit of this level
   std::vector<Attachment> processors{};  // host h serves an equal block
+  std::vector<Attachment> entries{};     // where they are attached: each place once, ascending
   Bytes processor_hbm{};                 // of each
   HostModel hosts{};
   std::optional<DramModel> dram{};  // instead of processors and hosts

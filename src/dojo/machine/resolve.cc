@@ -143,6 +143,10 @@ class Resolver {
     const Shape carrier = model_.dies_of(model_.interface_level);
     model_.processors = internal::attachments(model_.dies(), carrier, interface.edges.value,
                                               interface.processors.value);
+    model_.entries = model_.processors;
+    std::sort(model_.entries.begin(), model_.entries.end());
+    model_.entries.erase(std::unique(model_.entries.begin(), model_.entries.end()),
+                         model_.entries.end());
     const std::int64_t carriers = model_.dies().count() / carrier.count();
     model_.hosts = {.count = static_cast<int>(carriers * facts_.host->count.value),
                     .cores = facts_.host->cores.value,
