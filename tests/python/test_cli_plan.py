@@ -79,6 +79,20 @@ def test_an_interrupted_search_keeps_the_best_so_far(tmp_path: Path):
     assert result["cut_short"] and result["plans"][result["best"]]["fits"]
 
 
+def test_what_the_rules_place_a_search_places_too(tmp_path: Path):
+    machine = tmp_path / "small.toml"
+    machine.write_text(
+        'include = "d1"\n[machine]\nname = "small"\ntitle = "little SRAM"\n[node]\n'
+        'sram = { value = "0.33 MB", status = "assumed", source = "a try", '
+        'range = ["0.33 MB", "0.5 MB"] }\n'
+    )
+    step = str(ROOT / "tests/golden/place/gpt.graph")
+    options = (step, "--machine", str(machine), "--json", "-")
+    by_rule = json.loads(output_of("simulate", *options))
+    found = json.loads(output_of("plan", *options))
+    assert found["plans"][found["best"]]["step_seconds"] <= by_rule["step_seconds"]
+
+
 def test_what_fits_nowhere_is_said(tmp_path: Path):
     step = tmp_path / "wide.graph"
     step.write_text(

@@ -98,7 +98,8 @@ TEST(Search, KeepsTheBestSoFarWhenStopped) {
 }
 
 TEST(Search, SaysWhatDoesNotFit) {
-  machine::Description small = *machine::with_fact(tile(), "node.sram", "0.33 MB");
+  machine::Description small = *machine::with_fact(tile(), "node.buffers", "8 KB");
+  small = *machine::with_fact(small, "node.sram", "0.1 MB");
   const Search found = *search(step("golden/place/gpt"), small, {});
   ASSERT_FALSE(found.candidates.empty());
   EXPECT_EQ(found.candidates.front().outcome, Outcome::DoesNotFit);
