@@ -15,6 +15,7 @@
 #include "dojo/place/internal/delivery.h"
 #include "dojo/place/lower_for_machine.h"
 #include "dojo/place/place.h"
+#include "dojo/program/program.h"
 
 namespace dojo::place {
 namespace {
@@ -153,6 +154,54 @@ TEST_P(Delivered, AlsoWhereNodesHaveLittleRoom) {
   EXPECT_TRUE(otherwise > 0 || std::string(GetParam()).find("step") != std::string::npos);
   EXPECT_GT(pieces, 0);
   EXPECT_TRUE(dealt > 0 || std::string(GetParam()).find("transformer") == std::string::npos);
+}
+
+// The step with every other kind of op split as chance has it; nullopt: it does not fit.
+std::optional<Placed> with_random_splits(const std::string& file, const std::string& recipe,
+                                         const machine::MachineModel& machine,
+                                         std::mt19937& random) {
+  const auto ruled = placed(file, recipe, machine);
+  if (!ruled.has_value()) {
+    return std::nullopt;
+  }
+  Choice choice = place_by_rule(ruled->graph, machine)->choice;
+  choice.panels = Bytes(0);
+  const std::vector<int> kinds = op_kinds(ruled->graph);
+  for (int kind = 0; kind <= *std::max_element(kinds.begin(), kinds.end()); ++kind) {
+    const std::vector<Deal> deals = deals_of(ruled->graph, machine, choice, kind);
+    const std::size_t drawn = random() % (2 * deals.size() + 1);
+    if (drawn < deals.size()) {
+      choice.deals.push_back(deals[drawn]);
+    }
+  }
+  internal::Mesh mesh = ruled->plan.mesh;
+  mesh.deals = choice.deals;
+  Result<PlacedStep> step = place_as(ruled->graph, machine, choice);
+  if (!step.has_value()) {
+    return std::nullopt;
+  }
+  Result<Plan> plan = internal::plan_on(step->graph, machine, mesh);
+  return Placed{std::move(step->graph), *std::move(plan), std::move(step->program)};
+}
+
+TEST_P(Delivered, AlsoWhateverASearchDeals) {
+  std::mt19937 random(5);
+  int done = 0;
+  for (int trial = 0; trial < 3; ++trial) {
+    const Drawn drawn = draw(random);
+    const auto step = with_random_splits(GetParam(), kRecipes[trial % 5], drawn.machine, random);
+    if (!step.has_value()) {
+      continue;
+    }
+    const auto verified = program::verify_program(step->program, drawn.machine);
+    EXPECT_TRUE(verified.has_value()) << verified.error().to_string();
+    Delivery delivery(step->graph, step->plan, step->program);
+    for (const std::string& breach : delivery.run(3)) {
+      ADD_FAILURE() << drawn.text << ", " << kRecipes[trial % 5] << ": " << breach;
+    }
+    ++done;
+  }
+  EXPECT_GE(done, 1);
 }
 
 // States that fit nowhere come from the interface processors for their update, and go back.

@@ -9,7 +9,9 @@
 
 #include "dojo/base/text.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/op_kinds.h"
 #include "dojo/place/internal/plan.h"
+#include "dojo/place/internal/room.h"
 
 namespace dojo::place {
 
@@ -75,6 +77,9 @@ class Waits {
 
   // For the phase at a position that is the first to write the buffer.
   void of_reuse(BufferId buffer, std::size_t at, LastTouch& after) const {
+    if (by_offset_.empty()) {
+      return;  // a sketch: nothing has a place
+    }
     const Bytes begin = *fit_.plan.offset[buffer];
     const Bytes end = begin + draft_.buffers[buffer].bytes;
     const Kind kind = kind_of(draft_.phases[draft_.order[at]]);
@@ -145,10 +150,9 @@ std::vector<program::Phase> number_phases(const Draft& draft, const Fit& fit) {
   return phases;
 }
 
-Program make_program(const Graph& graph, const MachineModel& machine, internal::Plan plan) {
+Program make_sketch(const Graph& graph, const MachineModel& machine, internal::Plan plan) {
   Program program;
   program.name = graph.name;
-  program.graph_sha256 = graph::graph_sha256(graph);
   program.recipe = graph.lowering->recipe;
   program.machine = machine.name;
   program.machine_digest = machine.digest;
@@ -168,6 +172,12 @@ Program make_program(const Graph& graph, const MachineModel& machine, internal::
   std::stable_sort(program.memory.begin(), program.memory.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   program.remedies = std::move(plan.fit.remedies);
+  return program;
+}
+
+Program make_program(const Graph& graph, const MachineModel& machine, internal::Plan plan) {
+  Program program = make_sketch(graph, machine, std::move(plan));
+  program.graph_sha256 = graph::graph_sha256(graph);
   return program;
 }
 
@@ -229,6 +239,35 @@ Result<void> check_cuts(const Graph& graph, const MachineModel& machine,
   return {};
 }
 
+internal::Mesh mesh_for(const Choice& choice, const Graph& graph, const MachineModel& machine) {
+  internal::Mesh mesh =
+      internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(graph));
+  mesh.streams_states = choice.streams_states;
+  mesh = choice.has_groups ? internal::with_groups(mesh) : mesh;
+  mesh.least_busy = choice.has_even_weights ? internal::kBusyShares : mesh.least_busy;
+  mesh.panels = choice.panels;
+  mesh.deals = choice.deals;
+  return mesh;
+}
+
+Choice choice_of(const internal::Plan& plan) {
+  const internal::Mesh& mesh = plan.mesh;
+  return {.dies = mesh.replicas.dies,
+          .block = mesh.replicas.block,
+          .has_groups = mesh.groups > 1,
+          .has_even_weights = mesh.least_busy == internal::kBusyShares,
+          .streams_states = mesh.streams_states,
+          .panels = plan.panels,
+          .deals = mesh.deals};
+}
+
+PlacedStep placed_step(const Graph& lowered, const MachineModel& machine, internal::Plan plan) {
+  PlacedStep placed{lowered, {}};
+  set_cuts(placed.graph, machine, cuts_of(plan.layouts));
+  placed.program = make_program(placed.graph, machine, std::move(plan));
+  return placed;
+}
+
 }  // namespace
 
 Result<std::vector<OpCuts>> propose_reduction_cuts(const Graph& graph,
@@ -264,9 +303,9 @@ std::vector<Choice> choices(const Graph& graph, const MachineModel& machine) {
     std::int64_t block = internal::mesh_of(dies, 1, machine, batch).replicas.block;
     while (true) {
       const internal::Mesh mesh = internal::mesh_of(dies, block, machine, batch);
-      out.push_back({dies, block, false});
+      out.push_back({.dies = dies, .block = block});
       if (internal::with_groups(mesh).groups > 1) {
-        out.push_back({dies, block, true});
+        out.push_back({.dies = dies, .block = block, .has_groups = true});
       }
       if (block >= batch) {
         break;
@@ -277,17 +316,51 @@ std::vector<Choice> choices(const Graph& graph, const MachineModel& machine) {
   return out;
 }
 
+std::vector<int> op_kinds(const Graph& graph) { return internal::kinds_of(graph); }
+
+std::vector<Deal> deals_of(const Graph& graph, const MachineModel& machine, const Choice& choice,
+                           int kind) {
+  const internal::Mesh mesh = mesh_for(choice, graph, machine);
+  const internal::LayoutPlan layouts = internal::plan_layouts(graph, mesh);
+  const std::vector<int> kinds = internal::kinds_of(graph);
+  const auto first =
+      static_cast<std::size_t>(std::find(kinds.begin(), kinds.end(), kind) - kinds.begin());
+  std::vector<Deal> out;
+  // A view that moves nothing, an update, which is split as its weight lies, and a look-up, as its
+  // table, have no other.
+  const graph::OpGroup group = graph.ops[first].info->group;
+  if (layouts.ops[first].is_alias || group == graph::OpGroup::Update ||
+      group == graph::OpGroup::Indexing) {
+    return out;
+  }
+  const internal::SplitNest& chosen = layouts.ops[first].split;
+  const int loops = static_cast<int>(chosen.nest().loops.size());
+  for (int rows = 0; rows <= loops; ++rows) {
+    for (int columns = 0; columns <= loops; ++columns) {
+      if (internal::dealt(chosen, rows, columns, mesh).has_value()) {
+        out.push_back({kind, rows, columns});
+      }
+    }
+  }
+  return out;
+}
+
 Result<PlacedStep> place_as(const Graph& lowered, const MachineModel& machine,
                             const Choice& choice) {
-  const internal::Mesh mesh =
-      internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(lowered));
-  DOJO_TRY(
-      internal::Plan plan,
-      internal::plan_on(lowered, machine, choice.has_groups ? internal::with_groups(mesh) : mesh));
-  PlacedStep placed{lowered, {}};
-  set_cuts(placed.graph, machine, cuts_of(plan.layouts));
-  placed.program = make_program(placed.graph, machine, std::move(plan));
-  return placed;
+  DOJO_TRY(internal::Plan plan,
+           internal::plan_on(lowered, machine, mesh_for(choice, lowered, machine)));
+  return placed_step(lowered, machine, std::move(plan));
+}
+
+Result<RuledStep> place_by_rule(const Graph& lowered, const MachineModel& machine) {
+  DOJO_TRY(internal::Plan plan, internal::plan_step(lowered, machine));
+  Choice choice = choice_of(plan);
+  return RuledStep{std::move(choice), placed_step(lowered, machine, std::move(plan))};
+}
+
+Program sketch_as(const Graph& lowered, const MachineModel& machine, const Choice& choice) {
+  return make_sketch(lowered, machine,
+                     internal::sketch_on(lowered, machine, mesh_for(choice, lowered, machine)));
 }
 
 Result<Program> place(const Graph& graph, const MachineModel& machine) {

@@ -17,13 +17,35 @@
 
 namespace dojo::place {
 
-// A replica of the step: the rules do the rest.
+// A split other than the rules say: which loop of its nest runs over node.y and which over node.x
+// in all ops of one kind; its number of loops: none.
+struct Deal {
+  int kind = 0;
+  int row_loop = 0;
+  int column_loop = 0;
+  friend bool operator==(const Deal&, const Deal&) = default;
+};
+
+// What a search may choose of a step; the rules do the rest.
 struct Choice {
-  machine::Shape dies{};    // of one replica
-  std::int64_t block = 1;   // samples of one replica, at least
-  bool has_groups = false;  // its node rows are dealt to groups of samples
+  machine::Shape dies{};          // of one replica
+  std::int64_t block = 1;         // samples of one replica, at least
+  bool has_groups = false;        // its node rows are dealt to groups of samples
+  bool has_even_weights = false;  // weights lie in even shares wherever dimensions leave many idle
+  bool streams_states = false;    // optimiser states lie in DRAM
+  // That the panels of one phase may take, both buffers; 0: the widest that fit.
+  Bytes panels{};
+  std::vector<Deal> deals{};  // ascending by kind, one of each
   friend bool operator==(const Choice&, const Choice&) = default;
 };
+
+// By op of the Graph: its kind. Ops that are alike (same op, loops, maps and formats) are of one
+// kind, numbered as they first appear.
+std::vector<int> op_kinds(const graph::Graph& graph);
+
+// The splits of one kind that differ: all pairs of loops that can be dealt on the choice's replica.
+std::vector<Deal> deals_of(const graph::Graph& graph, const machine::MachineModel& machine,
+                           const Choice& choice, int kind);
 
 // Samples per step: the first extent of the first input that has one; 1 without any.
 std::int64_t batch_of(const graph::Graph& graph);
@@ -50,8 +72,21 @@ struct PlacedStep {
   graph::Graph graph;
   program::Program program;
 };
+
 Result<PlacedStep> place_as(const graph::Graph& lowered, const machine::MachineModel& machine,
                             const Choice& choice);
+
+// The same as the rules choose, and what that is. Errors: as place().
+struct RuledStep {
+  Choice choice;
+  PlacedStep step;
+};
+Result<RuledStep> place_by_rule(const graph::Graph& lowered, const machine::MachineModel& machine);
+
+// For searches: the phases of place_as() as they would be if every node had room for all: quick to
+// make and good to compare, and not a Program to run (its memory has no map).
+program::Program sketch_as(const graph::Graph& lowered, const machine::MachineModel& machine,
+                           const Choice& choice);
 
 // Sets k_parts of every op to the proposal (and to none where there is none) and the machine's name
 // in the head. Errors: as place().

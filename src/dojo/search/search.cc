@@ -3,11 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <thread>
 #include <tuple>
+#include <variant>
 
 #include "dojo/base/text.h"
 #include "dojo/graph/nest.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/system/losses.h"
 #include "dojo/system/timeline.h"
 
 namespace dojo::search {
@@ -41,28 +46,6 @@ std::int64_t replicas_of(const graph::Graph& graph, const place::Choice& choice)
   return (batch + choice.block - 1) / choice.block;
 }
 
-Candidate timed(const graph::Graph& lowered, const place::Choice& choice,
-                const MachineModel& machine) {
-  Candidate out{.choice = choice};
-  const Result<place::PlacedStep> placed = place::place_as(lowered, machine, choice);
-  if (!placed.has_value()) {
-    out.outcome = Outcome::DoesNotFit;
-    out.why = placed.error().message;
-    return out;
-  }
-  const program::Program& program = placed->program;
-  const system::Timeline timeline = system::time_program(program, machine);
-  const system::Bounds bounds = system::bounds_of(program, machine);
-  out.replicas = program.replicas.count;
-  out.step = timeline.step;
-  out.lower = bounds.lower;
-  out.serial = bounds.serial;
-  out.energy =
-      system::energy_of(system::events_of(program, machine), timeline.step, machine).total();
-  out.sram_peak_per_node = program.sram_peak();
-  return out;
-}
-
 bool dominates(const Candidate& a, const Candidate& b) {
   const bool is_no_worse =
       a.step <= b.step && a.energy <= b.energy && a.sram_peak_per_node <= b.sram_peak_per_node;
@@ -87,6 +70,252 @@ void mark_front(std::vector<Candidate>& candidates) {
   }
 }
 
+// Of a kind of op that takes less of the step than one in so many, nothing is tried.
+constexpr std::int64_t kLeastShare = 500;
+// Sketches of one kind of op that are placed, the most promising first.
+constexpr std::size_t kPlacedOfAKind = 3;
+
+class Searcher {
+ public:
+  Searcher(const graph::Graph& lowered, const MachineModel& machine, const SearchOptions& options)
+      : graph_(lowered), machine_(machine), options_(options), flops_(matrix_flops(lowered)) {}
+
+  Search run() {
+    look_at_rules();
+    look_at_replicas();
+    if (out_.best.has_value() && !out_.was_cut) {
+      kinds_ = place::op_kinds(graph_);
+      while (improve_splits()) {
+      }
+      widen_panels();
+    }
+    mark_front(out_.candidates);
+    return std::move(out_);
+  }
+
+ private:
+  const Candidate& best() const { return out_.candidates[*out_.best]; }
+
+  // Time and a stop wait for something that fits.
+  bool is_over() {
+    const bool has_any = out_.best.has_value();
+    const bool is_late =
+        options_.most_time.has_value() && Clock::now() - begin_ > *options_.most_time;
+    const bool is_stopped = options_.stop != nullptr && options_.stop->load();
+    const bool is_full =
+        options_.most_candidates > 0 && std::ssize(out_.candidates) >= options_.most_candidates;
+    out_.was_cut = out_.was_cut || (has_any && (is_late || is_stopped)) || is_full;
+    return out_.was_cut;
+  }
+
+  void look_at_rules() {
+    Result<place::RuledStep> ruled = place::place_by_rule(graph_, machine_);
+    if (ruled.has_value()) {
+      ++out_.known;
+      take(ruled->choice, std::move(ruled->step));
+    }
+  }
+
+  void look_at_replicas() {
+    const std::vector<place::Choice> choices = place::choices(graph_, machine_);
+    out_.known += std::ssize(choices);
+    for (const place::Choice& choice : choices) {
+      if (is_over()) {
+        return;
+      }
+      const Picoseconds bound = bound_of(flops_, choice, replicas_of(graph_, choice), machine_);
+      if (out_.best.has_value() && bound > best().step) {
+        out_.candidates.push_back({.choice = choice,
+                                   .outcome = Outcome::PassedOver,
+                                   .why = "its matrix work alone takes longer than the best step"});
+        continue;
+      }
+      look_at(choice);
+    }
+  }
+
+  // True if it is the best so far.
+  bool look_at(const place::Choice& choice, std::optional<Picoseconds> sketched = {}) {
+    Result<place::PlacedStep> placed = place::place_as(graph_, machine_, choice);
+    if (!placed.has_value()) {
+      out_.candidates.push_back(
+          {.choice = choice, .outcome = Outcome::DoesNotFit, .why = placed.error().message});
+      return false;
+    }
+    return take(choice, *std::move(placed), sketched);
+  }
+
+  bool take(const place::Choice& choice, place::PlacedStep placed,
+            std::optional<Picoseconds> sketched = {}) {
+    const program::Program& program = placed.program;
+    system::Timeline timeline = system::time_program(program, machine_);
+    const system::Bounds bounds = system::bounds_of(program, machine_);
+    Candidate candidate{.choice = choice,
+                        .replicas = program.replicas.count,
+                        .step = timeline.step,
+                        .sketched = sketched,
+                        .lower = bounds.lower,
+                        .serial = bounds.serial,
+                        .sram_peak_per_node = program.sram_peak()};
+    candidate.energy =
+        system::energy_of(system::events_of(program, machine_), timeline.step, machine_).total();
+    const bool is_best = !out_.best.has_value() || is_better(candidate, best());
+    out_.candidates.push_back(std::move(candidate));
+    if (is_best) {
+      out_.best = out_.candidates.size() - 1;
+      out_.placed = std::move(placed);
+      timeline_ = std::move(timeline);
+    }
+    return is_best;
+  }
+
+  // --- splits ---
+  // One round over the kinds of ops. True if the step got quicker and there is time left.
+  bool improve_splits() {
+    const Picoseconds before = best().step;
+    sketched_ = step_of_sketch(best().choice);
+    for (const int kind : costly_kinds()) {
+      if (is_over()) {
+        return false;
+      }
+      improve(kind);
+    }
+    return best().step < before;
+  }
+
+  // Those that take most of the best step first.
+  std::vector<int> costly_kinds() const {
+    const program::Program& program = out_.placed->program;
+    const std::vector<Picoseconds> exposed = system::exposed_times(timeline_);
+    const std::vector<std::size_t> payer = system::payers(program);
+    std::vector<Picoseconds> cost(kinds_.size());  // by kind; there are no more than ops
+    for (std::size_t i = 0; i < payer.size(); ++i) {
+      const auto* compute = std::get_if<program::Compute>(&program.phases[payer[i]].body);
+      if (compute != nullptr && !compute->ops.empty()) {
+        cost[static_cast<std::size_t>(kinds_[compute->ops.front().index])] += exposed[i];
+      }
+    }
+    std::vector<int> order;
+    for (std::size_t kind = 0; kind < cost.size(); ++kind) {
+      if (cost[kind] * kLeastShare > best().step) {
+        order.push_back(static_cast<int>(kind));
+      }
+    }
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+      return cost[static_cast<std::size_t>(a)] > cost[static_cast<std::size_t>(b)];
+    });
+    return order;
+  }
+
+  void improve(int kind) {
+    const place::Choice base = best().choice;
+    std::vector<place::Choice> choices;
+    for (const place::Deal& deal : place::deals_of(graph_, machine_, base, kind)) {
+      choices.push_back(with_deal(base, deal));
+    }
+    const std::vector<Picoseconds> times = sketch(choices);
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      if (times[i] < sketched_) {
+        order.push_back(i);
+      }
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
+    for (std::size_t i = 0; i < std::min(order.size(), kPlacedOfAKind); ++i) {
+      if (is_over()) {
+        return;
+      }
+      ++out_.known;
+      if (look_at(choices[order[i]], times[order[i]])) {
+        sketched_ = times[order[i]];
+        return;
+      }
+    }
+  }
+
+  static place::Choice with_deal(place::Choice choice, const place::Deal& deal) {
+    const auto at = std::lower_bound(
+        choice.deals.begin(), choice.deals.end(), deal,
+        [](const place::Deal& a, const place::Deal& b) { return a.kind < b.kind; });
+    if (at != choice.deals.end() && at->kind == deal.kind) {
+      *at = deal;
+    } else {
+      choice.deals.insert(at, deal);
+    }
+    return choice;
+  }
+
+  Picoseconds step_of_sketch(const place::Choice& choice) const {
+    return system::time_program(place::sketch_as(graph_, machine_, choice), machine_).step;
+  }
+
+  std::vector<Picoseconds> sketch(const std::vector<place::Choice>& choices) {
+    std::vector<Picoseconds> times(choices.size());
+    std::atomic<std::size_t> next{0};
+    const auto work = [&] {
+      for (std::size_t i = next++; i < choices.size(); i = next++) {
+        times[i] = step_of_sketch(choices[i]);
+      }
+    };
+    std::vector<std::jthread> others(std::max(1U, std::thread::hardware_concurrency()) - 1);
+    for (std::jthread& one : others) {
+      one = std::jthread(work);
+    }
+    work();
+    others.clear();
+    out_.sketches += std::ssize(choices);
+    return times;
+  }
+
+  // What the splits leave free may hold wider panels.
+  void widen_panels() {
+    place::Choice choice = best().choice;
+    if (choice.panels > Bytes(0) && !choice.deals.empty() && !is_over()) {
+      choice.panels = Bytes(0);
+      ++out_.known;
+      look_at(choice);
+    }
+  }
+
+  const graph::Graph& graph_;
+  const MachineModel& machine_;
+  const SearchOptions& options_;
+  Flops flops_;
+  Clock::time_point begin_ = Clock::now();
+  Search out_;
+  system::Timeline timeline_;  // of the best
+  std::vector<int> kinds_;     // by op
+  Picoseconds sketched_{};     // the best, as if nodes had room for all
+};
+
+// Ranks from 1; equal values share the middle of theirs.
+std::vector<double> ranks(const std::vector<double>& values) {
+  std::vector<double> out;
+  for (const double value : values) {
+    const auto less = std::count_if(values.begin(), values.end(),
+                                    [value](double other) { return other < value; });
+    const auto equal = std::count(values.begin(), values.end(), value);
+    out.push_back(static_cast<double>(less) + static_cast<double>(equal + 1) / 2);
+  }
+  return out;
+}
+
+double correlation(const std::vector<double>& a, const std::vector<double>& b) {
+  const auto count = static_cast<double>(a.size());
+  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / count;
+  const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / count;
+  double both = 0;
+  double only_a = 0;
+  double only_b = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    both += (a[i] - mean_a) * (b[i] - mean_b);
+    only_a += (a[i] - mean_a) * (a[i] - mean_a);
+    only_b += (b[i] - mean_b) * (b[i] - mean_b);
+  }
+  return only_a > 0 && only_b > 0 ? both / std::sqrt(only_a * only_b) : 0;
+}
+
 }  // namespace
 
 Result<Search> search(const graph::Graph& lowered, const machine::Description& machine,
@@ -96,38 +325,25 @@ Result<Search> search(const graph::Graph& lowered, const machine::Description& m
                  fmt::format("graph {} is not lowered", quoted(lowered.name))};
   }
   const MachineModel model = machine::resolve(machine);
-  const std::vector<place::Choice> choices = place::choices(lowered, model);
-  const Flops flops = matrix_flops(lowered);
-  const Clock::time_point begin = Clock::now();
-  Search out;
-  out.known = static_cast<std::int64_t>(choices.size());
-  for (const place::Choice& choice : choices) {
-    // Time and a stop wait for something that fits.
-    const bool is_late = options.most_time.has_value() && out.best.has_value() &&
-                         Clock::now() - begin > *options.most_time;
-    const bool is_stopped = options.stop != nullptr && out.best.has_value() && options.stop->load();
-    const bool is_full =
-        options.most_candidates > 0 && std::ssize(out.candidates) >= options.most_candidates;
-    if (is_late || is_stopped || is_full) {
-      out.was_cut = true;
-      break;
-    }
-    const Picoseconds bound = bound_of(flops, choice, replicas_of(lowered, choice), model);
-    if (out.best.has_value() && bound > out.candidates[*out.best].step) {
-      out.candidates.push_back({.choice = choice,
-                                .outcome = Outcome::PassedOver,
-                                .why = "its matrix work alone takes longer than the best step"});
-      continue;
-    }
-    out.candidates.push_back(timed(lowered, choice, model));
-    const Candidate& last = out.candidates.back();
-    if (last.outcome == Outcome::Placed &&
-        (!out.best.has_value() || is_better(last, out.candidates[*out.best]))) {
-      out.best = out.candidates.size() - 1;
+  return Searcher(lowered, model, options).run();
+}
+
+std::optional<Foresight> foresight(const std::vector<Candidate>& candidates) {
+  std::vector<double> sketched;
+  std::vector<double> timed;
+  std::vector<double> ratios;
+  for (const Candidate& one : candidates) {
+    if (one.outcome == Outcome::Placed && one.sketched.has_value()) {
+      sketched.push_back(to_seconds(*one.sketched));
+      timed.push_back(to_seconds(one.step));
+      ratios.push_back(timed.back() / sketched.back());
     }
   }
-  mark_front(out.candidates);
-  return out;
+  if (ratios.size() < 3) {
+    return std::nullopt;
+  }
+  const auto [least, largest] = std::minmax_element(ratios.begin(), ratios.end());
+  return Foresight{correlation(ranks(sketched), ranks(timed)), *least, *largest};
 }
 
 }  // namespace dojo::search

@@ -1,10 +1,17 @@
-// search: which replica a step should have on a machine. Every choice of library place is placed by
-// rule and timed by library system; the quickest is the best; of equally quick ones that with less
-// energy, then with less memory, then the earlier one.
+// search: which replica a step should have on a machine, and which splits its ops. Every candidate
+// is placed by library place and timed by library system, as a step that is really to run; the
+// quickest is the best; of equally quick ones that with less energy, then with less memory, then
+// the earlier one.
 //
-// Deterministic: choices come in a fixed order, and the result depends on how many were tried, not
-// on how long that took. A choice that cannot beat the best is passed over without being placed:
-// its bound is the step's matrix work on the nodes that would work at all, at peak.
+// First what the rules choose, then all replicas, then splits of the best of those: kind of op by
+// kind of op, the one that costs most time first, all pairs of loops over node.y and node.x. Each
+// pair is sketched (placed as if nodes had room for all) and timed, and the most promising become
+// candidates; what is quicker stays. That is repeated until no kind of op gains any more.
+//
+// Deterministic: candidates come in a fixed order, and the result depends on how many were looked
+// at, not on how long that took, nor on how many threads sketch. A replica that cannot beat the
+// best is passed over without being placed: its bound is the step's matrix work on the nodes that
+// would work at all, at peak.
 #pragma once
 
 #include <atomic>
@@ -41,7 +48,8 @@ struct Candidate {
   std::string why{};
   std::int64_t replicas = 0;  // that work
   Picoseconds step{};
-  Picoseconds lower{};  // no schedule of this Program is quicker
+  std::optional<Picoseconds> sketched{};  // what its sketch took, if it had one
+  Picoseconds lower{};                    // no schedule of this Program is quicker
   Picoseconds serial{};
   Joules energy{};
   Bytes sram_peak_per_node{};
@@ -50,14 +58,26 @@ struct Candidate {
 };
 
 struct Search {
-  std::int64_t known = 0;             // choices that there are
-  std::vector<Candidate> candidates;  // that were looked at, in order
-  std::optional<std::size_t> best;    // none: nothing fits
-  bool was_cut = false;               // by a limit or a stop, before all were looked at
+  std::int64_t known = 0;                   // replicas there are, and what else was looked at
+  std::int64_t sketches = 0;                // splits that were sketched
+  std::vector<Candidate> candidates;        // that were looked at, in order
+  std::optional<std::size_t> best;          // none: nothing fits
+  std::optional<place::PlacedStep> placed;  // the best
+  bool was_cut = false;                     // by a limit or a stop, before all were looked at
 };
 
 // `lowered`: with a recipe; its k_parts and machine are not looked at. Errors: it is not lowered.
 Result<Search> search(const graph::Graph& lowered, const machine::Description& machine,
                       const SearchOptions& options);
+
+// How well sketches foretold: Spearman's rank correlation of sketched and timed steps (equal ones
+// share their ranks), and the least and largest of timed / sketched. nullopt: fewer than three
+// candidates had both.
+struct Foresight {
+  double rank_correlation = 0;
+  double least_ratio = 0;
+  double largest_ratio = 0;
+};
+std::optional<Foresight> foresight(const std::vector<Candidate>& candidates);
 
 }  // namespace dojo::search

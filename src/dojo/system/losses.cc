@@ -194,4 +194,25 @@ std::vector<Picoseconds> exposed_times(const Timeline& timeline) {
   return times;
 }
 
+std::vector<std::size_t> payers(const program::Program& program) {
+  std::vector<std::size_t> payer(program.phases.size());
+  std::size_t last_compute = 0;
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    if (std::holds_alternative<program::Compute>(program.phases[i].body)) {
+      last_compute = i;
+    }
+    payer[i] = last_compute;
+  }
+  for (std::size_t i = program.phases.size(); i-- > 0;) {
+    if (std::holds_alternative<program::Compute>(program.phases[i].body)) {
+      for (const PhaseId before : program.phases[i].after) {
+        if (!std::holds_alternative<program::Compute>(program.phases[before.index].body)) {
+          payer[before.index] = i;
+        }
+      }
+    }
+  }
+  return payer;
+}
+
 }  // namespace dojo::system

@@ -52,4 +52,8 @@ std::vector<Losses> phase_losses(const program::Program& program, const Timeline
 // and ingest beyond the step, is the step.
 std::vector<Picoseconds> exposed_times(const Timeline& timeline);
 
+// By phase: the compute phase that pays for what is exposed of it: of a transfer the first that
+// waits for it, else the last before it (the first phase, in a Program without any).
+std::vector<std::size_t> payers(const program::Program& program);
+
 }  // namespace dojo::system

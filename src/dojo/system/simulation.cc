@@ -13,29 +13,6 @@ namespace {
 using program::Compute;
 using program::Program;
 
-// The compute phase that pays for an exposed transfer: the first one that waits for it, else the
-// last one before it.
-std::vector<std::size_t> payers(const Program& program) {
-  std::vector<std::size_t> payer(program.phases.size());
-  std::size_t last_compute = 0;
-  for (std::size_t i = 0; i < program.phases.size(); ++i) {
-    if (std::holds_alternative<Compute>(program.phases[i].body)) {
-      last_compute = i;
-    }
-    payer[i] = last_compute;
-  }
-  for (std::size_t i = program.phases.size(); i-- > 0;) {
-    if (std::holds_alternative<Compute>(program.phases[i].body)) {
-      for (const PhaseId before : program.phases[i].after) {
-        if (!std::holds_alternative<Compute>(program.phases[before.index].body)) {
-          payer[before.index] = i;
-        }
-      }
-    }
-  }
-  return payer;
-}
-
 // Of all nodes: the busiest one's, as far as the others have as much to do.
 double sram_bytes(const Compute& compute, const machine::MachineModel& machine) {
   const cost::NodeCost node = cost::node_cost(compute.work, machine.node);

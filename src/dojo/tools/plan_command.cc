@@ -1,9 +1,12 @@
 // dojo plan FILE.graph --machine M
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
+#include "dojo/graph/nest.h"
+#include "dojo/graph/op_table.h"
 #include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
 #include "dojo/program/program_text.h"
@@ -42,14 +45,48 @@ std::string_view name(Outcome outcome) {
 }
 
 std::string words(const place::Choice& choice) {
-  return fmt::format("{}x{} dies, {} a replica{}", choice.dies.rows, choice.dies.columns,
-                     counted(choice.block, "sample"), choice.has_groups ? ", in groups" : "");
+  return fmt::format("{}x{} dies, {} a replica{}{}{}", choice.dies.rows, choice.dies.columns,
+                     counted(choice.block, "sample"), choice.has_groups ? ", in groups" : "",
+                     choice.streams_states ? ", states in DRAM" : "",
+                     choice.deals.empty() ? ""
+                                          : fmt::format(", {} of ops split anew",
+                                                        counted(std::ssize(choice.deals), "kind")));
+}
+
+// A kind of op that the plan splits otherwise than the rules.
+struct NewSplit {
+  std::string op;
+  std::string module;  // of the first
+  std::int64_t count = 0;
+  std::string rows;  // the loop over node.y; empty: none
+  std::string columns;
+};
+
+std::vector<NewSplit> new_splits(const graph::Graph& graph, const place::Choice& choice) {
+  const std::vector<int> kinds = place::op_kinds(graph);
+  std::vector<NewSplit> out;
+  for (const place::Deal& deal : choice.deals) {
+    const auto first = std::find(kinds.begin(), kinds.end(), deal.kind);
+    const graph::Op& op = graph.ops[static_cast<std::size_t>(first - kinds.begin())];
+    const graph::LoopNest nest = graph::nest_of(graph, op);
+    const auto name = [&](int loop) {
+      const auto index = static_cast<std::size_t>(loop);
+      return index < nest.loops.size() ? nest.loops[index].name : "";
+    };
+    out.push_back({.op = std::string(op.info->name),
+                   .module = op.module,
+                   .count = std::count(kinds.begin(), kinds.end(), deal.kind),
+                   .rows = name(deal.row_loop),
+                   .columns = name(deal.column_loop)});
+  }
+  return out;
 }
 
 nlohmann::ordered_json as_json(const Candidate& one) {
   nlohmann::ordered_json json{{"dies", {one.choice.dies.rows, one.choice.dies.columns}},
                               {"samples_per_replica", one.choice.block},
                               {"groups", one.choice.has_groups},
+                              {"splits", one.choice.deals.size()},
                               {"fits", one.outcome != Outcome::DoesNotFit},
                               {"outcome", name(one.outcome)}};
   if (one.outcome != Outcome::Placed) {
@@ -58,6 +95,9 @@ nlohmann::ordered_json as_json(const Candidate& one) {
   }
   json["replicas"] = one.replicas;
   json["step_seconds"] = to_seconds(one.step);
+  if (one.sketched.has_value()) {
+    json["sketched_seconds"] = to_seconds(*one.sketched);
+  }
   json["lower_bound_seconds"] = to_seconds(one.lower);
   json["serial_seconds"] = to_seconds(one.serial);
   json["energy_joules"] = one.energy.count();
@@ -94,6 +134,42 @@ void print_plans(const Search& found, const graph::Graph& graph) {
   table.print();
 }
 
+void print_splits(const Search& found, const graph::Graph& graph) {
+  const std::vector<NewSplit> splits = new_splits(graph, found.candidates[*found.best].choice);
+  if (splits.empty()) {
+    return;
+  }
+  fmt::print("\nThe quickest splits these otherwise than the rules do:\n\n");
+  Table table({{"op"}, {"first of"}, {"ops", Align::Right}, {"node.y"}, {"node.x"}});
+  for (const NewSplit& one : splits) {
+    table.add_row({one.op, one.module, std::to_string(one.count), one.rows.empty() ? "-" : one.rows,
+                   one.columns.empty() ? "-" : one.columns});
+  }
+  table.print();
+}
+
+void print_foresight(const Search& found) {
+  const auto how = search::foresight(found.candidates);
+  if (how.has_value()) {
+    fmt::print(
+        "\n{} splits were sketched. Of those that were placed the step took {:.2f} to {:.2f} times "
+        "what the sketch said; rank correlation {:.2f}.\n",
+        found.sketches, how->least_ratio, how->largest_ratio, how->rank_correlation);
+  }
+}
+
+nlohmann::ordered_json splits_as_json(const Search& found, const graph::Graph& graph) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const NewSplit& one : new_splits(graph, found.candidates[*found.best].choice)) {
+    out.push_back({{"op", one.op},
+                   {"module", one.module},
+                   {"ops", one.count},
+                   {"node.y", one.rows},
+                   {"node.x", one.columns}});
+  }
+  return out;
+}
+
 void plan(const PlanOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const machine::Description description =
@@ -110,6 +186,8 @@ void plan(const PlanOptions& options) {
   }
   if (options.json_path.empty()) {
     print_plans(found, best.graph);
+    print_splits(found, best.graph);
+    print_foresight(found);
     return;
   }
   nlohmann::ordered_json plans = nlohmann::ordered_json::array();
@@ -122,8 +200,10 @@ void plan(const PlanOptions& options) {
               {"lowered_graph_sha256", graph::graph_sha256(best.graph)},
               {"known_candidates", found.known},
               {"search_candidates", found.candidates.size()},
+              {"sketches", found.sketches},
               {"cut_short", found.was_cut},
               {"best", *found.best},
+              {"splits", splits_as_json(found, best.graph)},
               {"plans", std::move(plans)},
               {"wall_seconds", wall.count()}},
              options.json_path);
@@ -135,7 +215,8 @@ void add_plan_command(CLI::App& app) {
   const auto options = std::make_shared<PlanOptions>();
   CLI::App* command = app.add_subcommand(
       "plan",
-      "Try every replica a step could have on a machine: the front of time, energy, memory");
+      "Try every replica a step could have on a machine, and other splits of its ops: the front of "
+      "time, energy, memory");
   command->add_option("graph", options->step.file, "The step's Graph, lowered or not")
       ->type_name("FILE")
       ->required();

@@ -26,8 +26,11 @@ void interrupt(int /*signal*/) {
 
 void add_search_options(CLI::App& command, SearchLimits& limits, const std::string& unless_given) {
   command
-      .add_option("--search-candidates", limits.candidates,
-                  "Look at the first N replicas that the step could have; 0: at all" + unless_given)
+      .add_option(
+          "--search-candidates", limits.candidates,
+          "Look at the first N candidates: replicas that the step could have, then splits of its "
+          "ops; 0: at all" +
+              unless_given)
       ->check(CLI::NonNegativeNumber);
   command
       .add_option("--search-seconds", limits.seconds,
@@ -55,8 +58,7 @@ SearchedStep searched_step(const StepOptions& options, const machine::Descriptio
     throw ApiError(Error{ErrorKind::DoesNotFit, fmt::format("no plan fits; of the last one: {}",
                                                             found.candidates.back().why)});
   }
-  place::PlacedStep best =
-      value_of(place::place_as(graph, model, found.candidates[*found.best].choice));
+  place::PlacedStep best = *std::exchange(found.placed, std::nullopt);
   return {std::move(found), std::move(best)};
 }
 

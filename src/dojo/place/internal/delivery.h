@@ -75,6 +75,13 @@ class Delivery {
     std::uint32_t element = 0;
     std::uint32_t from = 0;
   };
+  // What a phase needs of a value on a node.
+  struct Use {
+    ValueId value;
+    Node node = 0;
+    std::size_t phase = 0;
+    Elements needed;
+  };
   struct Sent {
     std::size_t phase = 0;
     ValueId value;
@@ -133,12 +140,14 @@ class Delivery {
   void send(const program::Move& move, const std::vector<std::vector<Node>>& groups, ValueId value,
             std::size_t index);
 
+  void note_use(ValueId value, Node node, std::size_t index, Elements needed);
   void use(ValueId value, Node node, std::size_t index, Elements needed);
   void add_up(const program::Move& move, const std::vector<Node>& group, Pending& pending,
               std::size_t element, const std::string& name, std::size_t index);
   void check_order(const std::string& name, const Pending& pending,
                    const std::vector<Elements>& whole, std::size_t index);
   void check_sizes();
+  void check_messages();
   void check_size(const Sent& sent);
   void check_halo(const Sent& sent, Node node, const std::vector<Arrival>& used);
   void check_sum(const Joined& joined);
@@ -163,10 +172,14 @@ class Delivery {
   std::map<std::pair<std::size_t, std::uint32_t>, std::vector<Elements>>
       landed_;                                                                   // by phase, value
   std::map<std::pair<std::size_t, std::uint32_t>, std::vector<Elements>> used_;  // of what landed
-  std::vector<Sent> sent_;                                                       // in order
-  std::vector<Joined> joined_;                                                   // in order
-  std::map<std::size_t, std::vector<Elements>> wanted_;  // by number of a sum, by node
-  std::map<std::string, Pending> pending_;               // sums in parts, by tensor
+  std::vector<Use> read_;                                                        // in order
+  std::map<std::size_t, std::size_t> first_to_wait_;  // by phase: the first that waits for it
+  bool takes_first_ = false;
+  std::map<std::string, std::vector<std::string>> too_small_;  // by tensor: messages that are
+  std::vector<Sent> sent_;                                     // in order
+  std::vector<Joined> joined_;                                 // in order
+  std::map<std::size_t, std::vector<Elements>> wanted_;        // by number of a sum, by node
+  std::map<std::string, Pending> pending_;                     // sums in parts, by tensor
   std::size_t sums_ = 0;
   std::map<std::uint32_t, Progress> progress_;  // by op
   std::map<std::uint32_t, std::vector<std::int64_t>> alias_maps_;

@@ -84,7 +84,7 @@ void Delivery::read(std::size_t index, OpId id, const Stage& stage, const Operan
         operand.access.begin(), operand.access.end(),
         [](const graph::Access& access) { return std::holds_alternative<graph::Indexed>(access); });
     if (operand.tensor.kind == TensorKind::Input && !is_looked_up) {
-      use(*op.inputs[size_of(operand.tensor.index)], node, index, needed);
+      note_use(*op.inputs[size_of(operand.tensor.index)], node, index, needed);
     }
   }
 }
@@ -261,7 +261,7 @@ void Delivery::copy_update(std::size_t index) {
         return;
       }
     }
-    use(from, node, index, wanted);
+    note_use(from, node, index, wanted);
   }
 }
 

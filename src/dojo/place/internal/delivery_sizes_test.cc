@@ -11,18 +11,32 @@ namespace dojo::place::internal {
 using machine::PatternKind;
 using program::Move;
 
-// Of what the node needs of the value: what it did not make came by the last transfer that this
-// phase waits for and that brought it, or, of an alias, by one that brought its operand.
-void Delivery::use(ValueId value, Node node, std::size_t index, Elements needed) {
-  const auto take = [&](const Elements& there) {
-    for (std::size_t i = 0; i < needed.size(); ++i) {
-      needed[i] = static_cast<char>(needed[i] & ~there[i]);
-    }
-  };
-  take(own_[value.index][node]);
-  if (!registers_[value.index].empty()) {
-    take(registers_[value.index][node]);
+namespace {
+
+// Takes what is there from what is needed.
+void take(std::vector<char>& needed, const std::vector<char>& there) {
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    needed[i] = static_cast<char>(needed[i] & ~there[i]);
   }
+}
+
+}  // namespace
+
+// What the node needs of the value and did not make itself.
+void Delivery::note_use(ValueId value, Node node, std::size_t index, Elements needed) {
+  take(needed, own_[value.index][node]);
+  if (!registers_[value.index].empty()) {
+    take(needed, registers_[value.index][node]);
+  }
+  read_.push_back({value, node, index, std::move(needed)});
+}
+
+// What it did not make came by a transfer that this phase waits for and that brought it, or, of an
+// alias, by one that brought its operand. Of several that brought the same it is one that no phase
+// before this one waits for, else the last. Where ops of one phase have a transfer each, the last
+// of those is taken, or the first (`takes_first_`): it is enough that one of the two ways holds.
+void Delivery::use(ValueId value, Node node, std::size_t index, Elements needed) {
+  take(needed, own_[value.index][node]);
   const program::Phase& phase = program_.phases[index];
   const auto from = [&](PhaseId transfer) {
     const std::pair<std::size_t, std::uint32_t> key{transfer.index, value.index};
@@ -35,12 +49,20 @@ void Delivery::use(ValueId value, Node node, std::size_t index, Elements needed)
     for (std::size_t i = 0; i < needed.size(); ++i) {
       used[node][i] = static_cast<char>(used[node][i] | (needed[i] & landed->second[node][i]));
     }
-    take(landed->second[node]);
+    take(needed, landed->second[node]);
   };
+  std::vector<PhaseId> transfers = phase.after;
   if (const auto* compute = std::get_if<program::Compute>(&phase.body)) {
-    std::for_each(compute->pipelined.rbegin(), compute->pipelined.rend(), from);
+    transfers.insert(transfers.end(), compute->pipelined.begin(), compute->pipelined.end());
   }
-  std::for_each(phase.after.rbegin(), phase.after.rend(), from);
+  std::reverse(transfers.begin(), transfers.end());
+  const auto others = std::stable_partition(
+      transfers.begin(), transfers.end(),
+      [&](PhaseId transfer) { return first_to_wait_.at(transfer.index) == index; });
+  if (takes_first_) {
+    std::reverse(transfers.begin(), others);
+  }
+  std::for_each(transfers.begin(), transfers.end(), from);
   const std::optional<OpId> definition = uses_.definition[value.index];
   if (definition.has_value() && plan_.layouts.ops[definition->index].is_alias &&
       std::find(needed.begin(), needed.end(), 1) != needed.end()) {
@@ -59,9 +81,10 @@ void Delivery::check_bytes(std::size_t phase, const Move& move, std::string_view
   ++sizes_checked_;
   const Bytes content = elements * element;
   if (content > said) {
-    report(fmt::format("phase {}: {} of %{} {} brings {} elements, {} bytes, in a message of {}",
-                       phase, machine::name(move.pattern.kind), move.tensor, what, elements,
-                       content.count(), said.count()));
+    too_small_[move.tensor].push_back(
+        fmt::format("phase {}: {} of %{} {} brings {} elements, {} bytes, in a message of {}",
+                    phase, machine::name(move.pattern.kind), move.tensor, what, elements,
+                    content.count(), said.count()));
   }
 }
 
@@ -181,7 +204,12 @@ void Delivery::check_sum(const Joined& joined) {
   }
 }
 
-void Delivery::check_sizes() {
+void Delivery::check_messages() {
+  used_.clear();
+  too_small_.clear();
+  for (const Use& one : read_) {
+    use(one.value, one.node, one.phase, one.needed);
+  }
   for (auto sent = sent_.rbegin(); sent != sent_.rend(); ++sent) {
     check_size(*sent);
     // Before the first move of its transfer: what came by earlier ones.
@@ -195,8 +223,30 @@ void Delivery::check_sizes() {
       }
     }
   }
+}
+
+void Delivery::check_sizes() {
+  for (std::size_t i = 0; i < program_.phases.size(); ++i) {
+    for (const PhaseId before : program_.phases[i].after) {
+      first_to_wait_.try_emplace(before.index, i);
+    }
+    const auto* compute = std::get_if<program::Compute>(&program_.phases[i].body);
+    for (std::size_t k = 0; compute != nullptr && k < compute->pipelined.size(); ++k) {
+      first_to_wait_.try_emplace(compute->pipelined[k].index, i);
+    }
+  }
+  check_messages();
+  if (!too_small_.empty()) {
+    const auto taking_last = std::move(too_small_);
+    takes_first_ = true;
+    check_messages();
+    std::erase_if(too_small_, [&](const auto& one) { return !taking_last.contains(one.first); });
+  }
   std::for_each(joined_.rbegin(), joined_.rend(),
                 [this](const Joined& joined) { check_sum(joined); });
+  for (const auto& [tensor, breaches] : too_small_) {
+    std::for_each(breaches.begin(), breaches.end(), [this](const auto& one) { report(one); });
+  }
 }
 
 }  // namespace dojo::place::internal

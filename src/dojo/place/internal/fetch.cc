@@ -74,7 +74,11 @@ class Fetcher {
     for (const Axis axis : kAxes) {
       wants_[static_cast<std::size_t>(axis)] = combined_need(axis);
     }
+    places_ = telling_places();
     across_replicas();
+    for (const Axis axis : kAxes) {  // before anything moves
+      flat_shares_[static_cast<std::size_t>(axis)] = is_flat_share(axis);
+    }
     gathers_groups_ = is_spread(now_[Axis::Group]) && !is_masked(Axis::Group) &&
                       !has_flat_share(Axis::Group) && !has_own_slice(Axis::Group);
     if (clashes()) {
@@ -113,21 +117,45 @@ class Fetcher {
     return all;
   }
 
-  // Bytes of the operand that a node in the middle reads; of a node at another place along one axis
-  // if that one reads nothing of it (one of several that are put together).
+  // Bytes of the operand that the node which reads most of it does.
   Bytes footprint() const {
-    SplitNest::Place place = split_.busiest_place();
-    Bytes most = footprint_at(place);
-    for (const Axis axis : kNodeAxes) {
-      const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
-      const std::int64_t middle = place[static_cast<std::size_t>(axis)];
-      for (std::int64_t i = 0; i < parts && most == Bytes(0); ++i) {
-        place[static_cast<std::size_t>(axis)] = i;
-        most = footprint_at(place);
-      }
-      place[static_cast<std::size_t>(axis)] = middle;
+    Bytes most{};
+    for (const SplitNest::Place& place : places_) {
+      most = std::max(most, footprint_at(place));
     }
     return most;
+  }
+
+  // Places among which is the one that reads most: one in the middle, and at the ends of both node
+  // axes, where blocks may be cut by a border; where one of those reads nothing (of several tensors
+  // that are put together), all along each axis.
+  std::vector<SplitNest::Place> telling_places() const {
+    std::vector<SplitNest::Place> places{split_.busiest_place()};
+    for (const Axis axis : kNodeAxes) {
+      const std::size_t count = places.size();
+      for (const SplitNest::Place& along : places_along(axis)) {
+        for (std::size_t i = 0; i < count; ++i) {
+          places.push_back(places[i]);
+          places.back()[static_cast<std::size_t>(axis)] = along[static_cast<std::size_t>(axis)];
+        }
+      }
+    }
+    const bool is_everywhere =
+        std::all_of(places.begin(), places.end(),
+                    [&](const SplitNest::Place& place) { return footprint_at(place) > Bytes(0); });
+    const std::size_t count = is_everywhere ? 0 : places.size();
+    for (const Axis axis : kNodeAxes) {
+      const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
+      for (std::size_t i = 0; i < count; ++i) {
+        for (std::int64_t part = 0; part < parts; ++part) {
+          places.push_back(places[i]);
+          places.back()[static_cast<std::size_t>(axis)] = part;
+        }
+      }
+    }
+    std::sort(places.begin(), places.end());
+    places.erase(std::unique(places.begin(), places.end()), places.end());
+    return places;
   }
 
   Bytes footprint_at(const SplitNest::Place& place) const {
@@ -151,12 +179,13 @@ class Fetcher {
   // The busiest place, moved to both ends of the axis and to its middle; none if it is not split.
   std::vector<SplitNest::Place> places_along(Axis axis) const {
     std::vector<SplitNest::Place> places;
-    const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
+    if (!split_.on(axis).has_value()) {
+      return places;
+    }
+    const std::int64_t parts = split_.on(axis)->cut.parts;
     for (const std::int64_t at : {std::int64_t{0}, parts / 2, parts - 1}) {
-      if (at < parts) {
-        places.push_back(split_.busiest_place());
-        places.back()[static_cast<std::size_t>(axis)] = at;
-      }
+      places.push_back(split_.busiest_place());
+      places.back()[static_cast<std::size_t>(axis)] = at;
     }
     return places;
   }
@@ -164,27 +193,31 @@ class Fetcher {
   // Bytes of the operand that any node of a line reads: more than a node's, where the nodes along
   // the line read different parts.
   Bytes read_by_line(bool along_y, bool along_x) const {
-    graph::Slice slice = split_.busiest();
-    const auto widen = [&](Axis axis) {
-      for (const SplitNest::Place& place : places_along(axis)) {
-        const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
-        const Interval range = split_.slice(place)[loop];
-        if (!range.is_empty()) {
-          slice[loop] = {std::min(slice[loop].begin, range.begin),
-                         std::max(slice[loop].end, range.end)};
+    Bytes most = footprint();
+    for (const SplitNest::Place& place : places_) {
+      graph::Slice slice = split_.slice(place);
+      const auto widen = [&](Axis axis) {
+        for (const SplitNest::Place& along : places_along(axis)) {
+          const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
+          const Interval range = split_.slice(along)[loop];
+          if (!range.is_empty()) {
+            slice[loop] = {std::min(slice[loop].begin, range.begin),
+                           std::max(slice[loop].end, range.end)};
+          }
         }
+      };
+      if (along_y) {
+        widen(Axis::NodeY);
       }
-    };
-    if (along_y) {
-      widen(Axis::NodeY);
+      if (gathers_groups_) {
+        widen(Axis::Group);
+      }
+      if (along_x) {
+        widen(Axis::NodeX);
+      }
+      most = std::max(most, bytes_read(slice));
     }
-    if (gathers_groups_) {
-      widen(Axis::Group);
-    }
-    if (along_x) {
-      widen(Axis::NodeX);
-    }
-    return std::max(footprint(), bytes_read(slice));
+    return most;
   }
 
   // What the busiest node keeps of all that passes it: an element for every point that reads one.
@@ -229,7 +262,7 @@ class Fetcher {
   }
 
   // The op works on the very shares that lie there: all flat axes cut alike.
-  bool has_flat_share(Axis axis) const {
+  bool is_flat_share(Axis axis) const {
     if (!split_.is_flat(axis) || now_[axis].sharing != Sharing::Flat || is_scrambled_) {
       return false;
     }
@@ -245,6 +278,8 @@ class Fetcher {
       }
     });
   }
+  bool has_flat_share(Axis axis) const { return flat_shares_[static_cast<std::size_t>(axis)]; }
+
   // The op's slices along a replica or group axis are those that lie there.
   bool has_own_slice(Axis axis) const {
     const AxisState& state = now_[axis];
@@ -384,7 +419,7 @@ class Fetcher {
     }
     const machine::Region all = gathers_groups_ ? all_groups() : region();
     const std::int64_t line = to == Axis::NodeX ? all.columns() : all.rows();
-    const Bytes pair = largest_pair(need.dimension);
+    const Bytes pair = largest_pair(now_, need.dimension);
     const Bytes gathered = read_by_line(from == Axis::NodeY, from == Axis::NodeX);
     const auto packets = [](Bytes bytes) { return (bytes.count() + kPacket - 1) / kPacket; };
     const std::int64_t slots = line * line / 4;
@@ -403,11 +438,12 @@ class Fetcher {
     return true;
   }
 
-  // Of what a node holds, at most so much is of the indices of the dimension that a node reads.
-  Bytes largest_pair(int dimension) const {
+  // Of what a node holds of the layout, at most so much is of the indices of the dimension that a
+  // node reads.
+  Bytes largest_pair(const Layout& layout, int dimension) const {
     const auto dim = static_cast<std::size_t>(dimension);
-    const graph::Shape local = program::slice_shape(now_, value_.shape);
-    const std::int64_t share = program::slice_elements(now_, value_.shape);
+    const graph::Shape local = program::slice_shape(layout, value_.shape);
+    const std::int64_t share = program::slice_elements(layout, value_.shape);
     std::int64_t inner = 1;  // elements of one index, one after the other
     for (std::size_t i = dim + 1; i < local.size(); ++i) {
       inner *= local[i];
@@ -415,8 +451,9 @@ class Fetcher {
     const std::int64_t wanted = std::min(local[dim], longest_read(dimension)) * inner;
     const std::int64_t period = local[dim] * inner;
     // A flat share begins and ends anywhere; a permuted one is not in this order at all.
-    const std::int64_t periods = now_.has(Sharing::Flat) ? share / period + 2 : share / period;
-    const std::int64_t elements = is_scrambled_ ? share : std::min(share, periods * wanted);
+    const std::int64_t periods = layout.has(Sharing::Flat) ? share / period + 2 : share / period;
+    const bool is_in_no_order = is_scrambled_ && layout.has(Sharing::Flat);
+    const std::int64_t elements = is_in_no_order ? share : std::min(share, periods * wanted);
     return Bytes(elements * bytes_of(value_.format));
   }
 
@@ -454,37 +491,22 @@ class Fetcher {
     Layout layout = now_;
     layout[Axis::NodeY] = holds(now_, Axis::NodeY, dimension) ? AxisState{} : now_[Axis::NodeY];
     layout[Axis::NodeX] = holds(now_, Axis::NodeX, dimension) ? AxisState{} : now_[Axis::NodeX];
-    return needed_of(layout, dimension);
+    return largest_pair(layout, dimension);
   }
 
   // Indices of the dimension that the node with most of them reads.
   std::int64_t longest_read(int dimension) const {
     const auto dim = static_cast<std::size_t>(dimension);
     std::int64_t longest = 1;
-    const auto look_at = [&](const SplitNest::Place& place) {
+    for (const SplitNest::Place& place : places_) {
       const graph::Slice slice = split_.slice(place);
       for (const Reading& reading : readings_) {
         const Interval range =
             graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
         longest = std::max(longest, range.length());
       }
-    };
-    look_at(split_.busiest_place());
-    for (const Axis axis : kNodeAxes) {
-      const std::vector<SplitNest::Place> places = places_along(axis);
-      std::for_each(places.begin(), places.end(), look_at);
     }
     return longest;
-  }
-
-  // Bytes of a slice of the layout that are of as much of the dimension as the busiest node reads.
-  Bytes needed_of(const Layout& layout, int dimension) const {
-    const auto dim = static_cast<std::size_t>(dimension);
-    // Of a flat share some lines are whole and some are not.
-    const std::int64_t element = bytes_of(value_.format);
-    const std::int64_t extent = program::slice_shape(layout, value_.shape)[dim];
-    const std::int64_t lines = (slice_bytes(layout).count() / element + extent - 1) / extent;
-    return Bytes(lines * std::min(extent, longest_read(dimension)) * element);
   }
 
   // Every stage reads the dimension that lies on this axis through an index.
@@ -544,7 +566,7 @@ class Fetcher {
   // dimension as a node reads.
   void to_other_dimension(Axis axis, int dimension) {
     const std::int64_t parts = span(axis);
-    add(machine::all_to_all(lines_of(axis), needed_of(now_, dimension)));
+    add(machine::all_to_all(lines_of(axis), largest_pair(now_, dimension)));
     now_[axis] = program::sliced(dimension, {axis, parts, longest_read(dimension)});
     fetch_.landing = footprint();
   }
@@ -677,7 +699,9 @@ class Fetcher {
   bool is_scrambled_;
   bool gathers_groups_ = false;  // still to be done
   std::vector<Reading> readings_;
+  std::vector<SplitNest::Place> places_;
   std::array<Need, kAxes.size()> wants_{};
+  std::array<bool, kAxes.size()> flat_shares_{};
   Fetch fetch_;
 };
 

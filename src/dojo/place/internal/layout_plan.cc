@@ -4,6 +4,7 @@
 
 #include "dojo/base/check.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/op_kinds.h"
 #include "dojo/place/internal/room.h"
 
 namespace dojo::place::internal {
@@ -86,6 +87,9 @@ class Planner {
     plan_.held.resize(graph.values.size());
     plan_.is_scrambled.resize(graph.values.size(), false);
     waits_.resize(graph.values.size(), false);
+    if (!mesh.deals.empty()) {
+      kinds_ = kinds_of(graph);
+    }
     mark_weights();
     for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
       plan_.root.push_back(ValueId{i});
@@ -347,7 +351,9 @@ class Planner {
     OpPlan& plan = plan_.ops[id.index];
     plan.split = choose_split(graph::nest_of(graph_, op), view, mesh_);
     find_masked(op, plan);
-    if (plan.masked.empty()) {
+    if (const auto other = dealt_split(id)) {
+      plan.split = *other;
+    } else if (plan.masked.empty()) {
       plan.split = with_room(std::move(plan.split), graph_, op, mesh_);
     }
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
@@ -357,6 +363,23 @@ class Planner {
       }
     }
     finish(id);
+  }
+
+  // What a search wants instead of the rules' split.
+  std::optional<SplitNest> dealt_split(OpId id) const {
+    const OpPlan& plan = plan_.ops[id.index];
+    const OpGroup group = graph_.ops[id.index].info->group;
+    const bool is_settled = group == OpGroup::Update || group == OpGroup::Indexing;
+    if (kinds_.empty() || is_settled || !plan.masked.empty() || plan.split.has_flat()) {
+      return std::nullopt;
+    }
+    const auto found =
+        std::lower_bound(mesh_.deals.begin(), mesh_.deals.end(), kinds_[id.index],
+                         [](const Deal& deal, int kind) { return deal.kind < kind; });
+    if (found == mesh_.deals.end() || found->kind != kinds_[id.index]) {
+      return std::nullopt;
+    }
+    return dealt(plan.split, found->row_loop, found->column_loop, mesh_);
   }
 
   // Weights, states and what is made of them alone.
@@ -499,6 +522,11 @@ class Planner {
   }
 
   AxisState samples_of_groups(const Layout& raw, const graph::Shape& shape) const {
+    for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+      if (raw[axis].sharing == Sharing::Sliced && raw[axis].dimension == 0) {
+        return {};  // which is dealt out already
+      }
+    }
     const std::int64_t local = program::slice_shape(raw, shape).front();
     const std::int64_t samples = std::max<std::int64_t>(1, mesh_.replicas.block);
     const std::int64_t block =
@@ -533,6 +561,7 @@ class Planner {
   LayoutPlan plan_;
   std::vector<bool> waits_;
   std::vector<bool> is_weight_;
+  std::vector<int> kinds_;  // by op; empty where all splits are the rules'
 };
 
 }  // namespace

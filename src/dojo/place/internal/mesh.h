@@ -7,9 +7,12 @@
 #include "dojo/graph/graph.h"
 #include "dojo/machine/machine_model.h"
 #include "dojo/machine/region.h"
+#include "dojo/place/place.h"
 #include "dojo/program/program.h"
 
 namespace dojo::place::internal {
+
+inline constexpr int kBusyShares = 90;  // percent of the nodes, where weights have to lie tight
 
 struct Mesh {
   program::Replicas replicas;
@@ -22,6 +25,10 @@ struct Mesh {
   int least_busy = 50;
   // Optimiser states lie in the DRAM of the interface processors and come for their update.
   bool streams_states = false;
+  // Bytes that the panels of one phase may take, both buffers; 0: as many as fit.
+  Bytes panels{};
+  // Splits other than the rules say, ascending by kind of op.
+  std::vector<Deal> deals{};
 
   // Parts an axis can have.
   std::int64_t places(program::Axis axis) const;

@@ -21,7 +21,6 @@ namespace {
 // way on the same nodes.
 constexpr std::int64_t kHopeless = 16;
 constexpr std::int64_t kFarOff = 6;
-constexpr int kBusyShares = 90;  // percent of the nodes, where weights have to lie tight
 
 // On a node.
 Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts, const Mesh& mesh) {
@@ -63,11 +62,17 @@ void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
     return draft_phases(graph, plan.layouts, plan.mesh, machine, budget, fetches);
   };
   const auto note_panels = [&](Bytes budget) {
+    plan.panels = budget;
     if (budget < widest) {
       plan.fit.remedies.insert(plan.fit.remedies.begin(), {"panels", "", widest - budget});
     }
   };
-  for (const Bytes budget : {widest, Bytes(buffers), Bytes(buffers / 2)}) {
+  std::vector<Bytes> wide{widest, Bytes(buffers), Bytes(buffers / 2)};
+  std::vector<Bytes> narrow{Bytes(buffers / 2), Bytes(buffers / 16)};
+  if (plan.mesh.panels > Bytes(0)) {
+    wide = narrow = {plan.mesh.panels};
+  }
+  for (const Bytes budget : wide) {
     plan.draft = drafted(budget);
     plan.fit = fit_as_it_is(plan.draft, capacity);
     if (plan.fit.fits) {
@@ -78,7 +83,7 @@ void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
   if (plan.fit.plan.peak > capacity * kHopeless) {
     return;
   }
-  for (const Bytes budget : {Bytes(buffers / 2), Bytes(buffers / 16)}) {
+  for (const Bytes budget : narrow) {
     Draft draft = drafted(budget);
     Fit fit = make_fit(draft, capacity, plan.mesh, machine);
     if (fit.plan.peak < plan.fit.plan.peak) {
@@ -266,6 +271,15 @@ Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& 
 }
 
 }  // namespace
+
+Plan sketch_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+  Fetches fetches(graph, plan.layouts, plan.mesh);
+  plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
+  plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
+  plan.fit.life.resize(plan.draft.buffers.size());  // nothing has a place
+  return plan;
+}
 
 Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};

@@ -19,6 +19,7 @@ struct Plan {
   LayoutPlan layouts;
   Draft draft;
   Fit fit;
+  Bytes panels{};  // that the panels of one phase may take, both buffers
 };
 
 // The plan with the smallest replica that fits. Errors: those of place().
@@ -31,5 +32,8 @@ std::optional<Plan> plan_with(const graph::Graph& graph, const machine::MachineM
 // The plan on one mesh. Errors: DoesNotFit.
 Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& machine,
                      const Mesh& mesh);
+
+// The same as if every node had room for all: no lives, no places in memory.
+Plan sketch_on(const graph::Graph& graph, const machine::MachineModel& machine, const Mesh& mesh);
 
 }  // namespace dojo::place::internal

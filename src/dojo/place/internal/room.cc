@@ -61,70 +61,98 @@ double cycles(const graph::Graph& graph, const graph::Op& op, const SplitNest& s
   return port + pipes;
 }
 
-class Roomier {
- public:
-  Roomier(const SplitNest& chosen, const graph::Graph& graph, const graph::Op& op, const Mesh& mesh)
-      : base_(chosen.nest()), graph_(graph), op_(op), mesh_(mesh) {
-    for (const Axis axis : {Axis::Replica, Axis::Group}) {
-      if (chosen.on(axis).has_value()) {
-        base_.assign(axis, chosen.on(axis)->loop, chosen.on(axis)->cut.block);
-      }
+// With the samples' axes of the split alone.
+SplitNest samples_of(const SplitNest& chosen) {
+  SplitNest out(chosen.nest());
+  for (const Axis axis : {Axis::Replica, Axis::Group}) {
+    if (chosen.on(axis).has_value()) {
+      out.assign(axis, chosen.on(axis)->loop, chosen.on(axis)->cut.block);
     }
   }
+  return out;
+}
 
-  // Of all pairs of loops that leave room the cheapest; if none does, that which needs least.
-  SplitNest best() const {
-    SplitNest best = base_;
-    std::pair<std::int64_t, double> least = rank(base_);
-    const int loops = static_cast<int>(base_.nest().loops.size());
-    for (int y = 0; y <= loops; ++y) {
-      const auto rows = dealt(base_, Axis::NodeY, y);
-      for (int x = 0; rows.has_value() && x <= loops; ++x) {
-        const auto both = dealt(*rows, Axis::NodeX, x);
-        if (both.has_value() && rank(*both) < least) {
-          least = rank(*both);
-          best = *both;
+// Whether a result lies with one dimension over rows and columns both (two loops of it).
+bool has_dimension_twice(const SplitNest& split) {
+  for (const Stage& stage : split.nest().stages) {
+    for (const Operand& operand : stage.operands) {
+      if (operand.use == OperandUse::Read) {
+        continue;
+      }
+      const program::Layout layout = split.written(stage, operand);
+      const program::AxisState& x = layout[Axis::NodeX];
+      for (const Axis axis : {Axis::Group, Axis::NodeY}) {
+        if (x.sharing == program::Sharing::Sliced &&
+            layout[axis].sharing == program::Sharing::Sliced &&
+            layout[axis].dimension == x.dimension) {
+          return true;
         }
       }
     }
-    return best;
   }
+  return false;
+}
 
- private:
-  // One loop more on the axis; the last number stands for none.
-  std::optional<SplitNest> dealt(const SplitNest& from, Axis axis, int loop) const {
-    if (loop == static_cast<int>(from.nest().loops.size())) {
-      return from;
+// One loop more on the axis; the number of loops stands for none.
+std::optional<SplitNest> with_loop(const SplitNest& from, Axis axis, int loop, const Mesh& mesh) {
+  if (loop == static_cast<int>(from.nest().loops.size())) {
+    return from;
+  }
+  const std::int64_t extent = from.extent_at(axis, loop);
+  const bool is_long = extent >= kMatrixQuantum * mesh.places(axis);
+  std::int64_t block =
+      program::cut(axis, extent, mesh.places(axis), is_long ? kMatrixQuantum : 1).block;
+  const auto& groups = from.on(Axis::Group);
+  if (axis == Axis::NodeX && groups.has_value() && groups->loop == loop) {
+    return std::nullopt;  // columns do not go on through groups
+  }
+  if (is_summed(from, loop) && from.nest().stages.size() > 1) {
+    return std::nullopt;  // stages that wait for each other's sums stay as the rules say
+  }
+  if (is_summed(from, loop)) {  // in equal parts, each long enough to be worth its transfer
+    block = std::max(block, std::min(extent, kLeastReducePoints));
+    while (block < extent && extent % block != 0) {
+      ++block;
     }
-    const std::int64_t extent = from.extent_at(axis, loop);
-    const bool is_long = extent >= kMatrixQuantum * mesh_.places(axis);
-    std::int64_t block =
-        program::cut(axis, extent, mesh_.places(axis), is_long ? kMatrixQuantum : 1).block;
-    if (is_summed(from, loop) && from.nest().stages.size() > 1) {
-      return std::nullopt;  // stages that wait for each other's sums stay as the rules say
-    }
-    if (is_summed(from, loop)) {  // in equal parts, each long enough to be worth its transfer
-      block = std::max(block, std::min(extent, kLeastReducePoints));
-      while (block < extent && extent % block != 0) {
-        ++block;
+  }
+  SplitNest out = from;
+  if (!out.assign(axis, loop, block) || has_dimension_twice(out)) {
+    return std::nullopt;
+  }
+  return out;
+}
+
+// Of all pairs of loops that leave room the cheapest; if none does, that which needs least.
+SplitNest roomiest(const SplitNest& chosen, const graph::Graph& graph, const graph::Op& op,
+                   const Mesh& mesh) {
+  const auto rank = [&](const SplitNest& split) {
+    const std::int64_t bytes = bytes_at_hand(graph, op, split);
+    return std::pair(std::max(bytes, mesh.room.count()), cycles(graph, op, split));
+  };
+  const SplitNest base = samples_of(chosen);
+  SplitNest best = base;
+  auto least = rank(base);
+  const int loops = static_cast<int>(base.nest().loops.size());
+  for (int y = 0; y <= loops; ++y) {
+    const auto rows = with_loop(base, Axis::NodeY, y, mesh);
+    for (int x = 0; rows.has_value() && x <= loops; ++x) {
+      const auto both = with_loop(*rows, Axis::NodeX, x, mesh);
+      if (both.has_value() && rank(*both) < least) {
+        least = rank(*both);
+        best = *both;
       }
     }
-    SplitNest out = from;
-    return out.assign(axis, loop, block) ? std::optional(std::move(out)) : std::nullopt;
   }
-
-  std::pair<std::int64_t, double> rank(const SplitNest& split) const {
-    const std::int64_t bytes = bytes_at_hand(graph_, op_, split);
-    return {std::max(bytes, mesh_.room.count()), cycles(graph_, op_, split)};
-  }
-
-  SplitNest base_;
-  const graph::Graph& graph_;
-  const graph::Op& op_;
-  const Mesh& mesh_;
-};
+  return best;
+}
 
 }  // namespace
+
+std::optional<SplitNest> dealt(const SplitNest& chosen, int row_loop, int column_loop,
+                               const Mesh& mesh) {
+  const auto rows = with_loop(samples_of(chosen), Axis::NodeY, row_loop, mesh);
+  return rows.has_value() ? with_loop(*rows, Axis::NodeX, column_loop, mesh) : std::nullopt;
+}
 
 std::int64_t bytes_at_hand(const graph::Graph& graph, const graph::Op& op, const SplitNest& split) {
   std::map<std::pair<TensorKind, int>, std::int64_t> largest;
@@ -164,7 +192,7 @@ SplitNest with_room(SplitNest split, const graph::Graph& graph, const graph::Op&
   if (now <= mesh.room.count()) {
     return split;
   }
-  SplitNest best = Roomier(split, graph, op, mesh).best();
+  SplitNest best = roomiest(split, graph, op, mesh);
   return 2 * bytes_at_hand(graph, op, best) <= now ? best : split;
 }
 
