@@ -27,8 +27,18 @@ def test_the_best_plan_is_written_and_timed_as_it_says(tmp_path: Path):
     for key in ("step_seconds", "lower_bound_seconds", "serial_seconds"):
         assert again[key] == best[key]
     assert again["lowered_graph_sha256"] == result["lowered_graph_sha256"]
+    assert len(result["splits"]) == best["splits"] > 0 and result["sketches"] > 100
+    assert all(split["op"] and split["ops"] > 0 for split in result["splits"])
     by_rule = json.loads(output_of("simulate", STEP, *TILE, "--json", "-"))
-    assert best["step_seconds"] <= by_rule["step_seconds"]
+    assert by_rule["step_seconds"] == result["plans"][0]["step_seconds"]
+    assert best["step_seconds"] < by_rule["step_seconds"]
+
+
+def test_the_plan_is_said_in_words():
+    said = output_of("plan", STEP, *TILE, "--search-candidates", "40")
+    assert "kinds of ops split anew" in said
+    assert "The quickest splits these otherwise than the rules do" in said
+    assert "rank correlation" in said
 
 
 def test_the_first_few_candidates_are_the_same_every_time():
