@@ -168,8 +168,8 @@ TransferCost reduce_scatter_line(const Line& line, double v, const MachineModel&
   return quicker(chain, direct, machine.network.pace);
 }
 
-// Everyone's V to the node in the middle of the line, which adds in ascending order; or, the other
-// way round, from there to everyone. No store-and-forward on the way.
+// Every other node's V to the one in the middle of the line, which adds in ascending order; or, the
+// other way round, from there to every other. No store-and-forward on the way.
 TransferCost to_middle(const Line& line, double v, std::int64_t wait, const MachineModel& machine) {
   const int n = line.nodes;
   if (n < 2) {
@@ -178,7 +178,7 @@ TransferCost to_middle(const Line& line, double v, std::int64_t wait, const Mach
   Loads loads(machine, line);
   const int before = n / 2;
   const int after = n - 1 - before;
-  loads.port(v * n).link(v * before);
+  loads.port(v * (n - 1)).link(v * before);
   loads.moves(v * (n - 1), v * line.spacing * (before * (before + 1) + after * (after + 1)) / 2);
   for (const Crossing& at : line.crossings) {
     const double one_way = v * (at.before <= before ? at.before : n - at.before);

@@ -128,9 +128,9 @@ TEST(AllReduce, OfOnePacketGoesToTheMiddleAndBackWithoutForwarding) {
   const MachineModel machine = without_adds("d1");
   const TransferCost cost = pattern_cost(
       machine::all_reduce(Axis::Both, Association::Chain, packets(1)), die(machine), machine);
-  // Rows in and out: 9 hops + s each way; columns the same with 9. Ports: 19 + 18 each way.
+  // Rows in and out: 9 hops + s each way; columns the same with 9. Ports: 18 + 17 each way.
   EXPECT_EQ(cost.latency.count(), 4 * (9 + kS));
-  EXPECT_DOUBLE_EQ(cost.busy, 2 * (19 + 18));
+  EXPECT_DOUBLE_EQ(cost.busy, 2 * (18 + 17));
 }
 
 TEST(SmallAllReduce, OfOneDieTakesTheCentreTree) {

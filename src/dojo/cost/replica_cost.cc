@@ -256,7 +256,7 @@ TransferCost through_middle(const Group& group, double v, const Chain& chain,
   const Star star = star_of(replicas, middle, machine);
   const double n = static_cast<double>(replicas.count * group.stops());
   Loads loads(machine);
-  loads.port(2 * v * n);
+  loads.port(2 * v * (n - 1));  // to and from every other
   // x then y: half of the senders meet on the links next to the middle replica, there and back.
   load_chain(loads, chain, group.sharing(), v * n);
   move_along(loads, star.ways, group, 2 * v * (n - 1), 2 * v * static_cast<double>(group.stops()));
