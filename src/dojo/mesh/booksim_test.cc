@@ -3,6 +3,21 @@
 namespace dojo::mesh {
 namespace {
 
+TEST(Booksim, RowsBelowAndAboveSaturation) {
+  int below = 0, above = 0, unstable = 0, throughput = 0;
+  for (const BooksimRow& row : booksim_rows()) {
+    throughput += row.mode == "throughput" ? 1 : 0;
+    unstable += row.unstable ? 1 : 0;
+    if (row.mode == "latency" && !row.unstable) {
+      (row.is_saturated() ? above : below) += 1;
+    }
+  }
+  EXPECT_EQ(below, 88);
+  EXPECT_EQ(above, 5);
+  EXPECT_EQ(unstable, 5);
+  EXPECT_EQ(throughput, 12);
+}
+
 // One row of each router and packet length; booksim_slow_test has them all.
 TEST(Booksim, MeansOfEightSeedsAreTheRows) {
   int rows = 0;
