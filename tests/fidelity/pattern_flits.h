@@ -59,9 +59,11 @@ class Flits {
   const Topology& topology() const { return topology_; }
   const RoutingTable& routing() const { return routing_; }
 
-  MessageTrace trace(const machine::Pattern& pattern, std::optional<double> pace) const {
+  MessageTrace trace(const machine::Pattern& pattern, std::optional<double> pace,
+                     Multicast multicast = Multicast::Forward) const {
     PatternTiming timing = pattern_timing(machine_);
     timing.pace = pace;
+    timing.multicast = multicast;
     return pattern_messages(pattern, {topology_, routing_, grid_}, timing).value();
   }
   // Cycles until the last flit arrived, phases one after the other.

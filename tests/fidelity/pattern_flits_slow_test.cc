@@ -81,6 +81,11 @@ TEST(DieFlits, RoundDeadNodes) {
                3);
 }
 
+TEST(DieFlits, CopiedByRouters) {
+  expect_replicated(die(), 16, kPace, 10);
+  expect_replicated(die(), 256, kPace, 3.7);
+}
+
 TEST(DieFlits, WhatHappensAtOnce) {
   expect_mixes(die(), {.rerank = {0, 2.8},
                        .shift_and_move = {0, 3.1},

@@ -104,6 +104,11 @@ TEST(PatternFlits, AllToAll) {
   expect_error(machine::to_string(both), paced(square(), both), square().run(both, kPace), -1, 1.1);
 }
 
+TEST(PatternFlits, CopiedByRouters) {
+  expect_replicated(square(), 16, kPace, 10);
+  expect_replicated(square(), 256, kPace, 1.6);
+}
+
 // Unpaced, and in any order, patterns take longer; without barriers as well.
 TEST(PatternFlits, WhatHappensAtOnce) {
   expect_mixes(square(), {.rerank = {0, 2.4},

@@ -20,7 +20,7 @@ namespace dojo::mesh {
 inline double pace_together(const Flits& flits, MessageTrace& trace, double share) {
   constexpr std::int32_t kDenominator = 1 << 20;
   const auto busy = static_cast<double>(
-      load_of(trace.messages, flits.topology(), flits.routing()).busy_cycles(flits.topology()));
+      load_of(trace, flits.topology(), flits.routing()).busy_cycles(flits.topology()));
   for (Message& message : trace.messages) {
     const double rate = std::min(1.0, share * static_cast<double>(message.flits) / busy);
     message.pace = {.num = std::max(1, static_cast<std::int32_t>(rate * kDenominator)),
@@ -227,12 +227,38 @@ inline void expect_sums(const Flits& flits, std::int64_t v, double pace, const M
       machine::all_reduce(machine::Axis::Both, machine::Association::Chain, packets(4 * v)), pace);
   expect_within("barriers against none", flits.run(sum),
                 flits.run(without_barriers(sum, Cycles{kStage - 2})), bounds.barriers);
+  // The form that cost has for small sums.
+  const machine::Pattern small =
+      machine::all_reduce(machine::Axis::Both, machine::Association::Chain, packets(1));
+  EXPECT_NEAR(paced(flits, small), over_middles_formula(flits, 1, kStage, pace), 1);
   expect_within("over middles", over_middles_formula(flits, v / 8, kStage, pace),
                 all_reduce_over_middles(flits, v / 8, kStage, pace), bounds.over_middles);
   // A reduce-scatter of one packet per pair: its owner adds after a stage.
   const machine::Pattern pieces = machine::all_to_all(machine::Axis::Rows, packets(1));
   expect_within("direct scatter", paced(flits, pieces) + kStage, flits.run(pieces, pace) + kStage,
                 bounds.direct_scatter);
+}
+
+// Multicasts and all-gathers of v packets whose routers copy: no stages on the way, and a port
+// sends and takes each packet once.
+inline void expect_replicated(const Flits& flits, std::int64_t v, double pace, double high) {
+  const int rows = flits.grid().rows();
+  const int columns = flits.grid().columns();
+  const auto cycles = [&](const machine::Pattern& pattern, std::optional<double> of) {
+    return flits.run(flits.trace(pattern, of, Multicast::Replicate));
+  };
+  const double size = static_cast<double>(v);
+  const machine::Pattern all = machine::multicast(machine::Axis::Both, packets(v));
+  EXPECT_EQ(cycles(all, std::nullopt), rows - 1 + columns - 1 + size);
+  expect_error("multicast, copied", rows + columns - 1 + size / pace, cycles(all, pace), 0, high);
+  const machine::Pattern line = machine::multicast(machine::Axis::Rows, packets(v), 3);
+  EXPECT_EQ(cycles(line, std::nullopt), columns - 1 - 3 + size);
+  // Only if a block is many packets: the first of each goes at once.
+  if (v > 10 * columns) {
+    const machine::Pattern gather = machine::all_gather(machine::Axis::Rows, packets(v));
+    expect_error("all-gather, copied", columns + size * (columns - 1) / columns / pace,
+                 cycles(gather, pace), 0, high);
+  }
 }
 
 inline void expect_mixes(const Flits& flits, const MixBounds& bounds) {

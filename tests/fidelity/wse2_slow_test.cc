@@ -36,12 +36,14 @@ class Line {
     }
     return run(trace);
   }
-  // WSE-2 routers hand a wavelet on and down at once, so the farthest node is the last.
+  // WSE-2 routers hand a wavelet on and down at once.
   std::int64_t broadcast(std::int64_t wavelets) const {
     MessageTrace trace;
-    trace.add({.source = {0},
-               .target = {static_cast<std::uint32_t>(topology_.routers() - 1)},
-               .flits = wavelets});
+    std::vector<RouterId> further;
+    for (std::uint32_t i = 2; i < topology_.routers(); ++i) {
+      further.push_back({i});
+    }
+    trace.add({.source = {0}, .target = {1}, .flits = wavelets}, {}, further);
     return run(trace);
   }
 

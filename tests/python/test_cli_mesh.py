@@ -114,6 +114,20 @@ def test_a_pattern_written_as_a_trace_runs_as_the_same(tmp_path):
     assert json_of("trace", str(trace), "--size", "3x4") == pattern
 
 
+def test_routers_copy_what_several_nodes_need(tmp_path):
+    pattern = "multicast both bytes=1024"
+    forwarded = json_of("pattern", pattern, "--size", "8x8", "--unpaced")
+    trace = tmp_path / "copied.trace"
+    words = ("--multicast", "replicate", "--write-trace", str(trace))
+    copied = json_of("pattern", pattern, "--size", "8x8", "--unpaced", *words)
+    assert copied["cycles"] == 7 + 7 + 16 and forwarded["cycles"] > 200
+    assert copied["messages"] == 1 and copied["flits"] == forwarded["flits"] == 63 * 16
+    assert copied["links"] == forwarded["links"] | {"node link": copied["links"]["node link"]}
+    assert copied["links"]["node link"]["flits"] == 63 * 16
+    assert " -> 0,1+0,2+" in trace.read_text()
+    assert json_of("trace", str(trace), "--size", "8x8", "--threads", "2") == copied
+
+
 def test_a_trace_goes_round_dead_routers_and_links(tmp_path):
     trace = tmp_path / "one.trace"
     trace.write_text("dojo-trace 1\na 1,0 -> 1,3 flits=1\n")

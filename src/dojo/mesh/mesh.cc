@@ -85,13 +85,21 @@ std::vector<WaitingChannel> Mesh::waiting_channels() const {
       for (int i = 0; i < B::kInputs; ++i) {
         WaitingChannel channel{
             .router = {router}, .input = static_cast<Port>(i / vcs.value), .vc = i % vcs.value};
+        const auto copies_to = [&](int o, int v) {
+          return impl_->state.trees != nullptr &&
+                 ((impl_->state.copy_blocks_of<vcs.value>()[router / B::kLanes]
+                       .owned_by[static_cast<std::size_t>(o * vcs.value + v)][lane] >>
+                   i) &
+                  1u) != 0;
+        };
         const auto has = [&](const typename B::Row& row) { return ((row[lane] >> i) & 1u) != 0; };
         bool is_waiting = false;
         for (int o = 0; o < kPorts; ++o) {
           bool waits = has(b.waiting[static_cast<std::size_t>(o)]);
           for (int v = 0; v < vcs.value; ++v) {
-            const bool owns = has(b.active) && b.has_queued(lane, i) &&
-                              has(b.last[static_cast<std::size_t>(o * vcs.value + v)]);
+            const bool owns = (has(b.active) && b.has_queued(lane, i) &&
+                               has(b.last[static_cast<std::size_t>(o * vcs.value + v)])) ||
+                              copies_to(o, v);
             if (owns) {
               waits = true;
               channel.output_vc = v;

@@ -9,10 +9,14 @@
 
 namespace dojo::mesh {
 
-MessageId MessageTrace::add(Message message, std::span<const Dependency> after) {
+MessageId MessageTrace::add(Message message, std::span<const Dependency> after,
+                            std::span<const RouterId> more) {
   message.first_dependency = static_cast<std::uint32_t>(dependencies.size());
   message.dependencies = static_cast<std::uint32_t>(after.size());
   dependencies.insert(dependencies.end(), after.begin(), after.end());
+  message.first_more = static_cast<std::uint32_t>(more_targets.size());
+  message.more = static_cast<std::uint32_t>(more.size());
+  more_targets.insert(more_targets.end(), more.begin(), more.end());
   messages.push_back(message);
   return {static_cast<std::uint32_t>(messages.size() - 1)};
 }
@@ -22,10 +26,22 @@ std::span<const Dependency> MessageTrace::dependencies_of(MessageId id) const {
   return std::span(dependencies).subspan(message.first_dependency, message.dependencies);
 }
 
+std::span<const RouterId> MessageTrace::more_targets_of(MessageId id) const {
+  const Message& message = messages[id.index];
+  return std::span(more_targets).subspan(message.first_more, message.more);
+}
+
+std::vector<RouterId> MessageTrace::targets_of(MessageId id) const {
+  std::vector<RouterId> targets{messages[id.index].target};
+  const std::span<const RouterId> more = more_targets_of(id);
+  targets.insert(targets.end(), more.begin(), more.end());
+  return targets;
+}
+
 std::int64_t MessageTrace::flits() const {
   std::int64_t sum = 0;
   for (const Message& message : messages) {
-    sum += message.flits;
+    sum += message.flits * message.targets();
   }
   return sum;
 }

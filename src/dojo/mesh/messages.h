@@ -14,6 +14,8 @@
 //   cycle up to 2 x den; a packet begins at `den` or more and takes `den` for each of its flits,
 //   which then go one after another. So the rate is exact though a packet may wait its turn, and
 //   not more than one flit is saved up. (Up to `den` alone, 7/8 would come out as 1/2.)
+// - A message to several nodes is sent once and copied on the way by the routers (multicast.h); its
+//   packets are of one flit. Each of the nodes gets every packet, and what waits there counts them.
 // - Phases follow each other: phase p + 1 begins in the cycle after the last flit of phase p
 // arrived.
 //
@@ -54,10 +56,14 @@ struct Message {
   std::int32_t phase = 0;
   Cycles start{};
   FlitRate pace{};  // {1, 1}: as fast as the node can
+  // Its entries of MessageTrace::more_targets: it goes to them as well as to `target`.
+  std::uint32_t first_more = 0;
+  std::uint32_t more = 0;
   // Its entries of MessageTrace::dependencies.
   std::uint32_t first_dependency = 0;
   std::uint32_t dependencies = 0;
 
+  constexpr std::int64_t targets() const { return std::int64_t{1} + more; }
   constexpr std::int64_t packets() const { return (flits + packet_flits - 1) / packet_flits; }
   friend constexpr bool operator==(const Message&, const Message&) = default;
 };
@@ -66,7 +72,8 @@ struct Message {
 struct TraceLimits {
   static constexpr std::int64_t kMessages = std::int64_t{1} << 24;
   static constexpr std::int64_t kDependencies = std::int64_t{1} << 26;
-  static constexpr std::int64_t kFlits = std::int64_t{1} << 40;   // of all messages together
+  static constexpr std::int64_t kTargets = std::int64_t{1} << 26;
+  static constexpr std::int64_t kFlits = std::int64_t{1} << 40;   // that arrive, of all messages
   static constexpr std::int64_t kCycles = std::int64_t{1} << 40;  // start, delay
   static constexpr std::int32_t kPacketFlits = (1 << 16) - 1;     // as a source counts them
   static constexpr std::int32_t kPaceDenominator = 1 << 24;
@@ -77,11 +84,15 @@ struct TraceLimits {
 struct MessageTrace {
   std::vector<Message> messages{};
   std::vector<Dependency> dependencies{};
+  std::vector<RouterId> more_targets{};
 
-  // Appends; the message's own fields for its dependencies are set here.
-  MessageId add(Message message, std::span<const Dependency> after = {});
+  // Appends; the message's own fields for its dependencies and further targets are set here.
+  MessageId add(Message message, std::span<const Dependency> after = {},
+                std::span<const RouterId> more = {});
   std::span<const Dependency> dependencies_of(MessageId id) const;
-  std::int64_t flits() const;
+  std::span<const RouterId> more_targets_of(MessageId id) const;
+  std::vector<RouterId> targets_of(MessageId id) const;
+  std::int64_t flits() const;   // that arrive: at each target of a message
   std::int32_t phases() const;  // 0 if empty
   friend bool operator==(const MessageTrace&, const MessageTrace&) = default;
 };
@@ -90,7 +101,8 @@ struct MessageTrace {
 Dependency whole(const MessageTrace& trace, MessageId on, Cycles delay = Cycles{0});
 Dependency streamed(MessageId on, Cycles delay = Cycles{0});
 
-// Error unless ends are nodes of one plane, sizes are above zero and within TraceLimits, phases do
+// Error unless ends are nodes of one plane, targets of a message differ and packets to several are
+// of one flit, sizes are above zero and within TraceLimits, phases do
 // not fall along the list, dependencies are on messages of the same phase that end where the
 // waiting one starts, ask for packets that there are, and do not go round in a circle (printed;
 // message i of the list is "mi").

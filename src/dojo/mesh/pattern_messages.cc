@@ -116,6 +116,17 @@ Result<void> multicast(PatternBuilder& builder, const Pattern& pattern, std::int
                              sources, sources - 1)};
   }
   const bool is_both = pattern.axis == Axis::Both;
+  if (is_both && builder.routers_copy()) {
+    std::vector<RouterId> nodes;
+    for (int r = 0; r < grid.rows(); ++r) {
+      for (int c = 0; c < grid.columns(); ++c) {
+        nodes.push_back(*grid.at(r, c));
+      }
+    }
+    builder.send_to_others(nodes[static_cast<std::size_t>(pattern.source)], nodes, v);
+    builder.pace_from(0);
+    return {};
+  }
   const int row = is_both ? pattern.source / grid.columns() : pattern.source;
   const int column = is_both ? pattern.source % grid.columns() : pattern.source;
   if (has_columns(pattern.axis)) {

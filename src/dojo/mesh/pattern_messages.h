@@ -4,6 +4,9 @@
 //
 // - Multicast, all-gather, reductions: chains of neighbours along a line, store and forward, packet
 //   by packet. A packet goes on `alpha` cycles after it arrived, `add` more where it is added to.
+//   With Multicast::Replicate, whatever several nodes need is one message to all of them, copied by
+//   the routers on its way: a multicast, each node's block of an all-gather along its line, and
+//   what a middle of `centre` hands back along its line.
 // - Reduce-scatter: the chain carries all of V east (south), packet k for owner k mod n; results go
 //   from the last node straight back to their owners.
 // - All-reduce: reduce-scatter rows, then columns, all-gather columns, then rows, a phase each.
@@ -20,6 +23,7 @@
 // its phase (its slot), times `pace`; so all of a phase's messages end together, at L / pace.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 
 #include "dojo/base/result.h"
@@ -33,11 +37,17 @@
 
 namespace dojo::mesh {
 
+enum class Multicast : std::uint8_t {
+  Forward,    // nodes hand it on to their neighbours
+  Replicate,  // routers copy it
+};
+
 struct PatternTiming {
   Cycles alpha{20};                  // from arrival to sending on
   Cycles add{0};                     // more, where a partial is added
   std::optional<double> pace = 0.9;  // of the fair share, in (0, 1]; none: as fast as it goes
   Bytes packet{64};
+  Multicast multicast = Multicast::Forward;
 };
 PatternTiming pattern_timing(const machine::MachineModel& machine);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
@@ -43,9 +44,7 @@ struct Network {
     return made.has_value() ? "no error" : made.error().message;
   }
   RouterId at(int row, int column) const { return *grid.at(row, column); }
-  TrafficLoad load(const MessageTrace& trace) const {
-    return load_of(trace.messages, topology, routing);
-  }
+  TrafficLoad load(const MessageTrace& trace) const { return load_of(trace, topology, routing); }
   std::int64_t on_link(const TrafficLoad& load, int row, int column, Port out) const {
     return load.links[topology.link_from(at(row, column), out)->index];
   }
@@ -115,6 +114,31 @@ TEST(MulticastMessages, TakeAPlusLMinusOne) {
   EXPECT_EQ(both.flits(), 5 * 63);
   EXPECT_EQ(network.error(machine::multicast(Axis::Rows, packets(5), 8)),
             "multicast from node 8 of 8, expected 0..7");
+}
+
+TEST(ReplicatedMessages, CrossEachLinkOnce) {
+  constexpr PatternTiming kCopied{.multicast = Multicast::Replicate};
+  const Network network({.die = {6, 8}});
+  // From inside, the source sends once.
+  const MessageTrace rows = network.trace(machine::multicast(Axis::Rows, packets(50), 3), kCopied);
+  EXPECT_EQ(rows.messages.size(), 6U);
+  EXPECT_EQ(rows.flits(), 6 * 7 * 50);
+  EXPECT_EQ(network.load(rows).busy_cycles(network.topology), 50);
+  const MessageTrace both = network.trace(machine::multicast(Axis::Both, packets(5), 10), kCopied);
+  EXPECT_EQ(both.messages.size(), 1U);
+  EXPECT_EQ(both.flits(), 5 * 47);
+  const TrafficLoad tree = network.load(both);
+  EXPECT_EQ(std::accumulate(tree.links.begin(), tree.links.end(), std::int64_t{0}), 5 * 47);
+  // Everybody's block to all others: a port takes all but its own.
+  const MessageTrace gather = network.trace(machine::all_gather(Axis::Rows, packets(80)), kCopied);
+  EXPECT_EQ(gather.messages.size(), 6U * 8);
+  EXPECT_EQ(network.load(gather).busy_cycles(network.topology), 70);
+  EXPECT_EQ(network.on_link(network.load(gather), 2, 2, Port::East), 30);
+  // To the middle and back: each row's middle tells its row at once.
+  const MessageTrace sum =
+      network.trace(machine::all_reduce(Axis::Both, Association::Centre, packets(1)), kCopied);
+  EXPECT_EQ(sum.messages.size(), 6U * 7 + 5 + 6 + 1);
+  EXPECT_EQ(sum.flits(), 2 * 47);
 }
 
 TEST(AllGatherMessages, LoadLinksAndPortsAsTheFormula) {

@@ -7,15 +7,17 @@
 #include <limits>
 #include <utility>
 
+#include "dojo/mesh/internal/copy_trees.h"
 #include "dojo/mesh/internal/mesh_impl.h"
 #include "dojo/mesh/internal/message_source.h"
+#include "dojo/mesh/internal/state_setup.h"
 #include "dojo/mesh/internal/watch.h"
 
 namespace dojo::mesh {
 
 namespace {
 
-constexpr std::string_view kMagic = "dojo message run 1\n";
+constexpr std::string_view kMagic = "dojo message run 2\n";
 
 // So that a saved run is not resumed on another trace (FNV-1a over what the nodes do).
 std::uint64_t fingerprint(const MessageTrace& trace) {
@@ -28,9 +30,12 @@ std::uint64_t fingerprint(const MessageTrace& trace) {
          {std::int64_t{message.source.index}, std::int64_t{message.target.index}, message.flits,
           std::int64_t{message.packet_flits}, std::int64_t{message.phase}, message.start.count(),
           std::int64_t{message.pace.num}, std::int64_t{message.pace.den},
-          std::int64_t{message.dependencies}}) {
+          std::int64_t{message.dependencies}, std::int64_t{message.more}}) {
       add(value);
     }
+  }
+  for (const RouterId target : trace.more_targets) {
+    add(std::int64_t{target.index});
   }
   for (const Dependency& after : trace.dependencies) {
     for (const std::int64_t value :
@@ -44,14 +49,13 @@ std::uint64_t fingerprint(const MessageTrace& trace) {
 }  // namespace
 
 struct MessageRun::Impl {
-  Impl(const Topology& network, const MessageTrace& messages, int eject_delay, bool starvation)
+  Impl(const Topology& network, const MessageTrace& messages, internal::CopyTrees copies,
+       int eject_delay, bool starvation)
       : topology(network),
         trace(messages),
         traps_starvation(starvation),
-        source(network, messages, eject_delay,
-               [this](std::uint32_t from, std::uint32_t to) {
-                 return mesh->impl_->state.route(from, to);
-               }),
+        trees(std::move(copies)),
+        source(network, messages, eject_delay, [this](MessageId id) { return route(id); }),
         arrivals(messages.messages.size(), Cycles{-1}) {}
 
   // What a saved run has beside the mesh's and the source's states.
@@ -65,6 +69,12 @@ struct MessageRun::Impl {
   };
 
   Mesh::Impl& inside() { return *mesh->impl_; }
+
+  std::uint64_t route(MessageId id) const {
+    const Message& message = trace.messages[id.index];
+    return message.more == 0 ? mesh->impl_->state.route(message.source.index, message.target.index)
+                             : internal::Flit::to_copy_at(0, trees.root(id));
+  }
 
   bool is_done() const { return !trap.empty() || (!at.is_in_phase && !source.has_phase()); }
 
@@ -137,7 +147,8 @@ struct MessageRun::Impl {
 
   void take_arrivals(std::vector<Cycles>& into) const {
     source.for_each_arrival([&](MessageId message, Cycle last) {
-      into[message.index] = last == kNever ? Cycles{-1} : Cycles{last};
+      into[message.index] =
+          std::max(into[message.index], last == kNever ? Cycles{-1} : Cycles{last});
     });
   }
 
@@ -225,6 +236,7 @@ struct MessageRun::Impl {
   const Topology& topology;
   const MessageTrace& trace;
   const bool traps_starvation;
+  const internal::CopyTrees trees;
   std::optional<Mesh> mesh;
   internal::MessageSource source;
   Progress at;
@@ -246,16 +258,22 @@ Result<MessageRun> MessageRun::make(const Topology& topology, const RoutingTable
   for (const Message& message : trace.messages) {
     packet_flits = std::max(packet_flits, message.packet_flits);
   }
-  auto impl = std::make_unique<Impl>(topology, trace, config.eject_delay, options.traps_starvation);
+  DOJO_TRY(internal::CopyTrees trees, internal::CopyTrees::make(topology, routing, trace));
+  auto impl = std::make_unique<Impl>(topology, trace, std::move(trees), config.eject_delay,
+                                     options.traps_starvation);
   if (impl->source.most_per_phase() > internal::MessageSource::kMostPerPhase) {
-    return Error{ErrorKind::DoesNotFit,
-                 fmt::format("{} messages in a phase: at most {}", impl->source.most_per_phase(),
-                             internal::MessageSource::kMostPerPhase)};
+    return Error{
+        ErrorKind::DoesNotFit,
+        fmt::format("{} messages in a phase, one for each target: at most {}",
+                    impl->source.most_per_phase(), internal::MessageSource::kMostPerPhase)};
   }
   const Traffic silence =
       Traffic::listed(std::vector<std::vector<Packet>>(topology.routers()), packet_flits);
   DOJO_TRY(impl->mesh, Mesh::make(topology, routing, config, silence, options));
   impl->inside().state.messages = &impl->source;
+  if (!impl->trees.empty()) {
+    internal::let_routers_copy(impl->inside().state, impl->trees);
+  }
   return MessageRun(std::move(impl));
 }
 

@@ -21,7 +21,7 @@ struct MessagesOutcome {
   Cycles end{};                            // in which the last flit arrived
   std::vector<Cycles> phases{};            // from each phase's start to its last arrival
   std::vector<Cycles> arrivals{};          // of each message's last packet; -1: of none yet
-  std::int64_t flits = 0;                  // that arrived
+  std::int64_t flits = 0;                  // that arrived, at each target of their message
   std::vector<std::int64_t> link_flits{};  // by LinkId
   std::int64_t traversals = 0;             // flits times routers
   // If something waits that will never move (deadlock, livelock, starvation): what waits for what.
@@ -34,7 +34,8 @@ struct MessagesOutcome {
 class MessageRun {
  public:
   // Topology, table and trace must outlive it. Error: what check_trace refuses, a router out of
-  // range, or more than 4,194,304 messages in a phase.
+  // range, more than 4,194,304 messages in a phase (a message for each of its targets), or packets
+  // to several nodes that pass more than 1,048,576 places.
   static Result<MessageRun> make(const Topology& topology, const RoutingTable& routing,
                                  const RouterConfig& config, const MessageTrace& trace,
                                  const MeshOptions& options = {});

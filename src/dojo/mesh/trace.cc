@@ -89,6 +89,8 @@ class Parser {
   Result<std::int64_t> number(std::string_view text, std::string_view what, std::int64_t low,
                               std::int64_t high) const;
   Result<FlitRate> pace(std::string_view text) const;
+  Result<RouterId> node(std::string_view text) const;
+  Result<void> parse_targets(std::string_view text, Message& message);
   Result<void> parse_waits(std::string_view text);
   Result<Wait> parse_wait(std::string_view text) const;
   Result<void> resolve_waits();
@@ -130,6 +132,31 @@ Result<FlitRate> Parser::pace(std::string_view text) const {
            number(*den, "pace's denominator", 1, TraceLimits::kPaceDenominator));
   DOJO_TRY(const std::int64_t above, number(num, "pace's numerator", 1, below));
   return FlitRate{static_cast<std::int32_t>(above), static_cast<std::int32_t>(below)};
+}
+
+Result<RouterId> Parser::node(std::string_view text) const {
+  auto found = parse_node(text, topology_);
+  if (!found.has_value()) {
+    return error(text, found.error().message);
+  }
+  return found;
+}
+
+Result<void> Parser::parse_targets(std::string_view text, Message& message) {
+  auto [first, rest] = cut(text, '+');
+  DOJO_TRY(message.target, node(first));
+  message.first_more = static_cast<std::uint32_t>(trace_.more_targets.size());
+  while (rest.has_value()) {
+    const auto [one, more] = cut(*rest, '+');
+    DOJO_TRY(const RouterId target, node(one));
+    if (trace_.more_targets.size() >= TraceLimits::kTargets) {
+      return error(one, fmt::format("more than {} further targets", TraceLimits::kTargets));
+    }
+    trace_.more_targets.push_back(target);
+    ++message.more;
+    rest = more;
+  }
+  return {};
 }
 
 Result<Wait> Parser::parse_wait(std::string_view text) const {
@@ -218,21 +245,12 @@ Result<void> Parser::parse_line(std::string_view line) {
     return error(name, fmt::format("two messages have the name {}", name));
   }
   Message message{.phase = phase_};
-  const auto take_node = [&](RouterId& end) -> Result<void> {
-    const std::string_view word = take_word(line);
-    const auto node = parse_node(word, topology_);
-    if (!node.has_value()) {
-      return error(word, node.error().message);
-    }
-    end = *node;
-    return {};
-  };
-  DOJO_TRY_VOID(take_node(message.source));
+  DOJO_TRY(message.source, node(take_word(line)));
   const std::string_view arrow = take_word(line);
   if (arrow != "->") {
     return error(arrow, fmt::format("{}, expected ->", quoted(arrow)));
   }
-  DOJO_TRY_VOID(take_node(message.target));
+  DOJO_TRY_VOID(parse_targets(take_word(line), message));
   std::uint32_t seen = 0;
   std::string_view field = take_word(line);
   while (!field.empty()) {
@@ -376,8 +394,12 @@ std::string to_string(const MessageTrace& trace, const Topology& topology) {
     for (; phase < message.phase; ++phase) {
       text += "barrier\n";
     }
-    fmt::format_to(out, "m{} {} -> {} flits={}", i, node_name(topology, message.source),
-                   node_name(topology, message.target), message.flits);
+    fmt::format_to(out, "m{} {} -> {}", i, node_name(topology, message.source),
+                   node_name(topology, message.target));
+    for (const RouterId target : trace.more_targets_of({i})) {
+      fmt::format_to(out, "+{}", node_name(topology, target));
+    }
+    fmt::format_to(out, " flits={}", message.flits);
     if (message.packet_flits != 1) {
       fmt::format_to(out, " packet={}", message.packet_flits);
     }

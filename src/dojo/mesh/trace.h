@@ -12,6 +12,8 @@
 // - A name is of letters, digits, _ . - and stands for the message in later and earlier lines.
 // - A node is ROW,COLUMN (ROW,COLUMN/PLANE in a network of several planes) or, for the edge port on
 //   a side of a router, ROW,COLUMN with n, e, s or w behind it.
+// - A message to several nodes names them with + between, as in 0,0 -> 0,2+1,2; routers copy its
+//   packets (messages.h), which are of one flit.
 // - flits: size in flits; packet: flits of a packet (1); start: earliest cycle, counted from the
 //   start of its phase (0); pace: at most NUM flits in DEN cycles (1/1).
 // - WAIT is NAME[:FIRST:STRIDE][+DELAY]: packet k waits until FIRST + STRIDE x k packets of NAME

@@ -2,12 +2,33 @@
 
 #include <algorithm>
 
+#include "dojo/mesh/multicast.h"
+
 namespace dojo::mesh {
 
 namespace {
 
 std::int64_t busy(std::int64_t flits, FlitRate rate) {
   return (flits * rate.den + rate.num - 1) / rate.num;
+}
+
+// That a packet of the message crosses, once for each copy.
+std::vector<LinkId> links_of(const MessageTrace& trace, MessageId id, const Topology& topology,
+                             const RoutingTable& routing) {
+  const Message& message = trace.messages[id.index];
+  if (message.more == 0) {
+    return routing.path(message.source, message.target);
+  }
+  std::vector<LinkId> links;
+  visit_multicast(topology, routing, {.at = message.source, .targets = trace.targets_of(id)},
+                  [&](const MulticastPlace& place, std::span<const PacketCopy> copies, auto) {
+                    for (const PacketCopy& copy : copies) {
+                      if (copy.hop.out != Port::Local) {
+                        links.push_back(*topology.link_from(place.at, copy.hop.out));
+                      }
+                    }
+                  });
+  return links;
 }
 
 }  // namespace
@@ -39,15 +60,19 @@ std::int64_t TrafficLoad::busy_cycles(const Topology& topology) const {
   return cycles;
 }
 
-TrafficLoad load_of(std::span<const Message> messages, const Topology& topology,
-                    const RoutingTable& routing) {
+TrafficLoad load_of(const MessageTrace& trace, const Topology& topology,
+                    const RoutingTable& routing, std::size_t first) {
   TrafficLoad load{.links = std::vector<std::int64_t>(topology.links().size(), 0),
                    .ports_out = std::vector<std::int64_t>(topology.routers(), 0),
                    .ports_in = std::vector<std::int64_t>(topology.routers(), 0)};
-  for (const Message& message : messages) {
+  for (std::size_t i = first; i < trace.messages.size(); ++i) {
+    const Message& message = trace.messages[i];
+    const MessageId id{static_cast<std::uint32_t>(i)};
     load.ports_out[message.source.index] += message.flits;
-    load.ports_in[message.target.index] += message.flits;
-    for (const LinkId link : routing.path(message.source, message.target)) {
+    for (const RouterId target : trace.targets_of(id)) {
+      load.ports_in[target.index] += message.flits;
+    }
+    for (const LinkId link : links_of(trace, id, topology, routing)) {
       load.links[link.index] += message.flits;
     }
   }

@@ -25,8 +25,9 @@ struct TrafficLoad {
   std::int64_t busy_cycles_of_ports() const;
 };
 
-// Paths by RoutingTable::next. A message to its own node loads its ports.
-TrafficLoad load_of(std::span<const Message> messages, const Topology& topology,
-                    const RoutingTable& routing);
+// Of the messages from number `first` on. Paths by RoutingTable::next; a packet to several nodes
+// crosses a link once for each copy there. A message to its own node loads its ports.
+TrafficLoad load_of(const MessageTrace& trace, const Topology& topology,
+                    const RoutingTable& routing, std::size_t first = 0);
 
 }  // namespace dojo::mesh

@@ -52,6 +52,7 @@ struct PatternOptions {
   std::optional<std::int64_t> add;
   std::optional<double> pace;
   bool unpaced = false;
+  std::string multicast = "forward";
   std::string write_path;
 };
 
@@ -177,7 +178,7 @@ void report(const NetworkOptions& options, const Network& network, const Message
   }
   const std::vector<ClassUse> uses = use_by_class(network.topology, outcome);
   const std::int64_t ports =
-      load_of(trace.messages, network.topology, network.routing).busy_cycles_of_ports();
+      load_of(trace, network.topology, network.routing).busy_cycles_of_ports();
   if (!options.json_path.empty()) {
     ordered_json links = ordered_json::object();
     for (const ClassUse& use : uses) {
@@ -238,6 +239,8 @@ void run_pattern(const PatternOptions& options) {
   timing.add = options.add.has_value() ? Cycles{*options.add} : timing.add;
   timing.pace = options.pace.has_value() ? options.pace : timing.pace;
   timing.pace = options.unpaced ? std::nullopt : timing.pace;
+  timing.multicast =
+      options.multicast == "replicate" ? mesh::Multicast::Replicate : mesh::Multicast::Forward;
   const mesh::NodeGrid grid = grid_of(options, network.topology);
   const MessageTrace trace =
       value_of(pattern_messages(pattern, {network.topology, network.routing, grid}, timing));
@@ -305,6 +308,11 @@ void add_mesh_pattern_command(CLI::App& mesh_command) {
                    ->check(CLI::Range(0.01, 1.0));
   pattern_command->add_flag("--unpaced", pattern->unpaced, "Send as fast as it goes")
       ->excludes(pace);
+  pattern_command
+      ->add_option("--multicast", pattern->multicast,
+                   "What several nodes need: handed on by nodes (forward), or copied by routers "
+                   "(replicate)")
+      ->check(CLI::IsMember({"forward", "replicate"}));
   pattern_command
       ->add_option("--write-trace", pattern->write_path, "Write the messages as a trace file")
       ->type_name("FILE");

@@ -22,8 +22,12 @@ class Allocators : private Masks<kVcs> {
         speculates_(state.config.speculation == Speculation::On),
         is_islip_(state.config.allocator == Allocator::Islip) {}
 
-  // Of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves.
-  Word run(B& b, int lane) {
+  using C = CopyBlock<kVcs>;
+
+  // Of lanes [lane, lane + L::kCount). Returns nonzero if some flit moves. `copies`: beside the
+  // block, where routers copy.
+  template <bool kCopies>
+  Word run(B& b, C* copies, int lane) {
     const Vec room = L::load(&x_.room[lane]);
     const Vec present = L::load(&b.active[lane]) & any_plane(b.queued, lane);
     Vec ready[kPorts];        // active input VCs that may send to the output
@@ -37,6 +41,11 @@ class Allocators : private Masks<kVcs> {
         ready[o] |= L::where(room, bit(o, v), L::load(&b.last[o * kVcs + v][lane]));
       }
       ready[o] &= present;
+      if constexpr (kCopies) {
+        for (int v = 0; v < kVcs; ++v) {
+          ready[o] |= L::where(room, bit(o, v), L::load(&copies->owned_by[o * kVcs + v][lane]));
+        }
+      }
       const Vec waiting = L::load(&b.waiting[o][lane]);
       speculative[o] = Vec{};
       got_room[o] = Vec{};
@@ -55,13 +64,14 @@ class Allocators : private Masks<kVcs> {
       }
     }
     Vec moved[kPorts];
-    allocate_switch(b, lane, ready, speculative, moved);
+    const Vec copying = kCopies ? L::load(&copies->copying[lane]) : Vec{};
+    allocate_switch<kCopies>(b, lane, ready, speculative, copying, moved);
     if (speculates_) {
       for (int o = 0; o < kPorts; ++o) {
         moved[o] &= ready[o] | got_room[o];
       }
     }
-    return commit(b, lane, accepted, got, moved);
+    return commit<kCopies>(b, copies, lane, accepted, got, moved);
   }
 
  private:
@@ -130,7 +140,9 @@ class Allocators : private Masks<kVcs> {
   }
 
   // moved[o]: the input VC that is granted output o, or nothing.
-  void allocate_switch(B& b, int lane, const Vec* ready, const Vec* speculative, Vec* moved) {
+  template <bool kCopies>
+  void allocate_switch(B& b, int lane, const Vec* ready, const Vec* speculative, Vec copying,
+                       Vec* moved) {
     Vec granted[kPorts];
     Vec beyond[kPorts];
     for (int o = 0; o < kPorts; ++o) {
@@ -168,24 +180,59 @@ class Allocators : private Masks<kVcs> {
     for (int o = 0; o < kPorts; ++o) {
       L::store(&b.port_last[o][lane], (L::load(&b.port_last[o][lane]) & ~taken) | first[o]);
     }
+    if constexpr (kCopies) {
+      take_further_grants(b, lane, ready, speculative, granted, vc_next, copying, moved);
+    }
+  }
+
+  // An input port that moves a copied flit takes it to all outputs at once that granted the port
+  // and for which the same VC stands.
+  void take_further_grants(B& b, int lane, const Vec* ready, const Vec* speculative,
+                           const Vec* granted, Vec vc_next, Vec copying, Vec* moved) {
+    Vec moving{};
+    for (int o = 0; o < kPorts; ++o) {
+      moving |= moved[o];
+    }
+    moving &= copying;
+    for (int o = 0; o < kPorts; ++o) {
+      const Vec vcs = (granted[o] << kVcs) - granted[o];
+      const Vec stands =
+          L::first_from(vc_next, L::or_else(ready[o] & vcs, speculative[o] & vcs)) & moving;
+      moved[o] |= stands;
+      const Vec before = L::load(&b.port_from[o][lane]);
+      L::store(&b.port_from[o][lane], stands != 0 ? L::above(granted[o]) : before);
+    }
   }
 
   // VC grants, then switch grants, as far as masks and counters go.
-  Word commit(B& b, int lane, const Vec* accepted, Vec got, const Vec* moved) {
+  template <bool kCopies>
+  Word commit(B& b, C* copies, int lane, const Vec* accepted, Vec got, const Vec* moved) {
     Vec busy = L::load(&b.busy[lane]);
     Vec used = L::load(&x_.injected[lane]);  // output VCs that give a slot away
+    const Vec copying = kCopies ? L::load(&copies->copying[lane]) : Vec{};
+    const Vec got_whole = kCopies ? got & ~copying : got;  // all that they need
     for (int o = 0; o < kPorts; ++o) {
       for (int v = 0; v < kVcs; ++v) {
         Row& row = b.last[o * kVcs + v];
         const Vec won = accepted[o * kVcs + v];
-        const Vec last = (L::load(&row[lane]) & ~got) | won;
-        L::store(&row[lane], last);
+        Vec owner;
+        if constexpr (kCopies) {
+          const Vec last = (L::load(&row[lane]) & ~got_whole) | (won & ~copying);
+          L::store(&row[lane], last);
+          Row& owned_by = copies->owned_by[o * kVcs + v];
+          const Vec copier = L::load(&owned_by[lane]) | (won & copying);
+          L::store(&owned_by[lane], copier & ~moved[o]);
+          owner = (last & ~copying) | copier;
+        } else {
+          owner = (L::load(&row[lane]) & ~got_whole) | won;
+          L::store(&row[lane], owner);
+        }
         busy |= won != 0 ? L::all(bit(o, v)) : Vec{};
-        used |= (moved[o] & last) != 0 ? L::all(bit(o, v)) : Vec{};
+        used |= (moved[o] & owner) != 0 ? L::all(bit(o, v)) : Vec{};
       }
     }
     L::store(&b.busy[lane], busy);
-    L::store(&b.active[lane], L::load(&b.active[lane]) | got);
+    L::store(&b.active[lane], L::load(&b.active[lane]) | got_whole);
     take_from(b.slots, lane, used);
     L::store(&x_.used[lane], used);
     Vec popped{};
@@ -198,9 +245,30 @@ class Allocators : private Masks<kVcs> {
       x_.movers[o] = lane == 0 ? some : x_.movers[o] | (some << lane);
       L::store(&b.sent[o][lane], L::load(&b.sent[o][lane]) - reinterpret_cast<Vec>(moved[o] != 0));
     }
+    if constexpr (kCopies) {
+      popped &= ~keep_copied(b, *copies, lane, popped);
+    }
     take_from(b.queued, lane, popped);
     L::store(&x_.more[lane], any_plane(b.queued, lane));
     return lanes_moved;
+  }
+
+  // Which of the input VCs that move keep their flit, for some copy of it has not left.
+  Vec keep_copied(const B& b, C& copies, int lane, Vec moved) {
+    const Vec copying = L::load(&copies.copying[lane]);
+    Vec left = L::load(&copies.later[lane]);
+    for (int o = 0; o < kPorts; ++o) {
+      left |= L::load(&b.waiting[o][lane]);
+      for (int v = 0; v < kVcs; ++v) {
+        left |= L::load(&copies.owned_by[o * kVcs + v][lane]);
+      }
+    }
+    const Vec copied = moved & copying;
+    const Vec kept = copied & left;
+    L::store(&x_.copied[lane], copied);
+    L::store(&x_.kept[lane], kept);
+    L::store(&copies.copying[lane], copying & ~(copied & ~kept));
+    return kept;
   }
 
   const State& s_;

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace dojo::mesh::internal {
 
 namespace {
@@ -37,7 +40,10 @@ class Checker {
 
 Result<void> Checker::check_ends(MessageId at) const {
   const Message& message = trace_.messages[at.index];
-  for (const RouterId end : {message.source, message.target}) {
+  std::vector<RouterId> targets = trace_.targets_of(at);
+  std::vector<RouterId> ends = targets;
+  ends.push_back(message.source);
+  for (const RouterId end : ends) {
     if (end.index >= topology_.routers()) {
       return invalid(
           at, fmt::format("router {} is none of the network's {}", end.index, topology_.routers()));
@@ -46,10 +52,17 @@ Result<void> Checker::check_ends(MessageId at) const {
       return invalid(at, fmt::format("no node is alive at {}", topology_.describe(end)));
     }
   }
-  if (topology_.plane_of(message.source) != topology_.plane_of(message.target)) {
-    return invalid(
-        at, fmt::format("{} and {} are on different planes", topology_.describe(message.source),
-                        topology_.describe(message.target)));
+  for (const RouterId target : targets) {
+    if (topology_.plane_of(message.source) != topology_.plane_of(target)) {
+      return invalid(
+          at, fmt::format("{} and {} are on different planes", topology_.describe(message.source),
+                          topology_.describe(target)));
+    }
+  }
+  std::sort(targets.begin(), targets.end());
+  const auto twice = std::adjacent_find(targets.begin(), targets.end());
+  if (twice != targets.end()) {
+    return invalid(at, fmt::format("goes to {} twice", topology_.describe(*twice)));
   }
   return {};
 }
@@ -59,6 +72,10 @@ Result<void> Checker::check_sizes(MessageId at) const {
   const Message& message = trace_.messages[at.index];
   DOJO_TRY_VOID(check_range(at, "flits", message.flits, 1, L::kFlits));
   DOJO_TRY_VOID(check_range(at, "packet", message.packet_flits, 1, L::kPacketFlits));
+  if (message.more > 0 && message.packet_flits != 1) {
+    return invalid(at, fmt::format("goes to {} nodes in packets of {} flits, expected 1",
+                                   message.targets(), message.packet_flits));
+  }
   DOJO_TRY_VOID(check_range(at, "start", message.start.count(), 0, L::kCycles));
   DOJO_TRY_VOID(check_range(at, "pace's denominator", message.pace.den, 1, L::kPaceDenominator));
   return check_range(at, "pace's numerator", message.pace.num, 1, message.pace.den);
@@ -75,7 +92,9 @@ Result<void> Checker::check_dependency(MessageId at, const Dependency& after) co
     return invalid(at, fmt::format("waits for {} of phase {}, but is in phase {}",
                                    labels_.name(after.on), other.phase, message.phase));
   }
-  if (other.target != message.source) {
+  const std::span<const RouterId> more = trace_.more_targets_of(after.on);
+  if (other.target != message.source &&
+      std::find(more.begin(), more.end(), message.source) == more.end()) {
     return invalid(at, fmt::format("waits for {}, which does not arrive at {}, where {} starts",
                                    labels_.name(after.on), topology_.describe(message.source),
                                    labels_.name(at)));
@@ -101,6 +120,7 @@ Result<void> Checker::check_counts() const {
     return {};
   };
   DOJO_TRY_VOID(check("messages", trace_.messages.size(), TraceLimits::kMessages));
+  DOJO_TRY_VOID(check("further targets", trace_.more_targets.size(), TraceLimits::kTargets));
   return check("dependencies", trace_.dependencies.size(), TraceLimits::kDependencies);
 }
 
@@ -113,7 +133,7 @@ Result<void> Checker::check() const {
     const Message& message = trace_.messages[i];
     DOJO_TRY_VOID(check_ends(at));
     DOJO_TRY_VOID(check_sizes(at));
-    flits += message.flits;
+    flits += message.flits * message.targets();
     DOJO_TRY_VOID(check_range(at, "the sum of flits up to here", flits, 1, TraceLimits::kFlits));
     DOJO_TRY_VOID(check_range(at, "phase", message.phase, phase, TraceLimits::kPhases));
     phase = message.phase;

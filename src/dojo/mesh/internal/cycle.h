@@ -83,13 +83,20 @@ class Cycles : private Masks<kVcs> {
       choose_outputs(b);
     }
     Word some = 0;
-    for (int lane = 0; lane < kLanes; lane += L::kCount) {
-      some |= allocators_.run(b, lane);
+    if (s_.trees != nullptr) {
+      C& copies = s_.copy_blocks_of<kVcs>()[block];
+      for (int lane = 0; lane < kLanes; lane += L::kCount) {
+        some |= allocators_.template run<true>(b, &copies, lane);
+      }
+    } else {
+      for (int lane = 0; lane < kLanes; lane += L::kCount) {
+        some |= allocators_.template run<false>(b, nullptr, lane);
+      }
     }
     if (some == 0) {
       return;
     }
-    if (has_long_links || s_.table != nullptr) {
+    if (has_long_links || s_.table != nullptr || s_.trees != nullptr) {
       send<Paths::Any>(b, block);
     } else if (s_.order.has_exits()) {
       send<Paths::Exits>(b, block);
@@ -102,6 +109,7 @@ class Cycles : private Masks<kVcs> {
   using M = Masks<kVcs>;
   using M::add_to, M::any_plane, M::bit, M::group, M::vc_bits;
   using Row = typename B::Row;
+  using C = CopyBlock<kVcs>;
 
   // Regular: all links of the block are regular, and the order is by dimension. Exits: the same on
   // a network with edge ports.
@@ -222,7 +230,7 @@ class Cycles : private Masks<kVcs> {
         }
       }
       add_to(b.queued, lane, arrived);
-      if (s_.table != nullptr) {
+      if (s_.table != nullptr || s_.trees != nullptr) {
         L::store(&heads_[lane], arrived & idle);
         start_heads(b, lane);
         continue;
@@ -314,6 +322,9 @@ class Cycles : private Masks<kVcs> {
       s_.messages->began(router, offer->slot);
     }
     inject_flit(source, router, lane);
+    if (is_head) {
+      counters_.injected_flits += offer->targets - 1;
+    }
     if (source.left == 0) {
       wake = std::max(now_ + 1, s_.messages->earliest(router));
     }
@@ -356,6 +367,7 @@ class Cycles : private Masks<kVcs> {
   struct Taken {
     std::uint64_t flit;
     std::uint32_t router;
+    std::uint32_t input;  // VC
     std::uint32_t output_vc;
   };
 
@@ -367,7 +379,19 @@ class Cycles : private Masks<kVcs> {
     const std::uint32_t fifo = router * kInputs + input;
     const std::uint32_t place = read_at_[fifo];
     const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + place];
-    read_at_[fifo] = static_cast<std::uint8_t>((place + 1) & place_mask_);
+    if (kPaths != Paths::Any || ((x_.copied[lane] >> input) & 1u) == 0) {
+      free_slot<kPaths>(router, lane, input);
+    }
+    tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
+    const auto output_vc = std::countr_zero(static_cast<Word>(x_.used[lane] >> (kOutput * kVcs)));
+    return {flit, router, input, static_cast<std::uint32_t>(output_vc)};
+  }
+
+  // Of the flit in front of an input VC, which is gone.
+  template <Paths kPaths>
+  void free_slot(std::uint32_t router, int lane, std::uint32_t input) {
+    const std::uint32_t fifo = router * kInputs + input;
+    read_at_[fifo] = static_cast<std::uint8_t>((read_at_[fifo] + 1) & place_mask_);
     const auto credit = static_cast<std::uint8_t>(input % kVcs + 1);
     const std::uint32_t side = input / kVcs;
     if (kPaths == Paths::Any && ((long_in_[side] >> lane) & 1u) != 0) {
@@ -377,9 +401,20 @@ class Cycles : private Masks<kVcs> {
     } else {
       credits_[credit_to_[side] + router] = credit;
     }
-    tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
-    const auto output_vc = std::countr_zero(static_cast<Word>(x_.used[lane] >> (kOutput * kVcs)));
-    return {flit, router, static_cast<std::uint32_t>(output_vc)};
+  }
+
+  // Copied flits that are gone free their slots; of those that stay, the copies of the next class
+  // may be due.
+  void end_copied(B& b) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      for (Word gone = x_.copied[lane] & ~x_.kept[lane]; gone != 0; gone &= gone - 1) {
+        free_slot<Paths::Any>(first_ + lane, lane,
+                              static_cast<std::uint32_t>(std::countr_zero(gone)));
+      }
+      for (Word kept = x_.kept[lane]; kept != 0; kept &= kept - 1) {
+        one_.begin_next_class(b, first_ + lane, lane, std::countr_zero(kept));
+      }
+    }
   }
 
   template <Paths kPaths>
@@ -402,7 +437,10 @@ class Cycles : private Masks<kVcs> {
     const std::array<std::uint32_t, kPorts> tails{
         send_by<kEast, kPaths>(), send_by<kWest, kPaths>(), send_by<kSouth, kPaths>(),
         send_by<kNorth, kPaths>(), eject<kPaths>()};
-    end_packets(b, tails);
+    if (kPaths == Paths::Any && s_.trees != nullptr) {
+      end_copied(b);
+    }
+    end_packets<kPaths>(b, tails);
   }
 
   // Returns the lanes that sent a tail.
@@ -414,7 +452,7 @@ class Cycles : private Masks<kVcs> {
       for (std::uint32_t far = lanes & long_out_[kOutput]; far != 0; far &= far - 1) {
         const Taken taken = take<kOutput, kPaths>(std::countr_zero(far), tails);
         const std::uint32_t link = s_.longs.out_of[taken.router * kLocal + kOutput];
-        one_.send(link, onward(taken, s_.longs.senders[link].step), taken.output_vc, now_);
+        one_.send(link, onward(taken, kOutput, s_.longs.senders[link].step), taken.output_vc, now_);
       }
       lanes &= ~long_out_[kOutput];
     }
@@ -426,7 +464,7 @@ class Cycles : private Masks<kVcs> {
       const Taken taken = take<kOutput, kPaths>(std::countr_zero(lanes), tails);
       std::uint64_t flit;
       if constexpr (kPaths == Paths::Any) {
-        flit = onward(taken, step);
+        flit = onward(taken, kOutput, step);
       } else {
         flit = taken.flit - step;
         flit = Flit::with_port(flit, axes.port_left(flit));
@@ -443,7 +481,10 @@ class Cycles : private Masks<kVcs> {
   }
 
   // The flit as it is at the next router; `step`: what the link takes from it.
-  std::uint64_t onward(const Taken& taken, std::uint64_t step) const {
+  std::uint64_t onward(const Taken& taken, int output, std::uint64_t step) const {
+    if (Flit::is_copied(taken.flit)) {
+      return Flit::to_copy_at(taken.flit, one_.branch(taken.router, taken.input, output).next);
+    }
     if (s_.table != nullptr) {
       const std::uint64_t vc_class = s_.class_of_vc[taken.output_vc];
       return (taken.flit & ~(std::uint64_t{3} << Flit::kClassShift)) |
@@ -462,7 +503,7 @@ class Cycles : private Masks<kVcs> {
       const Taken taken = take<kLocal, kPaths>(std::countr_zero(lanes), tails);
       credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
       if (s_.messages != nullptr) {
-        count_message(taken, arrival);
+        count_message(taken, message_of(taken), arrival);
       } else {
         count(taken.flit, arrival);
       }
@@ -471,6 +512,7 @@ class Cycles : private Masks<kVcs> {
   }
 
   // Where a tail left, its VCs are free again; a flit behind it is the head of the next packet.
+  template <Paths kPaths>
   void end_packets(B& b, const std::array<std::uint32_t, kPorts>& tails) {
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
       Vec ended{};
@@ -478,6 +520,9 @@ class Cycles : private Masks<kVcs> {
       for (int o = 0; o < kPorts; ++o) {
         ended |= L::keep(tails[o] >> lane, L::load(&x_.moved[o][lane]));
         freed |= L::keep(tails[o] >> lane, L::load(&x_.used[lane]) & L::all(group(o)));
+      }
+      if (kPaths == Paths::Any) {
+        ended &= ~L::load(&x_.kept[lane]);
       }
       L::store(&b.active[lane], L::load(&b.active[lane]) & ~ended);
       L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
@@ -496,14 +541,21 @@ class Cycles : private Masks<kVcs> {
     }
   }
 
-  void count_message(const Taken& taken, Cycle arrival) {
+  // What MessageSource::arrived wants to know.
+  std::uint32_t message_of(const Taken& taken) const {
+    const auto id = static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift);
+    return Flit::is_copied(taken.flit)
+               ? s_.messages->id_at(id, one_.branch(taken.router, taken.input, kLocal).next)
+               : id;
+  }
+
+  void count_message(const Taken& taken, std::uint32_t message, Cycle arrival) {
     ++counters_.flits;
     counters_.flit_latency_sum += Flit::since_injected(taken.flit, arrival);
     counters_.last_arrival = arrival;
     if (((taken.flit >> Flit::kTailShift) & 1u) != 0) {
       ++counters_.packets;
-      const Cycle next = s_.messages->arrived(
-          static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift), arrival);
+      const Cycle next = s_.messages->arrived(message, arrival);
       s_.wake[taken.router] = std::min(s_.wake[taken.router], next);
     }
   }

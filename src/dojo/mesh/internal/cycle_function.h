@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "dojo/base/check.h"
+#include "dojo/mesh/internal/copy_trees.h"
 #include "dojo/mesh/internal/intrinsics.h"
 #include "dojo/mesh/internal/kernel.h"
 #include "dojo/mesh/internal/message_source.h"

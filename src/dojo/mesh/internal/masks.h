@@ -60,6 +60,9 @@ struct alignas(kRowBytes) Scratch {
   Row more{};                                  // input VCs that still have a flit
   std::array<Row, kPorts> moved{};             // by output: the input VC that is granted it
   std::array<std::uint32_t, kPorts> movers{};  // by output: lanes that move a flit to it
+  // Of copied flits that move, zero where routers do not copy.
+  Row copied{};  // input VCs
+  Row kept{};    // those that have copies left, so that the flit stays
 };
 
 }  // namespace dojo::mesh::internal::DOJO_MESH_ISA

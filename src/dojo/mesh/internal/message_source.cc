@@ -40,9 +40,11 @@ MessageSource::MessageSource(const Topology& topology, const MessageTrace& trace
       route_(std::move(route)),
       eject_delay_(eject_delay),
       nodes_(topology.routers()) {
-  std::uint32_t count = 0;
+  std::uint64_t count = 0;
   for (std::size_t i = 0; i < trace.messages.size(); ++i) {
-    count = i > 0 && trace.messages[i].phase == trace.messages[i - 1].phase ? count + 1 : 1;
+    const Message& message = trace.messages[i];
+    const bool is_first = i == 0 || message.phase != trace.messages[i - 1].phase;
+    count = (is_first ? 0 : count) + static_cast<std::uint64_t>(message.targets());
     most_per_phase_ = std::max(most_per_phase_, count);
   }
 }
@@ -58,13 +60,14 @@ void MessageSource::begin_phase(Cycle start) {
   packets_ = 0;
   const std::int32_t phase = trace_.messages[phase_first_].phase;
   while (next_message_ < trace_.messages.size() && trace_.messages[next_message_].phase == phase) {
-    packets_ += trace_.messages[next_message_].packets();
+    const Message& message = trace_.messages[next_message_];
+    packets_ += message.packets() * message.targets();
     ++next_message_;
   }
   place();
   for (std::size_t i = 0; i < outgoing_.size(); ++i) {
     Outgoing& out = outgoing_[i];
-    out.start = cycle_of(start + trace_.messages[incoming_[out.id].message].start.count());
+    out.start = cycle_of(start + trace_.messages[out.message].start.count());
     next_[i] = ready_at(out);
   }
 }
@@ -74,10 +77,19 @@ void MessageSource::place() {
   const auto message = [&](std::uint32_t i) -> const Message& {
     return trace_.messages[phase_first_ + i];
   };
+  std::vector<RouterId> targets;
+  std::vector<std::uint32_t> first_ids;  // of each message: its first target
+  for (std::uint32_t i = 0; i < count; ++i) {
+    first_ids.push_back(static_cast<std::uint32_t>(targets.size()));
+    const MessageId id{static_cast<std::uint32_t>(phase_first_) + i};
+    targets.push_back(message(i).target);
+    const std::span<const RouterId> more = trace_.more_targets_of(id);
+    targets.insert(targets.end(), more.begin(), more.end());
+  }
+  const auto arriving = static_cast<std::uint32_t>(targets.size());
   std::vector<std::uint32_t> first_of_node;
-  const std::vector<std::uint32_t> ids = places_by_node(
-      nodes_.size(), count, [&](std::uint32_t i) { return message(i).target.index; },
-      first_of_node);
+  ids_ = places_by_node(
+      nodes_.size(), arriving, [&](std::uint32_t i) { return targets[i].index; }, first_of_node);
   const std::vector<std::uint32_t> places = places_by_node(
       nodes_.size(), count, [&](std::uint32_t i) { return message(i).source.index; },
       first_of_node);
@@ -87,42 +99,55 @@ void MessageSource::place() {
   }
   next_.assign(count, kNever);
   outgoing_.assign(count, {});
-  incoming_.assign(count, {});
+  incoming_.assign(arriving, {});
   for (std::uint32_t i = 0; i < count; ++i) {
     const Message& of = message(i);
-    incoming_[ids[i]].message = static_cast<std::uint32_t>(phase_first_) + i;
+    const MessageId id{static_cast<std::uint32_t>(phase_first_) + i};
+    for (std::uint32_t target = 0; target <= of.more; ++target) {
+      incoming_[ids_[first_ids[i] + target]].message = id.index;
+    }
     outgoing_[places[i]] = {.left = of.flits,
                             .packet_flits = of.packet_flits,
                             .pace = of.pace,
-                            .id = ids[i],
-                            .route = route_(of.source.index, of.target.index)};
+                            .id = of.more == 0 ? ids_[first_ids[i]] : first_ids[i],
+                            .message = id.index,
+                            .route = route_(id)};
   }
-  place_needs(ids, places);
+  place_needs(first_ids);
+  place_waiters();
 }
 
-// ids[i], places[i]: where message i of the phase is in incoming_ and outgoing_.
-void MessageSource::place_needs(const std::vector<std::uint32_t>& ids,
-                                const std::vector<std::uint32_t>& places) {
+// What each message waits for, and the rings that this takes; `first_ids`: of each message of the
+// phase, its first of ids_.
+void MessageSource::place_needs(const std::vector<std::uint32_t>& first_ids) {
   needs_.clear();
   for (Outgoing& out : outgoing_) {
-    const MessageId in_trace{incoming_[out.id].message};
+    const RouterId here = trace_.messages[out.message].source;
     out.first_need = static_cast<std::uint32_t>(needs_.size());
-    for (const Dependency& after : trace_.dependencies_of(in_trace)) {
-      Incoming& on = incoming_[ids[after.on.index - phase_first_]];
+    for (const Dependency& after : trace_.dependencies_of({out.message})) {
+      const Message& before = trace_.messages[after.on.index];
+      const std::span<const RouterId> more = trace_.more_targets_of(after.on);
+      const auto target = before.target == here
+                              ? 0
+                              : 1 + (std::find(more.begin(), more.end(), here) - more.begin());
+      const std::uint32_t id =
+          ids_[first_ids[after.on.index - phase_first_] + static_cast<std::uint32_t>(target)];
+      Incoming& on = incoming_[id];
       ++on.waiters;
       // Packets of a message are at least a cycle apart, so older arrivals than the ring has are
       // long enough ago.
       const auto wanted = static_cast<std::uint64_t>(after.delay.count() + eject_delay_ + 1);
-      const auto packets = static_cast<std::uint64_t>(trace_.messages[after.on.index].packets());
+      const auto packets = static_cast<std::uint64_t>(before.packets());
       on.ring =
           std::max(on.ring, static_cast<std::uint32_t>(std::bit_ceil(std::min(wanted, packets))));
-      needs_.push_back({.packets = after.first,
-                        .stride = after.stride,
-                        .delay = after.delay.count(),
-                        .on = ids[after.on.index - phase_first_]});
+      needs_.push_back(
+          {.packets = after.first, .stride = after.stride, .delay = after.delay.count(), .on = id});
     }
     out.needs = static_cast<std::uint32_t>(needs_.size()) - out.first_need;
   }
+}
+
+void MessageSource::place_waiters() {
   std::uint32_t first = 0;
   std::uint32_t times = 0;
   for (Incoming& in : incoming_) {
@@ -134,11 +159,11 @@ void MessageSource::place_needs(const std::vector<std::uint32_t>& ids,
   }
   waiters_.resize(first);
   times_.assign(times, 0);
-  for (std::uint32_t i = 0; i < outgoing_.size(); ++i) {
-    const Outgoing& out = outgoing_[places[i]];
+  for (std::uint32_t place = 0; place < outgoing_.size(); ++place) {
+    const Outgoing& out = outgoing_[place];
     for (std::uint32_t need = out.first_need; need < out.first_need + out.needs; ++need) {
       Incoming& on = incoming_[needs_[need].on];
-      waiters_[on.first_waiter + on.waiters++] = places[i];
+      waiters_[on.first_waiter + on.waiters++] = place;
     }
   }
 }
@@ -200,6 +225,7 @@ std::optional<MessageSource::Offer> MessageSource::offered(std::uint32_t router,
   return Offer{.slot = slot,
                .id = out.id,
                .flits = static_cast<std::uint32_t>(flits_of_next(out)),
+               .targets = 1 + trace_.messages[out.message].more,
                .route = out.route};
 }
 

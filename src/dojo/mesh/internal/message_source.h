@@ -4,8 +4,8 @@
 // when it has something to send, and an arrival looks only at what waits for it.
 //
 // What a sending node touches (Outgoing, in the order of nodes) is apart from what a receiving node
-// touches (Incoming, likewise); messages wait only for what arrives where they start, so nothing is
-// shared between nodes.
+// touches (Incoming, likewise, one for each target of a message); messages wait only for what
+// arrives where they start, so nothing is shared between nodes.
 #pragma once
 
 #include <cstddef>
@@ -23,22 +23,23 @@ namespace dojo::mesh::internal {
 
 class MessageSource {
  public:
-  // The bits of a flit that say where a packet goes, from one router to another.
-  using Route = std::function<std::uint64_t(std::uint32_t source, std::uint32_t target)>;
+  // The bits of a flit that say where the packets of a message go.
+  using Route = std::function<std::uint64_t(MessageId)>;
 
   // check_trace must have accepted the trace, which must outlive this. `eject_delay`: how far ahead
   // of its cycle an arrival may be told.
   MessageSource(const Topology& topology, const MessageTrace& trace, int eject_delay, Route route);
 
   static constexpr std::uint32_t kMostPerPhase = 1u << 22;  // a flit names its message by 22 bits
-  std::uint32_t most_per_phase() const { return most_per_phase_; }
+  std::uint64_t most_per_phase() const { return most_per_phase_; }  // a message for each target
 
   // Starts the next phase; its cycle 0 is `start`. Then every node has to be woken when earliest()
   // says so.
   void begin_phase(Cycle start);
   bool has_phase() const { return next_message_ < trace_.messages.size(); }
   std::int64_t packets_of_phase() const { return packets_; }
-  // Tells when the last packet of each message of the phase arrived; kNever: none of it has.
+  // Tells when the last packet of each message of the phase arrived at each of its targets; kNever:
+  // none of it has.
   template <class Use>
   void for_each_arrival(const Use& use) const {
     for (std::uint32_t id = 0; id < incoming_.size(); ++id) {
@@ -48,8 +49,9 @@ class MessageSource {
 
   struct Offer {
     std::uint32_t slot = 0;  // of its node's messages
-    std::uint32_t id = 0;    // what arrived() wants to know
+    std::uint32_t id = 0;    // what arrived(), or id_at(), wants to know
     std::uint32_t flits = 0;
+    std::uint32_t targets = 1;
     std::uint64_t route = 0;
   };
   // The packet that the node would begin in this cycle.
@@ -61,6 +63,8 @@ class MessageSource {
   // The tail of a packet is at its node in that cycle, now or soon. Returns when that lets the node
   // begin a packet, or kNever.
   Cycle arrived(std::uint32_t id, Cycle arrival);
+  // Of a packet to several nodes, at the target of that number.
+  std::uint32_t id_at(std::uint32_t id, std::uint32_t target) const { return ids_[id + target]; }
 
   // For saved states: the message that begins the present phase, or the next if there is none; what
   // changes within a phase; and to put it there again, before begin_phase().
@@ -93,8 +97,9 @@ class MessageSource {
     FlitRate pace{};
     std::uint32_t first_need = 0;
     std::uint32_t needs = 0;
-    std::uint32_t id = 0;
-    Cycle start = 0;  // not before
+    std::uint32_t id = 0;       // of incoming_; of a message to several nodes: the first of ids_
+    std::uint32_t message = 0;  // of the trace
+    Cycle start = 0;            // not before
     std::uint64_t route = 0;
   };
   struct Need {
@@ -114,7 +119,8 @@ class MessageSource {
   };
 
   void place();
-  void place_needs(const std::vector<std::uint32_t>& ids, const std::vector<std::uint32_t>& places);
+  void place_needs(const std::vector<std::uint32_t>& first_ids);
+  void place_waiters();
   // From when on arrivals let the next packet begin; kNever: something has to arrive first.
   Cycle let_go_at(const Outgoing& message) const;
   // The same, of everything; the pace is asked when a packet could begin for the first time.
@@ -124,7 +130,7 @@ class MessageSource {
   const MessageTrace& trace_;
   Route route_;
   int eject_delay_ = 0;
-  std::uint32_t most_per_phase_ = 0;
+  std::uint64_t most_per_phase_ = 0;
   std::size_t next_message_ = 0;  // of the trace: first of the next phase
   std::size_t phase_first_ = 0;
   std::int64_t packets_ = 0;
@@ -133,6 +139,7 @@ class MessageSource {
   BigVector<Outgoing> outgoing_;
   BigVector<Need> needs_;
   BigVector<Incoming> incoming_;
+  std::vector<std::uint32_t> ids_;  // of incoming_: by message of the phase, then by target
   std::vector<std::uint32_t> waiters_;
   BigVector<Cycle> times_;
 };

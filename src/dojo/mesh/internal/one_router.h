@@ -1,5 +1,5 @@
 // What cycle.h does for one router at a time, because vectors cannot: heads that a table routes,
-// outputs that are chosen anew in each cycle, and long links.
+// outputs that are chosen anew in each cycle, packets that are copied, and long links.
 #pragma once
 
 #include "dojo/mesh/internal/lanes.h"
@@ -21,6 +21,10 @@ class OneRouter {
     const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
     const std::uint64_t flit = s_.fifo[(fifo << s_.capacity_bits) + s_.read_at[fifo]];
     const Word bit = Word{1} << input;
+    if (Flit::is_copied(flit)) {
+      start_copies(b, router, lane, input, 0);
+      return;
+    }
     if (s_.table == nullptr) {
       b.waiting[Flit::port(flit)][lane] |= bit;
       return;
@@ -38,6 +42,55 @@ class OneRouter {
       b.adaptive[lane] |= bit;
       s_.choices[fifo] = choices.ports.bits;
     }
+  }
+
+  // A packet to several nodes is in front of an input VC: its copies from that branch on, as far as
+  // they are of one class, wait for their output VCs.
+  void start_copies(B& b, std::uint32_t router, int lane, int input, std::size_t from) {
+    const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
+    const Word bit = Word{1} << input;
+    C& copies = s_.copy_blocks_of<kVcs>()[router / B::kLanes];
+    const std::span<const CopyTrees::Branch> all = branches(router, input);
+    std::size_t next = from;
+    for (; next < all.size() && all[next].vc_class == all[from].vc_class; ++next) {
+      b.waiting[all[next].out][lane] |= bit;
+    }
+    for (typename B::Row& row : b.in_class) {
+      row[lane] &= ~bit;
+    }
+    b.in_class[all[from].vc_class][lane] |= bit;
+    b.adaptive[lane] &= ~bit;
+    copies.copying[lane] |= bit;
+    copies.later[lane] &= ~bit;
+    copies.later[lane] |= next < all.size() ? bit : 0;
+    s_.next_copy[fifo] = static_cast<std::uint8_t>(next);
+  }
+
+  // Begins the copies of the next class if all that have begun have left.
+  void begin_next_class(B& b, std::uint32_t router, int lane, int input) {
+    const C& copies = s_.copy_blocks_of<kVcs>()[router / B::kLanes];
+    const Word bit = Word{1} << input;
+    Word begun = 0;
+    for (int o = 0; o < kPorts; ++o) {
+      begun |= b.waiting[o][lane];
+      for (int vc = 0; vc < kVcs; ++vc) {
+        begun |= copies.owned_by[o * kVcs + vc][lane];
+      }
+    }
+    if ((begun & bit) == 0) {
+      start_copies(b, router, lane, input,
+                   s_.next_copy[router * kInputs + static_cast<std::uint32_t>(input)]);
+    }
+  }
+
+  // The copy by an output of those that have begun last.
+  const CopyTrees::Branch& branch(std::uint32_t router, std::uint32_t input, int output) const {
+    const std::span<const CopyTrees::Branch> all = branches(router, static_cast<int>(input));
+    std::size_t at = s_.next_copy[router * kInputs + input] - 1;
+    while (all[at].out != output) {
+      --at;
+    }
+    return all[at];
   }
 
   // Of several outputs a waiting head takes the one with most free slots in free VCs of its class;
@@ -126,6 +179,15 @@ class OneRouter {
   }
 
  private:
+  using C = CopyBlock<kVcs>;
+
+  // Of the packet in front of an input VC.
+  std::span<const CopyTrees::Branch> branches(std::uint32_t router, int input) const {
+    const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
+    const std::uint64_t flit = s_.fifo[(fifo << s_.capacity_bits) + s_.read_at[fifo]];
+    return s_.trees->branches(Flit::copy_place(flit));
+  }
+
   std::uint32_t depth_mask() const { return (1u << s_.longs.depth_bits) - 1; }
   std::size_t place_of(std::size_t first_flit, std::uint32_t vc, std::uint32_t at) const {
     return first_flit + (std::size_t{vc} << s_.longs.depth_bits) + at;

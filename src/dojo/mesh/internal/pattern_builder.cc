@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -50,6 +51,24 @@ std::optional<MessageId> PatternBuilder::send(RouterId source, RouterId target,
       after);
 }
 
+std::optional<MessageId> PatternBuilder::send_to_others(RouterId source,
+                                                        std::span<const RouterId> nodes,
+                                                        std::int64_t packets,
+                                                        std::span<const Dependency> after) {
+  std::vector<RouterId> targets;
+  std::copy_if(nodes.begin(), nodes.end(), std::back_inserter(targets),
+               [&](RouterId node) { return node != source; });
+  if (packets == 0 || targets.empty()) {
+    return std::nullopt;
+  }
+  return trace_.add({.source = source,
+                     .target = targets.front(),
+                     .flits = packets,
+                     .phase = phase_,
+                     .start = start_},
+                    after, std::span(targets).subspan(1));
+}
+
 void PatternBuilder::next_phase() {
   if (!trace_.messages.empty() && trace_.messages.back().phase == phase_) {
     ++phase_;
@@ -59,7 +78,7 @@ void PatternBuilder::next_phase() {
 
 std::int64_t PatternBuilder::pace_from(std::size_t first, int port_share) {
   const std::span<Message> group = std::span(trace_.messages).subspan(first);
-  const TrafficLoad load = load_of(group, place_.topology, place_.routing);
+  const TrafficLoad load = load_of(trace_, place_.topology, place_.routing, first);
   const std::int64_t busy =
       std::max(load.busy_cycles(place_.topology), load.busy_cycles_of_ports() * port_share);
   if (timing_.pace.has_value() && busy > 0) {
@@ -77,6 +96,10 @@ Cycles PatternBuilder::paced(std::int64_t busy_cycles) const {
 }
 
 void multicast_line(PatternBuilder& builder, const NodeLine& line, int source, std::int64_t v) {
+  if (builder.routers_copy()) {
+    builder.send_to_others(line[source], line.nodes, v);
+    return;
+  }
   for (const int step : {1, -1}) {
     std::optional<MessageId> before;
     for (int i = source; i + step >= 0 && i + step < line.size(); i += step) {
@@ -93,6 +116,12 @@ void multicast_line(PatternBuilder& builder, const NodeLine& line, int source, s
 void all_gather_line(PatternBuilder& builder, const NodeLine& line,
                      std::span<const std::int64_t> blocks) {
   const int n = line.size();
+  if (builder.routers_copy()) {
+    for (int i = 0; i < n; ++i) {
+      builder.send_to_others(line[i], line.nodes, blocks[static_cast<std::size_t>(i)]);
+    }
+    return;
+  }
   for (const int step : {1, -1}) {
     std::optional<MessageId> before;
     std::int64_t sent = 0;
@@ -168,6 +197,10 @@ class CentreTree {
   }
   void from_middle(const std::vector<RouterId>& line) {
     const std::size_t middle = line.size() / 2;
+    if (builder_.routers_copy()) {
+      hand_to_all(line[middle], line);
+      return;
+    }
     for (std::size_t i = middle; i > 0; --i) {
       hand_on(line[i], line[i - 1]);
     }
@@ -184,6 +217,15 @@ class CentreTree {
   void hand_on(RouterId from, RouterId to) {
     const auto sent = builder_.send(from, to, v_, arrived_[from.index]);
     arrived_[to.index] = {streamed(*sent, builder_.forward_delay())};
+  }
+
+  void hand_to_all(RouterId from, const std::vector<RouterId>& line) {
+    const auto sent = builder_.send_to_others(from, line, v_, arrived_[from.index]);
+    for (const RouterId to : line) {
+      if (to != from) {
+        arrived_[to.index] = {streamed(*sent, builder_.forward_delay())};
+      }
+    }
   }
 
   PatternBuilder& builder_;

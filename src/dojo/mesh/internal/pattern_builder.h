@@ -39,6 +39,11 @@ class PatternBuilder {
   // Nothing is added if there are no packets.
   std::optional<MessageId> send(RouterId source, RouterId target, std::int64_t packets,
                                 std::span<const Dependency> after = {});
+  // To all of the nodes but the source itself, copied by routers; nothing if there is no other.
+  std::optional<MessageId> send_to_others(RouterId source, std::span<const RouterId> nodes,
+                                          std::int64_t packets,
+                                          std::span<const Dependency> after = {});
+  bool routers_copy() const { return timing_.multicast == Multicast::Replicate; }
   // Messages from now on wait for all before; nothing happens if the phase has none yet.
   void next_phase();
   // Messages from now on start at this cycle of the phase.

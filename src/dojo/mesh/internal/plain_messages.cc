@@ -1,6 +1,7 @@
 #include "dojo/mesh/internal/plain_messages.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 namespace dojo::mesh::internal {
@@ -25,18 +26,21 @@ class MessageTraffic : public PlainTraffic {
     for (std::uint32_t m = 0; m < trace_.messages.size(); ++m) {
       if (trace_.messages[m].phase == phase) {
         nodes_[trace_.messages[m].source.index].messages.push_back(m);
-        waiting_ += trace_.messages[m].packets();
+        waiting_ += trace_.messages[m].packets() * trace_.messages[m].targets();
       }
     }
   }
   bool is_phase_done() const { return waiting_ == 0; }
   std::int64_t last_arrival() const { return last_arrival_; }
   std::int64_t flits() const { return flits_; }
-  // Of each message that has arrived; -1 if none of its packets has.
+  // Of the last packet of each message, at any of its targets; -1 if none has arrived.
   std::vector<std::int64_t> arrivals() const {
     std::vector<std::int64_t> last;
     for (const State& state : states_) {
-      last.push_back(state.arrivals.empty() ? -1 : state.arrivals.back());
+      last.push_back(-1);
+      for (const auto& [target, times] : state.arrivals) {
+        last.back() = std::max(last.back(), times.back());
+      }
     }
     return last;
   }
@@ -50,6 +54,7 @@ class MessageTraffic : public PlainTraffic {
         const std::int64_t left = message.flits - states_[m].begun * message.packet_flits;
         return PlainPacket{
             .target = message.target,
+            .targets = message.more > 0 ? trace_.targets_of({m}) : std::vector<RouterId>{},
             .flits = static_cast<int>(std::min<std::int64_t>(left, message.packet_flits)),
             .id = m};
       }
@@ -71,16 +76,17 @@ class MessageTraffic : public PlainTraffic {
     last_arrival_ = now;
     ++flits_;
     if (is_tail) {
-      states_[packet.id].arrivals.push_back(now);
+      states_[packet.id].arrivals[packet.target].push_back(now);
       --waiting_;
     }
   }
 
  private:
   struct State {
-    std::int64_t begun = 0;                // packets
-    std::vector<std::int64_t> arrivals{};  // of its packets, in order
-    std::int64_t account = 0;              // as of cycle `counted`
+    std::int64_t begun = 0;  // packets
+    // Of its packets at each target, in order.
+    std::map<RouterId, std::vector<std::int64_t>> arrivals{};
+    std::int64_t account = 0;  // as of cycle `counted`
     std::optional<std::int64_t> counted{};
   };
   struct Node {
@@ -95,9 +101,12 @@ class MessageTraffic : public PlainTraffic {
     }
     for (const Dependency& after : trace_.dependencies_of({m})) {
       const std::int64_t need = after.first + after.stride * states_[m].begun;
-      const auto& arrivals = states_[after.on.index].arrivals;
-      if (need > static_cast<std::int64_t>(arrivals.size()) ||
-          (need > 0 && now < arrivals[static_cast<std::size_t>(need - 1)] + after.delay.count())) {
+      const auto& of_targets = states_[after.on.index].arrivals;
+      const auto here = of_targets.find(message.source);
+      const auto arrived =
+          here == of_targets.end() ? 0 : static_cast<std::int64_t>(here->second.size());
+      if (need > arrived || (need > 0 && now < here->second[static_cast<std::size_t>(need - 1)] +
+                                                   after.delay.count())) {
         return false;
       }
     }

@@ -1,6 +1,8 @@
 #include "dojo/mesh/internal/plain_network.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "dojo/base/check.h"
 
@@ -130,11 +132,31 @@ void PlainNetwork::make_waiting(RouterId id, int input) {
   InputVc& vc = routers_[id.index].inputs[static_cast<std::size_t>(input)];
   const Flit& head = vc.fifo.front();
   DOJO_CHECK(head.is_head);
+  if (!head.packet.targets.empty()) {
+    make_copying(id, input);
+    return;
+  }
   vc.state = State::Waiting;
   vc.choices =
       routing_.choices(id, static_cast<Port>(port_of_vc(input)), head.vc_class, head.packet.target);
   DOJO_CHECK(!vc.choices.ports.empty());
   vc.output = index(preferred(vc.choices.ports, static_cast<Port>(port_of_vc(input))));
+}
+
+// The targets of the packet, divided by the way that each of them takes.
+void PlainNetwork::make_copying(RouterId id, int input) {
+  InputVc& vc = routers_[id.index].inputs[static_cast<std::size_t>(input)];
+  const Flit& head = vc.fifo.front();
+  DOJO_CHECK(head.is_tail);
+  std::map<std::pair<int, int>, std::vector<RouterId>> parts;  // by class and output
+  for (const RouterId target : head.packet.targets) {
+    const Hop hop = routing_.next(id, static_cast<Port>(port_of_vc(input)), head.vc_class, target);
+    parts[{hop.vc_class, index(hop.out)}].push_back(target);
+  }
+  vc.state = State::Copying;
+  for (auto& [way, targets] : parts) {
+    vc.copies.push_back({.output = way.second, .vc_class = way.first, .targets = targets});
+  }
 }
 
 // The VC for the node's next flit: a head takes the first with room behind the last one used, the
@@ -163,7 +185,7 @@ void PlainNetwork::inject(RouterId id) {
   node.vc = *vc;
   node.left = is_head ? packet->flits : node.left;
   ++node.used[static_cast<std::size_t>(*vc)];
-  ++inside_;
+  inside_ += std::max<std::int64_t>(1, static_cast<std::int64_t>(packet->targets.size()));
   last_move_ = now_;
   traffic_.injected(id, *packet, is_head);
   const Flit flit{.packet = *packet,
@@ -204,23 +226,43 @@ void PlainNetwork::give_slot(Router& router, int output_vc) const {
   }
 }
 
-bool PlainNetwork::is_allowed(const InputVc& vc, int output_vc) const {
-  if (port_of_vc(output_vc) != vc.output) {
-    return false;
-  }
-  const VcRange range = routing_.vcs(vc.choices.vc_class);
+bool PlainNetwork::is_in_class(int output_vc, int vc_class) const {
+  const VcRange range = routing_.vcs(vc_class);
   const int in_port = output_vc % config_.vcs;
-  return vc.output == kLocalPort || (in_port >= range.first && in_port < range.first + range.count);
+  return port_of_vc(output_vc) == kLocalPort ||
+         (in_port >= range.first && in_port < range.first + range.count);
 }
 
-bool PlainNetwork::has_free_vc_with_room(const Router& router, const InputVc& vc) const {
-  for (int j = vc.output * config_.vcs; j < (vc.output + 1) * config_.vcs; ++j) {
-    if (is_allowed(vc, j) && !router.outputs[static_cast<std::size_t>(j)].is_busy &&
+// It waits for an output VC, and may take this one.
+bool PlainNetwork::asks_for(const InputVc& vc, int output_vc) const {
+  const int output = port_of_vc(output_vc);
+  if (vc.state == State::Copying) {
+    const Copy* const copy = copy_to(vc, output);
+    return copy != nullptr && !copy->output_vc.has_value() &&
+           is_in_class(output_vc, copy->vc_class);
+  }
+  return vc.state == State::Waiting && vc.output == output &&
+         is_in_class(output_vc, vc.choices.vc_class);
+}
+
+bool PlainNetwork::has_free_vc_with_room(const Router& router, const InputVc& vc,
+                                         int output) const {
+  for (int j = output * config_.vcs; j < (output + 1) * config_.vcs; ++j) {
+    if (asks_for(vc, j) && !router.outputs[static_cast<std::size_t>(j)].is_busy &&
         has_room(router, j)) {
       return true;
     }
   }
   return false;
+}
+
+// It owns a VC of the output, and that has room.
+bool PlainNetwork::may_send(const Router& router, const InputVc& vc, int output) const {
+  if (vc.state == State::Copying) {
+    const Copy* const copy = copy_to(vc, output);
+    return copy != nullptr && copy->output_vc.has_value() && has_room(router, *copy->output_vc);
+  }
+  return vc.state == State::Active && vc.output == output && has_room(router, vc.output_vc);
 }
 
 void PlainNetwork::choose_outputs(Router& router) const {
@@ -260,7 +302,7 @@ std::vector<std::pair<int, int>> PlainNetwork::allocate_vcs(Router& router) cons
     for (int step = 0; step < count && !output.is_busy; ++step) {
       const int i = (output.grant_next + step) % count;
       const InputVc& vc = router.inputs[static_cast<std::size_t>(i)];
-      if (vc.state == State::Waiting && is_allowed(vc, j)) {
+      if (asks_for(vc, j)) {
         granted[static_cast<std::size_t>(j)] = i;
         break;
       }
@@ -275,15 +317,20 @@ std::vector<std::pair<int, int>> PlainNetwork::allocate_vcs(Router& router) cons
   std::vector<std::pair<int, int>> accepted;
   for (int i = 0; i < count; ++i) {
     InputVc& vc = router.inputs[static_cast<std::size_t>(i)];
+    int next = vc.accept_next;
+    std::array<bool, kPortCount> has_accepted{};  // one VC of each output
     for (int step = 0; step < count; ++step) {
       const int j = (vc.accept_next + step) % count;
-      if (granted[static_cast<std::size_t>(j)] == i) {
+      bool& has_one = has_accepted[static_cast<std::size_t>(port_of_vc(j))];
+      if (granted[static_cast<std::size_t>(j)] == i && !has_one) {
+        has_one = true;
         accepted.emplace_back(i, j);
         router.outputs[static_cast<std::size_t>(j)].grant_next = (i + 1) % count;
-        vc.accept_next = (j + 1) % count;
-        break;
+        // Copies leave the pointer where it is.
+        next = vc.state == State::Copying ? next : (j + 1) % count;
       }
     }
+    vc.accept_next = next;
   }
   return accepted;
 }
@@ -300,14 +347,9 @@ std::optional<PlainNetwork::Request> PlainNetwork::candidate(const Router& route
       const int i = input * config_.vcs +
                     (router.next_vc[static_cast<std::size_t>(input)] + step) % config_.vcs;
       const InputVc& vc = router.inputs[static_cast<std::size_t>(i)];
-      if (vc.output != output) {
-        continue;
-      }
-      const bool asks =
-          is_speculative
-              ? config_.speculation == Speculation::On && vc.state == State::Waiting &&
-                    has_free_vc_with_room(router, vc)
-              : vc.state == State::Active && !vc.fifo.empty() && has_room(router, vc.output_vc);
+      const bool asks = is_speculative ? config_.speculation == Speculation::On &&
+                                             has_free_vc_with_room(router, vc, output)
+                                       : !vc.fifo.empty() && may_send(router, vc, output);
       if (asks) {
         return Request{.input = i, .is_speculative = is_speculative};
       }
@@ -348,6 +390,16 @@ PlainNetwork::SwitchGrants PlainNetwork::allocate_switch(Router& router) const {
         router.grant_next[o] = (p + 1) % kPortCount;
         router.accept_next[input] = (static_cast<int>(o) + 1) % kPortCount;
         router.next_vc[input] = (accepted[o]->input % config_.vcs + 1) % config_.vcs;
+        // A flit that is copied leaves by all outputs at once that granted it.
+        const int winner = accepted[o]->input;
+        const bool is_copied =
+            router.inputs[static_cast<std::size_t>(winner)].state == State::Copying;
+        for (std::size_t other = 0; is_copied && other < kPortCount; ++other) {
+          if (granted[other] == p && requests[input][other]->input == winner) {
+            accepted[other] = requests[input][other];
+            router.grant_next[other] = (p + 1) % kPortCount;
+          }
+        }
         break;
       }
     }
@@ -359,70 +411,102 @@ void PlainNetwork::apply(RouterId id, const std::vector<std::pair<int, int>>& vc
                          const SwitchGrants& grants) {
   Router& router = routers_[id.index];
   for (const auto& [input, output] : vcs) {
-    router.inputs[static_cast<std::size_t>(input)].state = State::Active;
-    router.inputs[static_cast<std::size_t>(input)].output_vc = output;
+    InputVc& vc = router.inputs[static_cast<std::size_t>(input)];
     router.outputs[static_cast<std::size_t>(output)].is_busy = true;
-  }
-  for (const std::optional<Request>& grant : grants) {
-    if (!grant.has_value()) {
-      continue;
+    if (vc.state == State::Copying) {
+      copy_to(vc, port_of_vc(output))->output_vc = output;
+    } else {
+      vc.state = State::Active;
+      vc.output_vc = output;
     }
-    const InputVc& vc = router.inputs[static_cast<std::size_t>(grant->input)];
+  }
+  std::vector<std::pair<int, int>> leaving;  // input VC, output
+  for (int output = 0; output < kPortCount; ++output) {
+    const std::optional<Request>& grant = grants[static_cast<std::size_t>(output)];
     // A speculative winner moves only if it got a VC in this cycle, and one with room.
-    if (!grant->is_speculative || (vc.state == State::Active && has_room(router, vc.output_vc))) {
-      send(id, grant->input);
+    if (grant.has_value() &&
+        (!grant->is_speculative ||
+         may_send(router, router.inputs[static_cast<std::size_t>(grant->input)], output))) {
+      leaving.emplace_back(grant->input, output);
+    }
+  }
+  for (const auto& [input, output] : leaving) {
+    send(id, input, output);
+  }
+}
+
+void PlainNetwork::send(RouterId id, int input, int output) {
+  Router& router = routers_[id.index];
+  InputVc& vc = router.inputs[static_cast<std::size_t>(input)];
+  Flit flit = vc.fifo.front();
+  int output_vc = vc.output_vc;
+  bool is_last = true;
+  if (vc.state == State::Copying) {
+    const Copy copy = *copy_to(vc, output);
+    output_vc = *copy.output_vc;
+    flit.packet.targets = copy.targets;
+    flit.packet.target = id;  // if it is at its node
+    flit.vc_class = copy.vc_class;
+    std::erase_if(vc.copies, [&](const Copy& each) { return each.output_vc == output_vc; });
+    is_last = vc.copies.empty();
+  } else {
+    flit.vc_class = vc.choices.vc_class;
+  }
+  pass_on(id, output_vc, flit);
+  if (is_last) {
+    vc.fifo.pop_front();
+    --router.flits;
+    give_back(id, input);
+  }
+  if (flit.is_tail) {
+    router.outputs[static_cast<std::size_t>(output_vc)].is_busy = false;
+    if (is_last) {
+      vc.state = State::Idle;
+      if (!vc.fifo.empty()) {
+        make_waiting(id, input);
+      }
     }
   }
 }
 
-void PlainNetwork::send(RouterId id, int input) {
-  Router& router = routers_[id.index];
-  InputVc& vc = router.inputs[static_cast<std::size_t>(input)];
-  const int output = vc.output;
-  const int output_vc = vc.output_vc;
-  Flit flit = vc.fifo.front();
-  vc.fifo.pop_front();
-  --router.flits;
-  last_move_ = now_;
-  take_slot(router, output_vc);
-  OutputPort& port = router.ports[static_cast<std::size_t>(output)];
-  flit.vc_class = vc.choices.vc_class;
-
+// The slot of a flit that has left.
+void PlainNetwork::give_back(RouterId id, int input) {
   const auto in_port = static_cast<Port>(port_of_vc(input));
   if (in_port == Port::Local) {
     at(now_ + config_.source_credit_delay,
        {.kind = Event::Kind::SourceCredit, .router = id.index, .vc = input % config_.vcs});
-  } else {
-    const RouterId upstream = topology_.link(*topology_.link_into(id, in_port)).from;
-    const int delay =
-        routers_[upstream.index].ports[static_cast<std::size_t>(opposite(in_port))].delay;
-    at(now_ + config_.credit_delay + delay,
-       {.kind = Event::Kind::Credit,
-        .router = upstream.index,
-        .vc = index(opposite(in_port)) * config_.vcs + input % config_.vcs});
+    return;
   }
+  const RouterId upstream = topology_.link(*topology_.link_into(id, in_port)).from;
+  const int delay =
+      routers_[upstream.index].ports[static_cast<std::size_t>(opposite(in_port))].delay;
+  at(now_ + config_.credit_delay + delay,
+     {.kind = Event::Kind::Credit,
+      .router = upstream.index,
+      .vc = index(opposite(in_port)) * config_.vcs + input % config_.vcs});
+}
+
+void PlainNetwork::pass_on(RouterId id, int output_vc, const Flit& flit) {
+  Router& router = routers_[id.index];
+  const int output = port_of_vc(output_vc);
+  OutputPort& port = router.ports[static_cast<std::size_t>(output)];
+  last_move_ = now_;
+  take_slot(router, output_vc);
   if (output == kLocalPort) {
     ++ejected_[id.index];
     at(now_ + config_.eject_delay,
        {.kind = Event::Kind::Eject, .router = id.index, .vc = 0, .flit = flit});
     at(now_ + config_.eject_credit_delay,
        {.kind = Event::Kind::Credit, .router = id.index, .vc = output_vc});
-  } else {
-    port.account -= port.rate.den;
-    ++sent_[port.link->index];
-    at(now_ + config_.flit_delay + port.delay,
-       {.kind = Event::Kind::Flit,
-        .router = topology_.link(*port.link).to.index,
-        .vc = index(opposite(static_cast<Port>(output))) * config_.vcs + output_vc % config_.vcs,
-        .flit = flit});
+    return;
   }
-  if (flit.is_tail) {
-    router.outputs[static_cast<std::size_t>(output_vc)].is_busy = false;
-    vc.state = State::Idle;
-    if (!vc.fifo.empty()) {
-      make_waiting(id, input);
-    }
-  }
+  port.account -= port.rate.den;
+  ++sent_[port.link->index];
+  at(now_ + config_.flit_delay + port.delay,
+     {.kind = Event::Kind::Flit,
+      .router = topology_.link(*port.link).to.index,
+      .vc = index(opposite(static_cast<Port>(output))) * config_.vcs + output_vc % config_.vcs,
+      .flit = flit});
 }
 
 }  // namespace dojo::mesh::internal

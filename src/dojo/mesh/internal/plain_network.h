@@ -11,10 +11,12 @@
 //   busy (LinkClass::slots if given): one packet's slots are reserved for each VC, all share the
 //   rest.
 // - A packet asks for the output VCs of its next class; at the local output for all.
+// - A packet to several nodes: the rules of copying of docs/mesh.md.
 // - Of several allowed outputs a head that waits takes, anew in every cycle, the one with the most
 //   free slots in free VCs of its class; among equals straight on, then the lowest port.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -29,7 +31,8 @@
 namespace dojo::mesh::internal {
 
 struct PlainPacket {
-  RouterId target{};
+  RouterId target{};                // unless there are several
+  std::vector<RouterId> targets{};  // several: a packet of one flit, which routers copy
   int flits = 1;
   std::uint32_t id = 0;  // the traffic's own
 };
@@ -69,14 +72,21 @@ class PlainNetwork {
     bool is_head = false;
     bool is_tail = false;
   };
-  enum class State : std::uint8_t { Idle, Waiting, Active };
+  enum class State : std::uint8_t { Idle, Waiting, Active, Copying };
+  struct Copy {
+    int output = 0;
+    int vc_class = 0;
+    std::vector<RouterId> targets{};
+    std::optional<int> output_vc{};  // that it owns
+  };
   struct InputVc {
     std::deque<Flit> fifo{};
     State state = State::Idle;
-    Choices choices{};    // Waiting, Active
-    int output = 0;       // port; Waiting, Active
-    int output_vc = 0;    // index of the output VC; Active
-    int accept_next = 0;  // iSLIP's accept pointer
+    Choices choices{};           // Waiting, Active
+    int output = 0;              // port; Waiting, Active
+    int output_vc = 0;           // index of the output VC; Active
+    int accept_next = 0;         // iSLIP's accept pointer
+    std::vector<Copy> copies{};  // Copying: that have not left, by class
   };
   struct OutputVc {
     bool is_busy = false;
@@ -126,17 +136,30 @@ class PlainNetwork {
   std::optional<int> source_vc(const Node& node, bool is_head) const;
   void enter(RouterId id, int input, const Flit& flit);
   void make_waiting(RouterId id, int input);
+  void make_copying(RouterId id, int input);
   void choose_outputs(Router& router) const;
   std::vector<std::pair<int, int>> allocate_vcs(Router& router) const;
   SwitchGrants allocate_switch(Router& router) const;
   std::optional<Request> candidate(const Router& router, int input, int output) const;
   void apply(RouterId id, const std::vector<std::pair<int, int>>& vcs, const SwitchGrants& grants);
-  void send(RouterId id, int input);
+  void send(RouterId id, int input, int output);
+  void give_back(RouterId id, int input);
+  void pass_on(RouterId id, int output_vc, const Flit& flit);
   void take_slot(Router& router, int output_vc) const;
   void give_slot(Router& router, int output_vc) const;
   bool has_room(const Router& router, int output_vc) const;
-  bool is_allowed(const InputVc& vc, int output_vc) const;
-  bool has_free_vc_with_room(const Router& router, const InputVc& vc) const;
+  bool is_in_class(int output_vc, int vc_class) const;
+  bool asks_for(const InputVc& vc, int output_vc) const;
+  bool has_free_vc_with_room(const Router& router, const InputVc& vc, int output) const;
+  bool may_send(const Router& router, const InputVc& vc, int output) const;
+  // The copy that may leave by an output; those of a class wait for all of the classes before.
+  template <class Vc>
+  static auto* copy_to(Vc& vc, int output) {
+    const auto found = std::find_if(vc.copies.begin(), vc.copies.end(), [&](const Copy& copy) {
+      return copy.output == output && copy.vc_class == vc.copies.front().vc_class;
+    });
+    return found == vc.copies.end() ? nullptr : &*found;
+  }
   int port_of_vc(int vc) const { return vc / config_.vcs; }
 
   const Topology& topology_;

@@ -8,7 +8,7 @@
 namespace dojo::mesh::internal {
 namespace {
 
-constexpr std::string_view kMagic = "dojo mesh state 2\n";
+constexpr std::string_view kMagic = "dojo mesh state 3\n";
 
 // What a saved state belongs to. Everything else about machine and traffic is the caller's to keep.
 struct Header {
@@ -39,6 +39,10 @@ void for_each_part(State& state, Cycle& now, Counters& counters, const Use& use)
   all(state.arrivals);
   all(state.credits);
   all(state.choices);
+  if (state.trees != nullptr) {
+    use(State::aligned(state.copy_bytes));
+  }
+  all(state.next_copy);
   all(state.stirred);
   all(state.longs.senders);
   all(state.longs.receivers);

@@ -43,6 +43,7 @@
 
 namespace dojo::mesh::internal {
 
+class CopyTrees;
 class MessageSource;
 
 inline constexpr int kPlanes = 4;        // counters up to 15
@@ -86,6 +87,18 @@ struct alignas(kRowBytes) Block {
   }
 };
 
+// Beside the Block, where routers copy packets to several nodes (copy_trees.h). Such a packet is
+// one flit. While it is in front of its input VC, that is none of `active`, and asks and owns for
+// all copies of one class at once: `waiting` says at which outputs it waits for an output VC.
+template <int kVcs>
+struct alignas(kRowBytes) CopyBlock {
+  using Row = typename Block<kVcs>::Row;
+
+  Row copying;                                     // input VCs with such a flit in front
+  Row later;                                       // those that have copies of further classes
+  std::array<Row, Block<kVcs>::kInputs> owned_by;  // by output VC: the one of them that owns it
+};
+
 // One flit in a word, from the lowest bit:
 //   [way 16][ports 4][port 3][tail 1][mark 1][injected 17][generated 22]
 // `port` is the output at the router that has the flit (or is about to have it). `way` is the links
@@ -93,7 +106,8 @@ struct alignas(kRowBytes) Block {
 // `ports` of two bits each. With edge ports the top bit of `way` is a link off the grid, and
 // `ports` are two directions (1: of falling positions) and the side of that link. Where a table
 // routes, `way` is the destination, the low two of `ports` the class in which the packet comes, and
-// `port` says nothing. Times are modulo.
+// `port` says nothing, unless it is kCopyPort: the flit goes to several nodes, and the low 20 bits
+// are its place in the CopyTrees. Times are modulo.
 struct Flit {
   static constexpr int kWayBits = 16;
   static constexpr int kFirstShift = 16;
@@ -109,6 +123,8 @@ struct Flit {
   static constexpr int kGeneratedShift = 42;
   static constexpr std::uint32_t kInjectedMask = (1u << 17) - 1;
   static constexpr std::uint32_t kGeneratedMask = (1u << 22) - 1;
+  static constexpr std::uint32_t kCopyPort = 5;
+  static constexpr std::uint64_t kPlaceMask = (std::uint64_t{1} << kPortShift) - 1;
   static constexpr std::uint64_t kPortMask = std::uint64_t{7} << kPortShift;
 
   static std::uint64_t times(Cycle injected, Cycle generated) {
@@ -119,6 +135,13 @@ struct Flit {
   static std::uint32_t port(std::uint64_t flit) { return (flit >> kPortShift) & 7u; }
   static std::uint64_t with_port(std::uint64_t flit, std::uint32_t port) {
     return (flit & ~kPortMask) | (std::uint64_t{port} << kPortShift);
+  }
+  static bool is_copied(std::uint64_t flit) { return port(flit) == kCopyPort; }
+  static std::uint32_t copy_place(std::uint64_t flit) {
+    return static_cast<std::uint32_t>(flit & kPlaceMask);
+  }
+  static std::uint64_t to_copy_at(std::uint64_t flit, std::uint32_t place) {
+    return with_port((flit & ~kPlaceMask) | place, kCopyPort);
   }
   // Cycles from then until `now`.
   static std::uint32_t since_injected(std::uint64_t flit, Cycle now) {
@@ -281,6 +304,7 @@ struct State {
   LongLinks longs;
   Traffic traffic;
   MessageSource* messages = nullptr;  // instead of the traffic
+  const CopyTrees* trees = nullptr;   // if routers copy packets
 
   BigVector<std::byte> block_bytes;   // Blocks, from the first multiple of kRowBytes on
   BigVector<std::uint64_t> fifo;      // [router][input VC][place]
@@ -289,6 +313,8 @@ struct State {
   BigVector<std::uint8_t> arrivals;   // wheel, [slot][input port][router]: 16 * port + vc + 1
   BigVector<std::uint8_t> credits;    // wheel, [slot][credit group][router]: vc + 1
   std::vector<std::uint8_t> choices;  // [router][input VC] of adaptive ones: bits of ports
+  BigVector<std::byte> copy_bytes;    // CopyBlocks likewise, if routers copy
+  BigVector<std::uint8_t> next_copy;  // [router][input VC] of a copied flit's branches: not begun
   std::vector<std::uint8_t> stirred;  // [block] it has a flit, or a slower link's rate to wait for
   BigVector<Cycle> wake;              // [router] when the source acts next
   BigVector<Source> sources;
@@ -302,15 +328,20 @@ struct State {
     return table == nullptr ? order.start(source, target).flit : target;
   }
 
-  std::span<std::byte> aligned_blocks() {
-    void* start = block_bytes.data();
-    std::size_t space = block_bytes.size();
+  static std::span<std::byte> aligned(BigVector<std::byte>& bytes) {
+    void* start = bytes.data();
+    std::size_t space = bytes.size();
     std::align(kRowBytes, 1, start, space);
-    return {static_cast<std::byte*>(start), block_bytes.size() - kRowBytes};
+    return {static_cast<std::byte*>(start), bytes.size() - kRowBytes};
   }
+  std::span<std::byte> aligned_blocks() { return aligned(block_bytes); }
   template <int kVcs>
   Block<kVcs>* blocks_of() {
     return reinterpret_cast<Block<kVcs>*>(aligned_blocks().data());
+  }
+  template <int kVcs>
+  CopyBlock<kVcs>* copy_blocks_of() {
+    return reinterpret_cast<CopyBlock<kVcs>*>(aligned(copy_bytes).data());
   }
   std::uint8_t* arrivals_at(Cycle cycle, int port) {
     return arrivals.data() + std::size_t{(cycle & (wheel - 1)) * kPorts + port} * padded;

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdlib>
 #include <iterator>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -308,13 +309,25 @@ State first_state(const Topology& topology, const RoutingTable& routing, const R
   return state;
 }
 
+void let_routers_copy(State& state, const CopyTrees& trees) {
+  state.trees = &trees;
+  with_vcs(state.config.vcs, [&](auto vcs) {
+    using C = CopyBlock<vcs.value>;
+    state.copy_bytes.resize(state.blocks * sizeof(C) + kRowBytes);
+    std::uninitialized_value_construct_n(state.copy_blocks_of<vcs.value>(), state.blocks);
+  });
+  state.next_copy.resize(std::size_t{state.routers} * kPorts *
+                         static_cast<std::size_t>(state.config.vcs));
+}
+
 std::size_t bytes_of(const State& state) {
   const LongLinks& longs = state.longs;
   const auto sum = [](const auto&... vectors) {
     return (... + (vectors.capacity() * sizeof(vectors[0])));
   };
   return sum(state.block_bytes, state.fifo, state.read_at, state.write_at, state.arrivals,
-             state.credits, state.choices, state.stirred, state.wake, state.sources, state.nodes) +
+             state.credits, state.choices, state.copy_bytes, state.next_copy, state.stirred,
+             state.wake, state.sources, state.nodes) +
          sum(longs.senders, longs.receivers, longs.flits, longs.arrivals, longs.credits,
              longs.queued, longs.offer_at, longs.out_of, longs.into, longs.first_sender,
              longs.first_receiver, longs.out_lanes, longs.in_lanes);

@@ -13,6 +13,9 @@ namespace dojo::mesh::internal {
 State first_state(const Topology& topology, const RoutingTable& routing, const RouterConfig& config,
                   const Traffic& traffic);
 
+// Packets to several nodes are copied as the trees say, which must outlive the state.
+void let_routers_copy(State& state, const CopyTrees& trees);
+
 // Calls use(std::integral_constant<int, vcs>): from a number to the Block of so many VCs.
 template <class Use, std::size_t... kIndex>
 void with_vcs(int vcs, const Use& use, std::index_sequence<kIndex...> /*all*/) {
