@@ -113,7 +113,8 @@ std::vector<WaitingChannel> Mesh::waiting_channels() const {
         if (is_waiting) {
           const std::size_t fifo = router * B::kInputs + static_cast<std::size_t>(i);
           const std::uint64_t flit =
-              impl_->state.fifo[(fifo << impl_->state.capacity_bits) + impl_->state.read_at[fifo]];
+              impl_->state
+                  .fifo[(fifo << impl_->state.capacity_bits) + B::count(b.read_at, lane, i)];
           channel.cycles = internal::Flit::since_injected(flit, impl_->now);
           channels.push_back(channel);
         }

@@ -248,6 +248,7 @@ class Allocators : private Masks<kVcs> {
     if constexpr (kCopies) {
       popped &= ~keep_copied(b, *copies, lane, popped);
     }
+    L::store(&x_.popped[lane], popped);
     take_from(b.queued, lane, popped);
     L::store(&x_.more[lane], any_plane(b.queued, lane));
     return lanes_moved;
@@ -265,7 +266,6 @@ class Allocators : private Masks<kVcs> {
     }
     const Vec copied = moved & copying;
     const Vec kept = copied & left;
-    L::store(&x_.copied[lane], copied);
     L::store(&x_.kept[lane], kept);
     L::store(&copies.copying[lane], copying & ~(copied & ~kept));
     return kept;

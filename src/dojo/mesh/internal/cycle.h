@@ -8,7 +8,7 @@
 //   allocate_vcs      iSLIP, input VCs x output VCs      } both decide on
 //   allocate_switch   iSLIP, inputs x outputs            } the state as it is now
 //   commit            VC grants, then what the switch grants do to masks and counters
-//   send              each granted flit goes into the next FIFO, or to its node
+//   send              each granted flit goes into the next FIFO, or to its node (sender.h)
 //
 // Effects on other routers are bytes in the wheels for a later cycle, so blocks may come in any
 // order.
@@ -18,6 +18,7 @@
 #include "dojo/mesh/internal/lanes.h"
 #include "dojo/mesh/internal/masks.h"
 #include "dojo/mesh/internal/one_router.h"
+#include "dojo/mesh/internal/sender.h"
 
 namespace dojo::mesh::internal::DOJO_MESH_ISA {
 
@@ -30,14 +31,14 @@ class Cycles : private Masks<kVcs> {
   using Vec = typename L::Vec;
   static constexpr int kLanes = B::kLanes;
   static constexpr int kInputs = B::kInputs;
-  static constexpr int kOutputs = kCreditGroups * kVcs;  // with the source's
 
   Cycles(State& state, Counters& counters)
       : s_(state),
         counters_(counters),
         blocks_(state.blocks_of<kVcs>()),
         one_(state),
-        allocators_(state, x_) {}
+        allocators_(state, x_),
+        sender_(state, counters, x_, one_) {}
 
   // Blocks that are looked at together when nothing happens: a row of bytes of the wheels.
   static constexpr std::uint32_t kGroup = 4;
@@ -70,7 +71,9 @@ class Cycles : private Masks<kVcs> {
     now_ = now;
     first_ = block * kLanes;
     B& b = blocks_[block];
-    const bool has_long_links = !s_.longs.empty() && serve_long_links(b, block);
+    if (!s_.longs.empty()) {
+      serve_long_links(b, block);
+    }
     take_credits(b);
     inject();
     take_arrivals(b);
@@ -94,14 +97,9 @@ class Cycles : private Masks<kVcs> {
       }
     }
     if (some == 0) {
-      return;
-    }
-    if (has_long_links || s_.table != nullptr || s_.trees != nullptr) {
-      send<Paths::Any>(b, block);
-    } else if (s_.order.has_exits()) {
-      send<Paths::Exits>(b, block);
+      sender_.advance(b);
     } else {
-      send<Paths::Regular>(b, block);
+      sender_.run(b, block, now);
     }
   }
 
@@ -111,14 +109,7 @@ class Cycles : private Masks<kVcs> {
   using Row = typename B::Row;
   using C = CopyBlock<kVcs>;
 
-  // Regular: all links of the block are regular, and the order is by dimension. Exits: the same on
-  // a network with edge ports.
-  enum class Paths { Regular, Exits, Any };
-  template <Paths kPaths>
-  using Axes =
-      std::conditional_t<kPaths == Paths::Exits, DimensionOrder::AxesAndExit, DimensionOrder::Axes>;
-
-  bool serve_long_links(B& b, std::uint32_t block) {
+  void serve_long_links(B& b, std::uint32_t block) {
     LongLinks& longs = s_.longs;
     offers_later_ = false;
     const std::uint32_t end_receiver = longs.first_receiver[block + 1];
@@ -136,7 +127,6 @@ class Cycles : private Masks<kVcs> {
       }
       offers_later_ = offers_later_ || longs.offer_at[id] != kNever;
     }
-    return longs.first_receiver[block] != end_receiver || longs.first_sender[block] != end_sender;
   }
 
   // No flit and no credit is due at the group's long links.
@@ -231,8 +221,7 @@ class Cycles : private Masks<kVcs> {
       }
       add_to(b.queued, lane, arrived);
       if (s_.table != nullptr || s_.trees != nullptr) {
-        L::store(&heads_[lane], arrived & idle);
-        start_heads(b, lane);
+        sender_.start_heads(b, first_, lane, arrived & idle);
         continue;
       }
       for (int o = 0; o < kPorts; ++o) {
@@ -351,229 +340,14 @@ class Cycles : private Masks<kVcs> {
     --source.left;
     const std::uint64_t flit =
         source.flit | Flit::times(now_, 0) | (std::uint64_t{source.left == 0} << Flit::kTailShift);
-    std::uint8_t& place = s_.write_at[router * kOutputs + kSourceGroup * kVcs + source.vc];
+    std::uint8_t& place = s_.source_at[router * kVcs + source.vc];
     s_.fifo[((router * kInputs + input) << s_.capacity_bits) + place] = flit;
-    place = static_cast<std::uint8_t>((place + 1) & place_mask());
+    place = static_cast<std::uint8_t>((place + 1) & ((1u << s_.capacity_bits) - 1));
     s_.arrivals_at(now_ + s_.config.inject_delay, kLocal)[router] =
         static_cast<std::uint8_t>((Flit::port(flit) << 4) | (source.vc + 1u));
     x_.injected[lane] = bit(kSourceGroup, source.vc);
     ++counters_.injected_flits;
     source.has_vc = source.left != 0;
-  }
-
-  // --- Flits.
-  std::uint32_t place_mask() const { return (1u << s_.capacity_bits) - 1; }
-
-  struct Taken {
-    std::uint64_t flit;
-    std::uint32_t router;
-    std::uint32_t input;  // VC
-    std::uint32_t output_vc;
-  };
-
-  // Takes the granted flit of one router from its FIFO and frees its slot.
-  template <int kOutput, Paths kPaths>
-  Taken take(int lane, std::uint32_t& tails) {
-    const std::uint32_t router = first_ + lane;
-    const auto input = static_cast<std::uint32_t>(std::countr_zero(x_.moved[kOutput][lane]));
-    const std::uint32_t fifo = router * kInputs + input;
-    const std::uint32_t place = read_at_[fifo];
-    const std::uint64_t flit = fifo_[(std::size_t{fifo} << capacity_bits_) + place];
-    if (kPaths != Paths::Any || ((x_.copied[lane] >> input) & 1u) == 0) {
-      free_slot<kPaths>(router, lane, input);
-    }
-    tails |= (static_cast<std::uint32_t>(flit >> Flit::kTailShift) & 1u) << lane;
-    const auto output_vc = std::countr_zero(static_cast<Word>(x_.used[lane] >> (kOutput * kVcs)));
-    return {flit, router, input, static_cast<std::uint32_t>(output_vc)};
-  }
-
-  // Of the flit in front of an input VC, which is gone.
-  template <Paths kPaths>
-  void free_slot(std::uint32_t router, int lane, std::uint32_t input) {
-    const std::uint32_t fifo = router * kInputs + input;
-    read_at_[fifo] = static_cast<std::uint8_t>((read_at_[fifo] + 1) & place_mask_);
-    const auto credit = static_cast<std::uint8_t>(input % kVcs + 1);
-    const std::uint32_t side = input / kVcs;
-    if (kPaths == Paths::Any && ((long_in_[side] >> lane) & 1u) != 0) {
-      const LongReceiver& link = s_.longs.receivers[s_.longs.into[router * kLocal + side]];
-      const Cycle due = now_ + static_cast<Cycle>(s_.config.credit_delay) + link.delay;
-      s_.longs.credits_at(due)[link.sender] = credit;
-    } else {
-      credits_[credit_to_[side] + router] = credit;
-    }
-  }
-
-  // Copied flits that are gone free their slots; of those that stay, the copies of the next class
-  // may be due.
-  void end_copied(B& b) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      for (Word gone = x_.copied[lane] & ~x_.kept[lane]; gone != 0; gone &= gone - 1) {
-        free_slot<Paths::Any>(first_ + lane, lane,
-                              static_cast<std::uint32_t>(std::countr_zero(gone)));
-      }
-      for (Word kept = x_.kept[lane]; kept != 0; kept &= kept - 1) {
-        one_.begin_next_class(b, first_ + lane, lane, std::countr_zero(kept));
-      }
-    }
-  }
-
-  template <Paths kPaths>
-  void send(B& b, std::uint32_t block) {
-    fifo_ = s_.fifo.data();
-    read_at_ = s_.read_at.data();
-    write_at_ = s_.write_at.data();
-    credits_ = s_.credits.data();
-    capacity_bits_ = s_.capacity_bits;
-    place_mask_ = place_mask();
-    for (int p = 0; p < kLocal; ++p) {
-      credit_to_[p] = s_.credits_at(now_ + s_.config.credit_delay, p ^ 1) - credits_ + s_.stride[p];
-    }
-    credit_to_[kLocal] =
-        s_.credits_at(now_ + s_.config.source_credit_delay, kSourceGroup) - credits_;
-    if (kPaths == Paths::Any && !s_.longs.empty()) {
-      std::copy_n(s_.longs.in_lanes[block].begin(), kLocal, long_in_.begin());
-      long_out_ = s_.longs.out_lanes[block];
-    }
-    const std::array<std::uint32_t, kPorts> tails{
-        send_by<kEast, kPaths>(), send_by<kWest, kPaths>(), send_by<kSouth, kPaths>(),
-        send_by<kNorth, kPaths>(), eject<kPaths>()};
-    if (kPaths == Paths::Any && s_.trees != nullptr) {
-      end_copied(b);
-    }
-    end_packets<kPaths>(b, tails);
-  }
-
-  // Returns the lanes that sent a tail.
-  template <int kOutput, Paths kPaths>
-  std::uint32_t send_by() {
-    std::uint32_t tails = 0;
-    std::uint32_t lanes = x_.movers[kOutput];
-    if constexpr (kPaths == Paths::Any) {
-      for (std::uint32_t far = lanes & long_out_[kOutput]; far != 0; far &= far - 1) {
-        const Taken taken = take<kOutput, kPaths>(std::countr_zero(far), tails);
-        const std::uint32_t link = s_.longs.out_of[taken.router * kLocal + kOutput];
-        one_.send(link, onward(taken, kOutput, s_.longs.senders[link].step), taken.output_vc, now_);
-      }
-      lanes &= ~long_out_[kOutput];
-    }
-    const std::int32_t stride = s_.stride[kOutput];
-    const std::uint64_t step = s_.order.step[kOutput];
-    const Axes<kPaths> axes = s_.order.axes;
-    std::uint8_t* const arrivals = s_.arrivals_at(now_ + s_.config.flit_delay, kOutput ^ 1);
-    for (; lanes != 0; lanes &= lanes - 1) {
-      const Taken taken = take<kOutput, kPaths>(std::countr_zero(lanes), tails);
-      std::uint64_t flit;
-      if constexpr (kPaths == Paths::Any) {
-        flit = onward(taken, kOutput, step);
-      } else {
-        flit = taken.flit - step;
-        flit = Flit::with_port(flit, axes.port_left(flit));
-      }
-      const std::uint32_t there = taken.router + stride;
-      const std::uint32_t fifo = there * kInputs + (kOutput ^ 1) * kVcs + taken.output_vc;
-      const std::uint32_t sender = taken.router * kOutputs + kOutput * kVcs + taken.output_vc;
-      const std::uint32_t place = write_at_[sender];
-      fifo_[(std::size_t{fifo} << capacity_bits_) + place] = flit;
-      write_at_[sender] = static_cast<std::uint8_t>((place + 1) & place_mask_);
-      arrivals[there] = static_cast<std::uint8_t>((Flit::port(flit) << 4) | (taken.output_vc + 1));
-    }
-    return tails;
-  }
-
-  // The flit as it is at the next router; `step`: what the link takes from it.
-  std::uint64_t onward(const Taken& taken, int output, std::uint64_t step) const {
-    if (Flit::is_copied(taken.flit)) {
-      return Flit::to_copy_at(taken.flit, one_.branch(taken.router, taken.input, output).next);
-    }
-    if (s_.table != nullptr) {
-      const std::uint64_t vc_class = s_.class_of_vc[taken.output_vc];
-      return (taken.flit & ~(std::uint64_t{3} << Flit::kClassShift)) |
-             (vc_class << Flit::kClassShift);
-    }
-    const std::uint64_t flit = taken.flit - step;
-    return Flit::with_port(flit, s_.order.port_left(flit));
-  }
-
-  template <Paths kPaths>
-  std::uint32_t eject() {
-    std::uint32_t tails = 0;
-    const Cycle arrival = now_ + s_.config.eject_delay;
-    std::uint8_t* const credits = s_.credits_at(now_ + s_.config.eject_credit_delay, kLocal);
-    for (std::uint32_t lanes = x_.movers[kLocal]; lanes != 0; lanes &= lanes - 1) {
-      const Taken taken = take<kLocal, kPaths>(std::countr_zero(lanes), tails);
-      credits[taken.router] = static_cast<std::uint8_t>(taken.output_vc + 1);
-      if (s_.messages != nullptr) {
-        count_message(taken, message_of(taken), arrival);
-      } else {
-        count(taken.flit, arrival);
-      }
-    }
-    return tails;
-  }
-
-  // Where a tail left, its VCs are free again; a flit behind it is the head of the next packet.
-  template <Paths kPaths>
-  void end_packets(B& b, const std::array<std::uint32_t, kPorts>& tails) {
-    for (int lane = 0; lane < kLanes; lane += L::kCount) {
-      Vec ended{};
-      Vec freed{};
-      for (int o = 0; o < kPorts; ++o) {
-        ended |= L::keep(tails[o] >> lane, L::load(&x_.moved[o][lane]));
-        freed |= L::keep(tails[o] >> lane, L::load(&x_.used[lane]) & L::all(group(o)));
-      }
-      if (kPaths == Paths::Any) {
-        ended &= ~L::load(&x_.kept[lane]);
-      }
-      L::store(&b.active[lane], L::load(&b.active[lane]) & ~ended);
-      L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
-      const Vec heads = ended & L::load(&x_.more[lane]);
-      L::store(&heads_[lane], heads);
-      start_heads(b, lane);
-    }
-  }
-
-  void start_heads(B& b, int from) {
-    for (std::uint32_t lanes = L::nonzero(L::load(&heads_[from])); lanes != 0; lanes &= lanes - 1) {
-      const int lane = from + std::countr_zero(lanes);
-      for (Word heads = heads_[lane]; heads != 0; heads &= heads - 1) {
-        one_.start_head(b, first_ + lane, lane, std::countr_zero(heads));
-      }
-    }
-  }
-
-  // What MessageSource::arrived wants to know.
-  std::uint32_t message_of(const Taken& taken) const {
-    const auto id = static_cast<std::uint32_t>(taken.flit >> Flit::kGeneratedShift);
-    return Flit::is_copied(taken.flit)
-               ? s_.messages->id_at(id, one_.branch(taken.router, taken.input, kLocal).next)
-               : id;
-  }
-
-  void count_message(const Taken& taken, std::uint32_t message, Cycle arrival) {
-    ++counters_.flits;
-    counters_.flit_latency_sum += Flit::since_injected(taken.flit, arrival);
-    counters_.last_arrival = arrival;
-    if (((taken.flit >> Flit::kTailShift) & 1u) != 0) {
-      ++counters_.packets;
-      const Cycle next = s_.messages->arrived(message, arrival);
-      s_.wake[taken.router] = std::min(s_.wake[taken.router], next);
-    }
-  }
-
-  void count(std::uint64_t flit, Cycle arrival) {
-    const std::uint32_t latency = Flit::since_generated(flit, arrival);
-    ++counters_.flits;
-    counters_.flit_latency_sum += Flit::since_injected(flit, arrival);
-    counters_.flit_generated_sum += arrival - latency;
-    counters_.last_arrival = arrival;
-    const std::uint32_t tail_and_mark = (flit >> Flit::kTailShift) & 3u;
-    if (tail_and_mark == (1u | (s_.counted_mark << 1))) {
-      ++counters_.packets;
-      counters_.latency_sum += latency;
-      counters_.latency_square_sum += std::uint64_t{latency} * latency;
-      counters_.latency_max = std::max(counters_.latency_max, latency);
-      counters_.histogram.add(latency);
-    }
   }
 
   State& s_;
@@ -582,22 +356,10 @@ class Cycles : private Masks<kVcs> {
   OneRouter<kVcs> one_;
   Scratch<kVcs> x_;
   Allocators<kVcs> allocators_;
+  Sender<kVcs> sender_;
   Cycle now_ = 0;
   std::uint32_t first_ = 0;    // router of lane 0
   bool offers_later_ = false;  // a long link's rate will let a flit go
-
-  alignas(kRowBytes) Row heads_{};  // input VCs where a head comes to the front
-
-  // Copies of what the loops over flits read: stores of bytes would make the compiler reload them.
-  std::uint64_t* fifo_ = nullptr;
-  std::uint8_t* read_at_ = nullptr;
-  std::uint8_t* write_at_ = nullptr;
-  int capacity_bits_ = 0;
-  std::uint32_t place_mask_ = 0;
-  std::uint8_t* credits_ = nullptr;
-  std::array<std::uint32_t, kPorts> long_in_{};  // lanes, by side; none at kLocal
-  std::array<std::uint32_t, kLocal> long_out_{};
-  std::array<std::ptrdiff_t, kPorts> credit_to_{};  // by input port: of router 0's upstream byte
 };
 
 }  // namespace dojo::mesh::internal::DOJO_MESH_ISA

@@ -7,7 +7,7 @@ namespace dojo::mesh {
 Isa best_isa() {
   if (__builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
       __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
-      __builtin_cpu_supports("bmi2") != 0) {
+      __builtin_cpu_supports("avx512cd") != 0 && __builtin_cpu_supports("bmi2") != 0) {
     return Isa::Avx512;
   }
   if (__builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0) {

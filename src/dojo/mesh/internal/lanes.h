@@ -11,7 +11,7 @@
 
 #if DOJO_MESH_BYTES == 64
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,bmi,bmi2,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512cd,bmi,bmi2,prefer-vector-width=512")
 #elif DOJO_MESH_BYTES == 32
 #pragma GCC push_options
 #pragma GCC target("avx2,bmi,bmi2")
@@ -126,6 +126,50 @@ struct Lanes {
     return (all(static_cast<Word>(mask)) & bits) != 0 ? a : Vec{};
 #endif
   }
+  // Per lane: its number, and the number of the one bit that is set (anything if none is).
+  static Vec numbers() {
+    Vec v{};
+    for (int lane = 0; lane < kCount; ++lane) {
+      v[lane] = static_cast<Word>(lane);
+    }
+    return v;
+  }
+  static Vec bit_number(Vec bit) {
+#if DOJO_MESH_BYTES == 64
+    if constexpr (sizeof(Word) == 4) {
+      return all(31) - reinterpret_cast<Vec>(_mm512_lzcnt_epi32(reinterpret_cast<__m512i>(bit)));
+    } else {
+      return all(63) - reinterpret_cast<Vec>(_mm512_lzcnt_epi64(reinterpret_cast<__m512i>(bit)));
+    }
+#else
+    Vec number{};
+    for (unsigned digit = 0; (8 * sizeof(Word)) >> digit > 1; ++digit) {
+      // Bits whose number has the digit.
+      const Word with = ~Word{0} / ((Word{1} << (1u << digit)) + 1) << (1u << digit);
+      number |= where(bit, with, all(Word{1} << digit));
+    }
+    return number;
+#endif
+  }
+
+  // Low bytes of the lanes that have their bit in `mask`, to one byte per lane.
+  static void store_bytes(std::uint8_t* to, std::uint32_t mask, Vec v) {
+#if DOJO_MESH_BYTES == 64
+    if constexpr (sizeof(Word) == 4) {
+      _mm512_mask_cvtepi32_storeu_epi8(to, static_cast<__mmask16>(mask),
+                                       reinterpret_cast<__m512i>(v));
+    } else {
+      _mm512_mask_cvtepi64_storeu_epi8(to, static_cast<__mmask8>(mask),
+                                       reinterpret_cast<__m512i>(v));
+    }
+#else
+    for (; mask != 0; mask &= mask - 1) {
+      const int lane = std::countr_zero(mask);
+      to[lane] = static_cast<std::uint8_t>(v[lane]);
+    }
+#endif
+  }
+
   static Vec lowest_bit(Vec v) { return v & -v; }
 
   // The lowest bit of `asking` at or above the pointer, else the lowest at all. The pointer is the

@@ -27,9 +27,10 @@ struct Masks {
     }
     return any;
   }
-  // Adds one to the counters of `which`.
-  static void add_to(Planes& planes, int lane, Vec which) {
-    for (Row& plane : planes) {
+  // Adds one to the counters of `which`, of so many bits.
+  static void add_to(Planes& planes, int lane, Vec which, int bits = kPlanes) {
+    for (int k = 0; k < bits; ++k) {
+      Row& plane = planes[static_cast<std::size_t>(k)];
       const Vec before = L::load(&plane[lane]);
       L::store(&plane[lane], before ^ which);
       which &= before;
@@ -57,12 +58,12 @@ struct alignas(kRowBytes) Scratch {
   Row room{};                                  // output VCs with a slot, this cycle's credits too
   Row injected{};                              // the source's VC that gives a slot away
   Row used{};                                  // output VCs that give a slot away
+  Row popped{};                                // input VCs whose front flit leaves for good
   Row more{};                                  // input VCs that still have a flit
   std::array<Row, kPorts> moved{};             // by output: the input VC that is granted it
   std::array<std::uint32_t, kPorts> movers{};  // by output: lanes that move a flit to it
-  // Of copied flits that move, zero where routers do not copy.
-  Row copied{};  // input VCs
-  Row kept{};    // those that have copies left, so that the flit stays
+  // Of copied flits that move; zero where routers do not copy.
+  Row kept{};  // input VCs that have copies left, so that the flit stays
 };
 
 }  // namespace dojo::mesh::internal::DOJO_MESH_ISA

@@ -11,15 +11,19 @@ class OneRouter {
  public:
   using B = Block<kVcs>;
   using Word = typename B::Word;
-  using Planes = std::array<typename B::Row, kPlanes>;
   static constexpr int kInputs = B::kInputs;
 
   explicit OneRouter(State& state) : s_(state) {}
 
-  // The flit at the front of an input VC is a head: it waits for an output VC.
-  void start_head(B& b, std::uint32_t router, int lane, int input) {
+  // The flit at the front of an input VC.
+  std::uint64_t front(const B& b, std::uint32_t router, int lane, int input) const {
     const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
-    const std::uint64_t flit = s_.fifo[(fifo << s_.capacity_bits) + s_.read_at[fifo]];
+    return s_.fifo[(fifo << s_.capacity_bits) + B::count(b.read_at, lane, input)];
+  }
+
+  // It is a head: it waits for an output VC.
+  void start_head(B& b, std::uint32_t router, int lane, int input) {
+    const std::uint64_t flit = front(b, router, lane, input);
     const Word bit = Word{1} << input;
     if (Flit::is_copied(flit)) {
       start_copies(b, router, lane, input, 0);
@@ -40,7 +44,7 @@ class OneRouter {
     b.adaptive[lane] &= ~bit;
     if ((choices.ports.bits & (choices.ports.bits - 1)) != 0) {
       b.adaptive[lane] |= bit;
-      s_.choices[fifo] = choices.ports.bits;
+      s_.choices[router * kInputs + static_cast<std::uint32_t>(input)] = choices.ports.bits;
     }
   }
 
@@ -50,7 +54,7 @@ class OneRouter {
     const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
     const Word bit = Word{1} << input;
     C& copies = s_.copy_blocks_of<kVcs>()[router / B::kLanes];
-    const std::span<const CopyTrees::Branch> all = branches(router, input);
+    const std::span<const CopyTrees::Branch> all = branches(b, router, lane, input);
     std::size_t next = from;
     for (; next < all.size() && all[next].vc_class == all[from].vc_class; ++next) {
       b.waiting[all[next].out][lane] |= bit;
@@ -84,9 +88,10 @@ class OneRouter {
   }
 
   // The copy by an output of those that have begun last.
-  const CopyTrees::Branch& branch(std::uint32_t router, std::uint32_t input, int output) const {
-    const std::span<const CopyTrees::Branch> all = branches(router, static_cast<int>(input));
-    std::size_t at = s_.next_copy[router * kInputs + input] - 1;
+  const CopyTrees::Branch& branch(const B& b, std::uint32_t router, int lane, int input,
+                                  int output) const {
+    const std::span<const CopyTrees::Branch> all = branches(b, router, lane, input);
+    std::size_t at = s_.next_copy[router * kInputs + static_cast<std::uint32_t>(input)] - 1;
     while (all[at].out != output) {
       --at;
     }
@@ -182,10 +187,9 @@ class OneRouter {
   using C = CopyBlock<kVcs>;
 
   // Of the packet in front of an input VC.
-  std::span<const CopyTrees::Branch> branches(std::uint32_t router, int input) const {
-    const std::size_t fifo = router * kInputs + static_cast<std::uint32_t>(input);
-    const std::uint64_t flit = s_.fifo[(fifo << s_.capacity_bits) + s_.read_at[fifo]];
-    return s_.trees->branches(Flit::copy_place(flit));
+  std::span<const CopyTrees::Branch> branches(const B& b, std::uint32_t router, int lane,
+                                              int input) const {
+    return s_.trees->branches(Flit::copy_place(front(b, router, lane, input)));
   }
 
   std::uint32_t depth_mask() const { return (1u << s_.longs.depth_bits) - 1; }
@@ -200,18 +204,10 @@ class OneRouter {
     link.counted = now;
   }
 
-  static int count(const Planes& planes, int lane, int bit) {
-    int sum = 0;
-    for (int plane = 0; plane < kPlanes; ++plane) {
-      sum |= static_cast<int>((planes[plane][lane] >> bit) & 1u) << plane;
-    }
-    return sum;
-  }
-
   // Moves the next flit of a deep FIFO into the router's own; false if that is full.
   bool refill(B& b, LongReceiver& link, int lane, int vc) {
     const int input = link.in * kVcs + vc;
-    const int queued = count(b.queued, lane, input);
+    const int queued = static_cast<int>(B::count(b.queued, lane, input));
     if (queued == std::min(1 << s_.capacity_bits, kMaxDepth)) {
       return false;
     }
@@ -240,7 +236,7 @@ class OneRouter {
       const int output = out * kVcs + vc;
       const bool is_free = ((b.busy[lane] >> output) & 1u) == 0;
       if (is_in_class && is_free) {
-        slots += link == nullptr ? count(b.slots, lane, output)
+        slots += link == nullptr ? static_cast<int>(B::count(b.slots, lane, output))
                                  : std::max(0, link->reserved - link->used[vc]);
       }
     }

@@ -34,8 +34,7 @@ void for_each_part(State& state, Cycle& now, Counters& counters, const Use& use)
   one(state.drain_start);
   use(state.aligned_blocks());
   all(state.fifo);
-  all(state.read_at);
-  all(state.write_at);
+  all(state.source_at);
   all(state.arrivals);
   all(state.credits);
   all(state.choices);

@@ -23,7 +23,7 @@
 // of 16 neighbouring routers are one load.
 //
 // **A FIFO** is `capacity` (a power of two) flits of 8 bytes; the reader keeps where it reads, the
-// sender where it writes, and nobody counts but the planes.
+// sender where it writes, as bit planes too, and nobody counts but the planes.
 #pragma once
 
 #include <array>
@@ -60,12 +60,14 @@ struct alignas(kRowBytes) Block {
   using Row = std::array<Word, kLanes>;
 
   // Input VCs. An idle VC is in none of the masks, and its FIFO is empty.
-  std::array<Row, 8> waiting;       // by output port; rows 5 to 7 are never read
-  Row active;                       // own an output VC
-  std::array<Row, kPlanes> queued;  // flits in the FIFO
+  std::array<Row, 8> waiting;        // by output port; rows 5 to 7 are never read
+  Row active;                        // own an output VC
+  std::array<Row, kPlanes> queued;   // flits in the FIFO
+  std::array<Row, kPlanes> read_at;  // place of the FIFO's front
   // Output VCs; slots: also those of the source at input kLocal.
   Row busy;
-  std::array<Row, kPlanes> slots;  // free slots of the FIFO behind
+  std::array<Row, kPlanes> slots;     // free slots of the FIFO behind
+  std::array<Row, kPlanes> write_at;  // place to write next in it; not over long links
   // VC allocation, per output VC.
   std::array<Row, kInputs> last;     // inputs that accepted it last
   std::array<Row, kInputs> vc_from;  // grant pointer
@@ -84,6 +86,13 @@ struct alignas(kRowBytes) Block {
       any |= plane[lane];
     }
     return ((any >> input) & 1u) != 0;
+  }
+  static std::uint32_t count(const std::array<Row, kPlanes>& planes, std::size_t lane, int vc) {
+    std::uint32_t sum = 0;
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) {
+      sum |= (static_cast<std::uint32_t>(planes[plane][lane] >> vc) & 1u) << plane;
+    }
+    return sum;
   }
 };
 
@@ -155,6 +164,10 @@ inline constexpr std::size_t kMaxRouters = 1u << 16;
 
 // Where packets go in dimension order: the flit says how many links are left.
 struct DimensionOrder {
+  struct Place {
+    std::uint16_t row = 0;
+    std::uint16_t column = 0;
+  };
   struct EdgePort {
     std::uint32_t router = 0;  // of the grid
     std::uint32_t side = 0;
@@ -193,8 +206,8 @@ struct DimensionOrder {
   };
 
   RoutingKind kind = RoutingKind::XFirst;
-  std::uint32_t columns = 0;
   std::uint32_t grid_routers = 0;
+  std::vector<Place> places;         // by router of the grid: dividing takes longer
   std::vector<EdgePort> edge_ports;  // the routers beyond the grid, in order
   AxesAndExit axes;
   std::array<std::uint64_t, kLocal> step{};  // what a flit loses when it crosses a link by a port
@@ -308,8 +321,7 @@ struct State {
 
   BigVector<std::byte> block_bytes;   // Blocks, from the first multiple of kRowBytes on
   BigVector<std::uint64_t> fifo;      // [router][input VC][place]
-  BigVector<std::uint8_t> read_at;    // [router][input VC]
-  BigVector<std::uint8_t> write_at;   // [router][output VC, then the source's]
+  BigVector<std::uint8_t> source_at;  // [router][VC] place to write next of input kLocal
   BigVector<std::uint8_t> arrivals;   // wheel, [slot][input port][router]: 16 * port + vc + 1
   BigVector<std::uint8_t> credits;    // wheel, [slot][credit group][router]: vc + 1
   std::vector<std::uint8_t> choices;  // [router][input VC] of adaptive ones: bits of ports

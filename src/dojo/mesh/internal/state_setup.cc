@@ -30,8 +30,12 @@ std::optional<DimensionOrder> dimension_order(const Topology& topology, RoutingK
   }
   const bool is_x_first = kind != RoutingKind::YFirst;
   const int first_bits = bits_of(is_x_first ? grid.columns : grid.rows);
-  order.columns = static_cast<std::uint32_t>(grid.columns);
   order.grid_routers = static_cast<std::uint32_t>(grid.rows * grid.columns);
+  for (int row = 0; row < grid.rows; ++row) {
+    for (int column = 0; column < grid.columns; ++column) {
+      order.places.push_back({static_cast<std::uint16_t>(row), static_cast<std::uint16_t>(column)});
+    }
+  }
   order.kind = kind;
   const std::uint64_t way = (std::uint64_t{1} << (Flit::kWayBits - exit_bits)) - 1;
   order.axes.first_mask = (std::uint64_t{1} << first_bits) - 1;
@@ -248,10 +252,10 @@ DimensionOrder::Start DimensionOrder::start(std::uint32_t router, std::uint32_t 
       router < grid_routers ? nullptr : &edge_ports[router - grid_routers];
   const EdgePort* const exit =
       destination < grid_routers ? nullptr : &edge_ports[destination - grid_routers];
-  const std::uint32_t from = entry == nullptr ? router : entry->router;
-  const std::uint32_t to = exit == nullptr ? destination : exit->router;
-  const auto x = static_cast<std::int32_t>(to % columns - from % columns);
-  const auto y = static_cast<std::int32_t>(to / columns - from / columns);
+  const Place from = places[entry == nullptr ? router : entry->router];
+  const Place to = places[exit == nullptr ? destination : exit->router];
+  const std::int32_t x = std::int32_t{to.column} - from.column;
+  const std::int32_t y = std::int32_t{to.row} - from.row;
   const auto x_links = static_cast<std::uint32_t>(std::abs(x));
   const auto y_links = static_cast<std::uint32_t>(std::abs(y));
   std::uint64_t flit = x_links * step[kEast] | y_links * step[kSouth];
@@ -297,8 +301,7 @@ State first_state(const Topology& topology, const RoutingTable& routing, const R
 
   const auto vcs = static_cast<std::size_t>(config.vcs);
   state.fifo.resize((state.routers * kPorts * vcs) << state.capacity_bits);
-  state.read_at.resize(state.routers * kPorts * vcs);
-  state.write_at.resize(state.routers * kCreditGroups * vcs);
+  state.source_at.resize(state.routers * vcs);
   state.arrivals.resize(std::size_t{state.wheel} * kPorts * state.padded);
   state.credits.resize(std::size_t{state.wheel} * kCreditGroups * state.padded);
   if (state.table != nullptr) {
@@ -325,9 +328,9 @@ std::size_t bytes_of(const State& state) {
   const auto sum = [](const auto&... vectors) {
     return (... + (vectors.capacity() * sizeof(vectors[0])));
   };
-  return sum(state.block_bytes, state.fifo, state.read_at, state.write_at, state.arrivals,
-             state.credits, state.choices, state.copy_bytes, state.next_copy, state.stirred,
-             state.wake, state.sources, state.nodes) +
+  return sum(state.block_bytes, state.fifo, state.source_at, state.arrivals, state.credits,
+             state.choices, state.copy_bytes, state.next_copy, state.stirred, state.wake,
+             state.sources, state.nodes, state.order.places) +
          sum(longs.senders, longs.receivers, longs.flits, longs.arrivals, longs.credits,
              longs.queued, longs.offer_at, longs.out_of, longs.into, longs.first_sender,
              longs.first_receiver, longs.out_lanes, longs.in_lanes);
