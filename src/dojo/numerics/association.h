@@ -4,8 +4,10 @@
 //   part = its points in ascending lexicographic order, folded from the start value (+0 for sums);
 //   the parts of the innermost loop are chained in ascending order: total = p0; total = total + p1;
 //   ... ; the totals so obtained are chained likewise along the next outer loop, and so on.
-// A loop in one block chains a single part, which is that part. Nothing else (threads, tiles,
-// instruction set) has a say, so a sum has one value.
+// A loop in one block chains a single part, which is that part. A loop may be chained in runs: so
+// many consecutive parts of it (the last run may be shorter) make a total of their own each, and
+// these totals are chained in ascending order. Nothing is added to the first of a chain, not even
+// +0. Nothing else (threads, tiles, instruction set) has a say, so a sum has one value.
 //
 // Sums of products (GEMM, convolutions) may be told a named order (sum_order.h), which says how the
 // points of a part are folded and what adding two parts means. All other reductions are folded
@@ -26,6 +28,8 @@ struct ReduceCuts {
   // The block length of each reduce loop, outermost first. Empty: no loop is cut.
   std::vector<std::int64_t> block{};
   SumOrder order = SumOrder::Sequential;  // of sums of products; other reductions have none
+  // Parts in a run of each reduce loop; as many as there are, or more: one chain. Empty: no runs.
+  std::vector<std::int64_t> run{};
 
   std::int64_t block_of(std::size_t loop, std::int64_t extent) const {
     if (block.empty()) {
@@ -34,10 +38,20 @@ struct ReduceCuts {
     DOJO_CHECK(loop < block.size() && block[loop] >= 1);
     return block[loop];
   }
+  // How many of the loop's `parts` make a run.
+  std::int64_t run_of(std::size_t loop, std::int64_t parts) const {
+    if (run.empty()) {
+      return parts;
+    }
+    DOJO_CHECK(loop < run.size() && run[loop] >= 1);
+    return std::min(run[loop], parts);
+  }
   friend bool operator==(const ReduceCuts&, const ReduceCuts&) = default;
 };
 
 namespace internal {
+
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // Fold makes a value of one part: fold.start(), then fold.add(point) for each of its points, then
 // fold.value(); fold.combine(total, part) chains.
@@ -63,13 +77,24 @@ class NestedFold {
       }
       return fold_.value();
     }
+    const std::int64_t parts = ceil_divide(extent_[loop], cuts_.block_of(loop, extent_[loop]));
+    const std::int64_t run = cuts_.run_of(loop, parts);
+    float total = 0;
+    for (std::int64_t first = 0; first < parts; first += run) {
+      const float of_run = chain_run(loop, first, std::min(first + run, parts));
+      total = first == 0 ? of_run : fold_.combine(total, of_run);
+    }
+    return total;
+  }
+
+  float chain_run(std::size_t loop, std::int64_t first, std::int64_t end) {
     const std::int64_t block = cuts_.block_of(loop, extent_[loop]);
     float total = 0;
-    for (std::int64_t begin = 0; begin < extent_[loop]; begin += block) {
-      begin_[loop] = begin;
-      end_[loop] = std::min(begin + block, extent_[loop]);
+    for (std::int64_t at = first; at < end; ++at) {
+      begin_[loop] = at * block;
+      end_[loop] = std::min(begin_[loop] + block, extent_[loop]);
       const float part = chain(loop + 1);
-      total = begin == 0 ? part : fold_.combine(total, part);
+      total = at == first ? part : fold_.combine(total, part);
     }
     return total;
   }

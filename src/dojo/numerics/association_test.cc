@@ -51,6 +51,51 @@ TEST(Association, TheInnerLoopIsChainedBeforeTheOuter) {
   EXPECT_EQ(sum_of(z, {2, 2}, {{1, 1}}), 1.0F);
 }
 
+TEST(Association, RunsByHand) {
+  const std::vector<float> x{1, 1, kBig, -kBig, 1, 1};
+  const auto sum_by = [&](std::int64_t block, std::int64_t run) {
+    ReduceCuts cuts{{block}};
+    cuts.run = {run};
+    return sum_of(x, {6}, cuts);
+  };
+  EXPECT_EQ(sum_of(x, {6}, {{1}}), 4.0F);  // 2, B + 2, 2, 3, 4
+  EXPECT_EQ(sum_by(1, 2), 4.0F);           // 2 + (B - B) + 2
+  EXPECT_EQ(sum_by(1, 3), 4.0F);           // (1 + 1 + B) + (-B + 1 + 1)
+  EXPECT_EQ(sum_by(1, 4), 4.0F);           // (1 + 1 + B - B) + (1 + 1): the last run is shorter
+  EXPECT_EQ(sum_by(1, 6), 4.0F);
+  const std::vector<float> y{kBig, 1, 1, 1, 1, 1};
+  const auto sum_y = [&](std::int64_t block, std::int64_t run) {
+    ReduceCuts cuts{{block}};
+    cuts.run = {run};
+    return sum_of(y, {6}, cuts);
+  };
+  EXPECT_EQ(sum_y(1, 1), kBig);      // runs of one part are a chain
+  EXPECT_EQ(sum_y(1, 2), kBig + 4);  // (B + 1) + (1 + 1) + (1 + 1)
+  EXPECT_EQ(sum_y(1, 3), kBig + 4);  // (B + 1 + 1) + 3 = B + 3, a tie: to even
+  EXPECT_EQ(sum_y(1, 4), kBig + 2);  // (B + 1 + 1 + 1) + (1 + 1)
+  EXPECT_EQ(sum_y(1, 9), kBig);      // a run beyond the parts is one chain
+  EXPECT_EQ(sum_y(2, 2), kBig + 4);  // ((B + 1) + (1 + 1)) + (1 + 1)
+  EXPECT_EQ(sum_y(3, 2), kBig + 4);
+}
+
+TEST(Association, RunsOfOneLoopAreInsideThePartsOfTheOuterOne) {
+  // Rows {B, 1, 1}, {-B, 1, 1}, columns by runs of 2 of parts of 1: rows (B + 1) + 1 = B and
+  // (-B + 1) + 1 = -B + 2 (-B + 1 is exact below 2^24); together 2. Rows by runs of 2 changes
+  // nothing: there are two.
+  const std::vector<float> x{kBig, 1, 1, -kBig, 1, 1};
+  ReduceCuts cuts{{1, 1}};
+  cuts.run = {2, 2};
+  EXPECT_EQ(sum_of(x, {2, 3}, cuts), 2.0F);
+}
+
+TEST(Association, NothingIsAddedToTheFirstOfARun) {
+  ReduceCuts cuts{{1}};
+  cuts.run = {2};
+  const auto minus = [](float, std::span<const std::int64_t>) { return -0.0F; };
+  EXPECT_EQ(testing::bits_of(sum_in_order(std::array<std::int64_t, 1>{5}, cuts, minus)),
+            testing::bits_of(-0.0F));
+}
+
 TEST(Association, PointsOfAPartRunThroughAllItsLoops) {
   // 2 x 4, columns cut by 2: part 0 is {x00, x01, x10, x11}, part 1 {x02, x03, x12, x13}.
   const std::vector<float> x{kBig, 1, 1, 1, -kBig, 1, 1, 1};

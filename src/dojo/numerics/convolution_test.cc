@@ -430,12 +430,18 @@ TEST(Convolution, PathsAgreeWhereTheImagesAreStagedInSteps) {
     ReduceCuts cuts;
     std::int64_t height = 0;
   };
+  const auto by_runs = [](std::vector<std::int64_t> block, std::vector<std::int64_t> run) {
+    return ReduceCuts{std::move(block), SumOrder::Sequential, std::move(run)};
+  };
   // Images of 15 x 200 x 80 floats, four of which are decoded at a time, or of ones that do not
   // fit.
   for (const Steps& one :
        {Steps{{}, 200}, Steps{{{4, 1, 500, 100}}, 200}, Steps{{{5, 1, 500, 100}}, 200},
         Steps{{{2, 1, 3, 4}}, 200}, Steps{{{7, 1, 20, 1}}, 200}, Steps{{}, 1000},
-        Steps{{{3, 1, 500, 100}}, 1000}, Steps{{{7, 1, 20, 100}}, 1000}}) {
+        Steps{{{3, 1, 500, 100}}, 1000}, Steps{{{7, 1, 20, 100}}, 1000},
+        Steps{by_runs({1, 1, 500, 100}, {3, 1, 1, 1}), 200},
+        Steps{by_runs({2, 1, 3, 4}, {2, 1, 4, 3}), 200},
+        Steps{by_runs({1, 1, 500, 100}, {2, 1, 1, 1}), 1000}}) {
     Case c;
     ConvolutionShape& s = c.shape;
     s = {.batch = one.height > 200 ? 4 : 7,

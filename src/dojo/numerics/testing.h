@@ -141,21 +141,26 @@ inline Format any_format(Random& random) {
   return kAll[static_cast<std::size_t>(random.between(0, kAll.size() - 1))];
 }
 
-// Mostly none, else any blocks, longer than the loop too.
+// A third of them none, else any blocks, longer than the loop too; half of those in any runs,
+// longer than the loop's parts too.
 inline ReduceCuts any_cuts(Random& random, std::span<const std::int64_t> extent) {
   ReduceCuts cuts;
   if (random.one_in(3)) {
     return cuts;
   }
+  const bool has_runs = random.one_in(2);
   for (const std::int64_t e : extent) {
     cuts.block.push_back(random.between(1, e + 1));
+    if (has_runs) {
+      cuts.run.push_back(random.between(1, e / cuts.block.back() + 2));
+    }
   }
   return cuts;
 }
 
 // The definition in association.h by other means: every point in lexicographic order is put into
 // the list of its part; parts are folded; then the array of parts is chained away axis by axis, the
-// last axis first.
+// last axis first: of each line first every run, then what the runs made.
 using Points = std::vector<std::vector<std::int64_t>>;
 
 struct PartsLongHand {
@@ -192,6 +197,14 @@ inline PartsLongHand parts_long_hand(const std::vector<std::int64_t>& extent,
   return out;
 }
 
+inline float chain_line(std::span<const float> line, float (*combine)(float, float)) {
+  float total = line.front();
+  for (const float each : line.subspan(1)) {
+    total = combine(total, each);
+  }
+  return total;
+}
+
 // fold_part(points) is the value of one part.
 template <class FoldPart>
 float chain_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts& cuts,
@@ -202,13 +215,16 @@ float chain_long_hand(const std::vector<std::int64_t>& extent, const ReduceCuts&
     value.push_back(fold_part(part));
   }
   for (std::size_t axis = extent.size(); axis-- > 0;) {
+    const std::size_t length = static_cast<std::size_t>(all.blocks[axis]);
+    const std::size_t run = cuts.run.empty() ? length : static_cast<std::size_t>(cuts.run[axis]);
     std::vector<float> chained;
-    for (std::size_t i = 0; i < value.size(); i += static_cast<std::size_t>(all.blocks[axis])) {
-      float total = value[i];
-      for (std::int64_t j = 1; j < all.blocks[axis]; ++j) {
-        total = combine(total, value[i + static_cast<std::size_t>(j)]);
+    for (std::span<const float> rest = value; !rest.empty(); rest = rest.subspan(length)) {
+      const std::span<const float> line = rest.first(length);
+      std::vector<float> runs;
+      for (std::size_t at = 0; at < length; at += run) {
+        runs.push_back(chain_line(line.subspan(at, std::min(run, length - at)), combine));
       }
-      chained.push_back(total);
+      chained.push_back(chain_line(runs, combine));
     }
     value = chained;
   }

@@ -102,6 +102,7 @@ Case any_case(Random& random, Format format_a, Format format_b) {
   c.a = operand(random, format_a, c.shape.m, c.shape.k, c.shape.batch[1]);
   c.b = operand(random, format_b, c.shape.k, c.shape.n, c.shape.batch[1]);
   c.cuts = numerics::testing::any_cuts(random, std::vector{c.shape.k});
+  c.cuts.run.clear();
   c.activation = random.one_in(2) ? Activation::Relu : Activation::None;
   for (std::int64_t i = 0; i < c.shape.m; ++i) {
     c.row_bias.push_back(numerics::testing::hard_value(random, 0));

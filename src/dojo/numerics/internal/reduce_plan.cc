@@ -11,7 +11,11 @@ struct CutLoop {
   std::size_t loop = 0;
   std::int64_t block = 1;
   std::int64_t blocks = 1;
-  std::int64_t at = 0;  // the current block
+  std::int64_t run = 1;  // blocks in a run; all of them: one chain
+  std::int64_t at = 0;   // the current block
+
+  bool has_runs() const { return run < blocks; }
+  bool is_last() const { return at + 1 == blocks; }
 };
 
 std::vector<CutLoop> cut_loops(std::span<const std::int64_t> extent, const ReduceCuts& cuts) {
@@ -19,7 +23,8 @@ std::vector<CutLoop> cut_loops(std::span<const std::int64_t> extent, const Reduc
   for (std::size_t i = 0; i < extent.size(); ++i) {
     const std::int64_t block = cuts.block_of(i, extent[i]);
     if (block < extent[i]) {
-      loops.push_back({i, block, (extent[i] + block - 1) / block, 0});
+      const std::int64_t blocks = ceil_divide(extent[i], block);
+      loops.push_back({i, block, blocks, cuts.run_of(i, blocks), 0});
     }
   }
   return loops;
@@ -27,17 +32,20 @@ std::vector<CutLoop> cut_loops(std::span<const std::int64_t> extent, const Reduc
 
 Segment closing(std::span<const CutLoop> loops) {
   Segment segment;
-  segment.closes = loops.empty() ? 0 : 1;
-  for (std::size_t level = 0; level < loops.size(); ++level) {
-    const CutLoop& loop = loops[loops.size() - 1 - level];
-    segment.first |= loop.at == 0 ? 1u << level : 0u;
-  }
-  for (std::size_t level = 0; level + 1 < loops.size(); ++level) {
-    const CutLoop& loop = loops[loops.size() - 1 - level];
-    if (loop.at + 1 < loop.blocks) {
-      break;
+  std::uint32_t level = 0;
+  bool closes = true;  // all levels below end here
+  const auto add_level = [&](bool is_first, bool is_last) {
+    segment.first |= is_first ? 1u << level : 0u;
+    segment.closes += closes ? 1 : 0;
+    closes = closes && is_last;
+    ++level;
+  };
+  for (std::size_t i = loops.size(); i-- > 0;) {
+    const CutLoop& loop = loops[i];
+    if (loop.has_runs()) {
+      add_level(loop.at % loop.run == 0, loop.is_last() || (loop.at + 1) % loop.run == 0);
     }
-    ++segment.closes;
+    add_level(loop.at < (loop.has_runs() ? loop.run : 1), loop.is_last());
   }
   return segment;
 }
@@ -55,7 +63,11 @@ bool advance(std::span<CutLoop> loops) {
 }  // namespace
 
 int cut_levels(std::span<const std::int64_t> extent, const ReduceCuts& cuts) {
-  return static_cast<int>(cut_loops(extent, cuts).size());
+  int levels = 0;
+  for (const CutLoop& loop : cut_loops(extent, cuts)) {
+    levels += loop.has_runs() ? 2 : 1;
+  }
+  return levels;
 }
 
 void for_each_part(std::span<const std::int64_t> extent, const ReduceCuts& cuts,

@@ -12,7 +12,8 @@
 namespace dojo::numerics::internal {
 
 // Points folded one after the other. Cut loops make levels: level 0 chains the parts along the
-// innermost cut loop, level 1 the totals of level 0 along the next cut loop outward, and so on.
+// innermost cut loop, level 1 the totals of level 0 along the next cut loop outward, and so on. A
+// loop with runs makes two: its parts in a run, then the runs.
 struct Segment {
   std::int32_t points = 0;
   std::int32_t closes = 0;  // how many levels take a value after these points; 0: the part goes on
@@ -26,7 +27,7 @@ struct Part {
   Segment segment;  // points = volume of the box
 };
 
-// Number of loops that are really cut.
+// How many levels the loops make that are really cut.
 int cut_levels(std::span<const std::int64_t> extent, const ReduceCuts& cuts);
 
 // All parts, in order. A space without points is one part of 0 points.

@@ -12,8 +12,6 @@ constexpr std::int64_t kChunkUnits = 256;
 constexpr std::int64_t kStageFloats = std::int64_t{1} << 18;
 constexpr std::int64_t kStateFloats = std::int64_t{1} << 18;
 
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // The residues modulo `stride` that the taps of a filter reach, ascending.
 std::vector<std::int64_t> phases_of(std::int64_t taps, std::int64_t dilation, std::int64_t stride) {
   std::vector<std::int64_t> phases;

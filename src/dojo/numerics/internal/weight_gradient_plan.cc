@@ -19,8 +19,6 @@ constexpr std::int64_t kImageFloats = std::int64_t{1} << 20;
 // quicker).
 constexpr std::size_t kInPlaceRowTiles = 8;
 
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 bool follows(const Piece& piece, const Piece& before) {
   return piece.from - piece.lane == before.from - before.lane;
 }
@@ -186,57 +184,71 @@ void WeightGradientPlan::make_steps() {
   DOJO_CHECK(largest.images *
                  std::max(image_floats(largest), volume(points_of(largest)) * panel_pitch) <
              (std::int64_t{1} << 31));
-  std::map<std::array<std::int64_t, 7>, std::size_t> known;
+  share_walks(block);
+}
+
+// Steps whose points lie alike and close alike have one walk.
+void WeightGradientPlan::share_walks(std::int64_t block) {
+  std::vector<Segment> blocks_of_images;
+  ReduceCuts of_images{{block}};
+  of_images.run.assign(cuts.run.begin(), cuts.run.begin() + (cuts.run.empty() ? 0 : 1));
+  for_each_part(std::array{shape.batch}, of_images,
+                [&](const Part& part) { blocks_of_images.push_back(part.segment); });
+  std::map<std::vector<std::int64_t>, std::size_t> known;
   for (GradientStep& step : steps) {
-    const std::array<std::int64_t, 7> key{
-        step.images,
-        block < shape.batch ? step.image % block : std::min<std::int64_t>(step.image, 1),
-        step.image < block ? 1 : 0,
-        step.image + step.images == shape.batch ? 1 : 0,
-        step.first == 0 ? 1 : 0,
-        step.first + step.count == out[split] ? 1 : 0,
-        step.count};
-    const auto [entry, is_new] = known.try_emplace(key, walks.size());
+    const std::int64_t in_block =
+        block < shape.batch ? step.image % block : std::min<std::int64_t>(step.image, 1);
+    const bool ends_image = step.first + step.count == out[split];
+    std::vector<std::int64_t> key{step.images, in_block, step.first == 0, ends_image, step.count};
+    std::vector<ImagesOfBlock> parts;
+    for (std::int64_t n = step.image; n < step.image + step.images;) {
+      const Segment& whole = blocks_of_images[static_cast<std::size_t>(n / block)];
+      const std::int64_t block_end = n / block * block + whole.points;
+      const std::int64_t end = std::min(block_end, step.image + step.images);
+      const bool closes = end == block_end && ends_image;
+      parts.push_back({n, end, closes ? whole.closes : 0, whole.first});
+      key.insert(key.end(), {end - n, parts.back().closes, parts.back().first});
+      n = end;
+    }
+    const auto [entry, is_new] = known.try_emplace(std::move(key), walks.size());
     if (is_new) {
-      walk_of(step, block);
+      walk_of(step, in_block != 0 || step.first > 0, parts);
     }
     step.walk = entry->second;
   }
 }
 
-std::size_t WeightGradientPlan::walk_of(const GradientStep& step, std::int64_t block) {
+void WeightGradientPlan::walk_of(const GradientStep& step, bool resumes,
+                                 std::span<const ImagesOfBlock> parts) {
   GradientWalk walk;
   std::vector<Segment> segments;
-  const bool is_batch_cut = block < shape.batch;
-  const int inner_levels = levels - (is_batch_cut ? 1 : 0);
-  const std::int64_t last_image = step.image + step.images;
-  const bool ends_image = step.first + step.count == out[split];
+  ReduceCuts inner = cuts;
+  if (!inner.run.empty()) {
+    inner.run[0] = 1;
+  }
   const Axes points = points_of(step);
-  for (std::int64_t n = step.image; n < last_image;) {
-    const std::int64_t block_end = std::min((n / block + 1) * block, shape.batch);
-    const std::int64_t end = std::min(block_end, last_image);
-    const std::array<std::int64_t, 4> extent{end - n, points[0], points[1], points[2]};
-    ReduceCuts inner = cuts;
+  for (const ImagesOfBlock& images : parts) {
+    const std::array<std::int64_t, 4> extent{images.end - images.begin, points[0], points[1],
+                                             points[2]};
     if (!inner.block.empty()) {
-      inner.block[0] = end - n;
+      inner.block[0] = extent[0];
     }
+    const int inner_levels = cut_levels(extent, inner);
     for_each_part(extent, inner, [&](const Part& part) {
-      append(part, n - step.image, step, walk);
+      append(part, images.begin - step.image, step, walk);
       segments.push_back(part.segment);
-      segments.back().first |= n < block ? 1u << inner_levels : 0u;
     });
-    segments.back().closes += is_batch_cut && end == block_end && ends_image ? 1 : 0;
-    n = end;
+    segments.back().closes += images.closes;
+    segments.back().first |= images.first << inner_levels;
   }
   walk.chunked = into_chunks(segments, products.has_pairs() ? 2 * kChunkUnits : kChunkUnits,
                              group_of(products.fold));
-  walk.chunked.chunks.front().resumes = step.image % block != 0 || step.first > 0;
+  walk.chunked.chunks.front().resumes = resumes;
   Units units = into_units(walk.chunked, products.fold);
   if (products.has_pairs()) {
     take_units(std::move(units), walk);
   }
   walks.push_back(std::move(walk));
-  return walks.size() - 1;
 }
 
 // Offsets of points become offsets of pairs.

@@ -82,8 +82,16 @@ struct WeightGradientPlan {
  private:
   void make_columns();
   void make_steps();
+  // Images of a step that lie in one block of n, and which levels of n end with them.
+  struct ImagesOfBlock {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    std::int32_t closes = 0;
+    std::uint32_t first = 0;  // as in Segment
+  };
+  void share_walks(std::int64_t block);
   static void take_units(Units units, GradientWalk& walk);
-  std::size_t walk_of(const GradientStep& step, std::int64_t block);
+  void walk_of(const GradientStep& step, bool resumes, std::span<const ImagesOfBlock> parts);
   void append(const Part& part, std::int64_t image, const GradientStep& step,
               GradientWalk& walk) const;
 };
