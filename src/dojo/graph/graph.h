@@ -91,11 +91,13 @@ using Attribute = std::variant<std::int64_t, double, bool, std::string, std::vec
                                std::vector<double>>;
 
 // One cut of a reduction loop into `parts` consecutive blocks of `block` points (the last may be
-// shorter): parts = ceil(extent / block), parts >= 2.
+// shorter): parts = ceil(extent / block), parts >= 2. The parts are added in ascending order; with
+// a `run`, first those of each run of so many (the last may be shorter), then the runs.
 struct ReduceCut {
   std::string loop;
   std::int64_t parts = 1;
   std::int64_t block = 1;
+  std::optional<std::int64_t> run{};  // in parts: 2 <= run < parts
   friend bool operator==(const ReduceCut&, const ReduceCut&) = default;
 };
 

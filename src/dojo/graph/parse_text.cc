@@ -408,6 +408,10 @@ class Parser {
       }
       lexer_.take();
       cut.block = *block;
+      if (lexer_.is("by")) {
+        lexer_.take();
+        DOJO_TRY(cut.run, take_integer("how many parts make a run, such as 4"));
+      }
       op.k_parts.push_back(std::move(cut));
       if (lexer_.is('}')) {
         lexer_.take();

@@ -101,6 +101,11 @@ std::string print_type(Format format, const Shape& shape) {
   return fmt::format("{}{}", info(format).name, print_list(shape));
 }
 
+std::string print_cut(const ReduceCut& cut) {
+  const std::string runs = cut.run.has_value() ? fmt::format(" by {}", *cut.run) : "";
+  return fmt::format("{}:{}x{}{}", cut.loop, cut.parts, cut.block, runs);
+}
+
 std::string print_op(const Graph& graph, const Op& op) {
   std::vector<std::string> types;
   for (const std::optional<ValueId>& output : op.outputs) {
@@ -115,7 +120,7 @@ std::string print_op(const Graph& graph, const Op& op) {
   if (!op.k_parts.empty()) {
     std::vector<std::string> cuts;
     for (const ReduceCut& cut : op.k_parts) {
-      cuts.push_back(fmt::format("{}:{}x{}", cut.loop, cut.parts, cut.block));
+      cuts.push_back(print_cut(cut));
     }
     out += fmt::format(" k_parts={{{}}}", fmt::join(cuts, ", "));
   }

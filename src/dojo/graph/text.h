@@ -28,6 +28,9 @@ std::string print_graph(const Graph& graph);
 // One statement as print_graph writes it, without indent or newline.
 std::string print_op(const Graph& graph, const Op& op);
 
+// "n:16x8", and "n:16x8 by 4" where it has runs.
+std::string print_cut(const ReduceCut& cut);
+
 // "f32[2,3]".
 std::string print_type(Format format, const Shape& shape);
 

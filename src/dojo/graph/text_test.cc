@@ -22,7 +22,7 @@ constexpr const char* kLowered =
   %a0 = aten.relu(%y0) : cf8_1_4_3[4,8,4,4] matrix_operand stochastic @"trunk.1" fwd
   %loss = aten.sum(%a0) : f32[] loss @"" fwd
   %d0 = aten.threshold_backward(%loss, %a0) {threshold=0} : cf8_1_5_2[4,8,4,4] gradient_operand @"trunk.1" bwd
-  %dw0 = dojo.conv_weight_grad(%d0, %x) {stride=[2,2], weight_size=[8,3,3,3]} : f32[8,3,3,3] weight_gradient @"trunk.0" bwd k_parts={n:2x2, y:2x3}
+  %dw0 = dojo.conv_weight_grad(%d0, %x) {stride=[2,2], weight_size=[8,3,3,3]} : f32[8,3,3,3] weight_gradient @"trunk.0" bwd k_parts={n:4x1 by 3, y:2x3}
   %x.b.again = aten._to_copy(%x) {dtype="f32"} : bf16[4,3,9,9] activation again_of %x.b @"" bwd
   %w0.1, %w0.m1 = dojo.sgd(%w0, %dw0, %w0.m, %lr) {momentum=0.9} : f32[8,3,3,3], f32[8,3,3,3] @"trunk.0" upd
   update %w0 = %w0.1
@@ -49,7 +49,7 @@ TEST(GraphText, KeepsWhatItSays) {
   EXPECT_TRUE(graph.value(*graph.ops[1].outputs[0]).is_fused);
   EXPECT_TRUE(graph.value(*graph.ops[3].outputs[0]).is_stochastic);
   EXPECT_EQ(graph.value(*graph.ops[3].outputs[0]).role, Role::MatrixOperand);
-  EXPECT_EQ(graph.ops[6].k_parts, (std::vector<ReduceCut>{{"n", 2, 2}, {"y", 2, 3}}));
+  EXPECT_EQ(graph.ops[6].k_parts, (std::vector<ReduceCut>{{"n", 4, 1, 3}, {"y", 2, 3}}));
   EXPECT_EQ(graph.value(*graph.ops[7].outputs[0]).again_of, *graph.ops[2].outputs[0]);
   EXPECT_EQ(graph.ops[8].phase, Phase::Update);
   EXPECT_EQ(graph.updates.size(), 2u);
@@ -172,6 +172,10 @@ TEST(GraphText, SaysWhatItFoundWhereAndWhatItExpected) {
        "f.graph:3:16: found \"3\", expected an operand (%name or none) or )"},
       {"%y = aten.sum(%x) : f32[] @\"\" fwd k_parts={d0:2}",
        "f.graph:3:48: found \"}\", expected xBLOCK such as x8 after the number of parts"},
+      {"%y = aten.sum(%x) : f32[] @\"\" fwd k_parts={d0:2x1 by}",
+       "f.graph:3:53: found \"}\", expected how many parts make a run, such as 4"},
+      {"%y = aten.sum(%x) : f32[] @\"\" fwd k_parts={d0:2x1 in 2}",
+       "f.graph:3:51: found \"in\", expected ,"},
       {"#", "f.graph:3:1: found \"#\", expected a statement"},
   };
   for (const Diagnostic& each : cases) {

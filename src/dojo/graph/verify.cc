@@ -317,6 +317,12 @@ class Verifier {
                                 cut.loop, extent, cut.parts, cut.block));
         return;
       }
+      if (cut.run.has_value() && (*cut.run < 2 || *cut.run >= cut.parts)) {
+        fail_op(id, fmt::format("k_parts add {} by runs of {}: expected 2 to {}, fewer than its "
+                                "{} parts",
+                                cut.loop, *cut.run, cut.parts - 1, cut.parts));
+        return;
+      }
     }
   }
 

@@ -194,6 +194,12 @@ TEST(Verify, HoldsCutsToTheNest) {
              "block rounded up, and at least 2");
   EXPECT_HAS(cut("d1:1x6"), "into 1 parts of 6");
   EXPECT_HAS(cut("d1:2x0"), "into 2 parts of 0");
+  EXPECT_EQ(cut("d1:6x1 by 2"), "none");
+  EXPECT_EQ(cut("d0:4x1 by 3, d1:6x1 by 5"), "none");
+  EXPECT_HAS(cut("d1:6x1 by 1"),
+             "k_parts add d1 by runs of 1: expected 2 to 5, fewer than its 6 parts");
+  EXPECT_HAS(cut("d1:6x1 by 6"), "by runs of 6");
+  EXPECT_HAS(cut("d1:6x1 by 0"), "by runs of 0");
 }
 
 // --- ends ---

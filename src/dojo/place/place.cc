@@ -9,6 +9,7 @@
 
 #include "dojo/base/text.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/graph/text.h"
 #include "dojo/place/internal/op_kinds.h"
 #include "dojo/place/internal/plan.h"
 #include "dojo/place/internal/room.h"
@@ -206,7 +207,7 @@ void set_cuts(Graph& graph, const MachineModel& machine, std::vector<OpCuts> cut
 std::string describe(const std::vector<graph::ReduceCut>& cuts) {
   std::string text = "{";
   for (const graph::ReduceCut& one : cuts) {
-    text += fmt::format("{}{}:{}x{}", text.size() > 1 ? ", " : "", one.loop, one.parts, one.block);
+    text += fmt::format("{}{}", text.size() > 1 ? ", " : "", graph::print_cut(one));
   }
   return text + "}";
 }

@@ -106,12 +106,16 @@ TEST_P(EveryOp, GivesTheBitsOfTheInterpreter) {
   for_each_case([&](const OpCase& one) {
     for (const Format format :
          {Format::F32, Format::Bf16, Format::Cf8_1_4_3, Format::Cf8_1_5_2, Format::Shp}) {
-      for (const Cuts cuts : {Cuts::None, Cuts::Two, Cuts::Many}) {
+      for (const Cuts cuts : {Cuts::None, Cuts::Two, Cuts::Many, Cuts::Runs}) {
         // A bias that follows the current amax, and one that follows two steps.
         const BiasRule rule = format == Format::Cf8_1_5_2 ? BiasRule::Current : BiasRule::Delayed;
         const Graph graph =
             testing::graph_of(one, format, cuts, RoundingOf::Nearest, {.rule = rule, .window = 2});
-        SCOPED_TRACE(graph::print_graph(graph));
+        const std::string text = graph::print_graph(graph);
+        if (cuts == Cuts::Runs && text.find(" by ") == std::string::npos) {
+          continue;  // no loop has parts enough: as Cuts::Many
+        }
+        SCOPED_TRACE(text);
         const auto verified = graph::verify(graph);
         ASSERT_TRUE(verified.has_value()) << verified.error().to_string();
         const bool is_plain = cuts == Cuts::Two;

@@ -33,7 +33,7 @@ struct OpCase {
 
 const std::vector<OpCase>& op_cases();
 
-enum class Cuts : std::uint8_t { None, Two, Many };
+enum class Cuts : std::uint8_t { None, Two, Many, Runs };
 enum class RoundingOf : std::uint8_t { Nearest, Stochastic };
 
 // The op between conversions, all its outputs as outputs of the Graph; floats in `format`.

@@ -598,6 +598,9 @@ void cut_loops(const Graph& graph, Op& op, Cuts cuts) {
     const std::int64_t parts = (each.extent + block - 1) / block;
     if (parts >= 2) {
       op.k_parts.push_back({each.name, parts, block});
+      if (cuts == Cuts::Runs && parts > 2) {
+        op.k_parts.back().run = 2;
+      }
     }
   }
 }

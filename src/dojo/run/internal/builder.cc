@@ -98,9 +98,11 @@ numerics::ReduceCuts Builder::cuts(const graph::Stage& stage, const Shape& exten
     const graph::Loop& loop = nest_.loops[static_cast<std::size_t>(each.loop)];
     DOJO_CHECK(cuts.block.size() < extents.size() && loop.extent == extents[cuts.block.size()]);
     cuts.block.push_back(std::max<std::int64_t>(loop.extent, 1));
+    cuts.run.push_back(cuts.block.back());
     for (const graph::ReduceCut& cut : op().k_parts) {
       if (cut.loop == loop.name) {
         cuts.block.back() = cut.block;
+        cuts.run.back() = cut.run.value_or(cut.parts);
         is_cut = true;
       }
     }
@@ -108,6 +110,7 @@ numerics::ReduceCuts Builder::cuts(const graph::Stage& stage, const Shape& exten
   DOJO_CHECK(cuts.block.size() == extents.size());
   if (!is_cut) {
     cuts.block.clear();
+    cuts.run.clear();
   }
   if (op().info->group == graph::OpGroup::Matrix) {
     cuts.order = graph_.lowering->sum_order;

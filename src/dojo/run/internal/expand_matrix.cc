@@ -123,6 +123,7 @@ numerics::ReduceCuts volume_cuts(const Builder& b, std::string_view stage, std::
   numerics::ReduceCuts cuts = b.cuts(b.stage(stage), extents);
   if (!cuts.block.empty()) {
     cuts.block.insert(cuts.block.begin() + 1, 3 - spatial, 1);
+    cuts.run.insert(cuts.run.begin() + 1, 3 - spatial, 1);
   }
   return cuts;
 }

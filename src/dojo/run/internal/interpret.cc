@@ -41,9 +41,11 @@ Evaluation::FoldedLoops Evaluation::folded_loops(const graph::Stage& stage) cons
     folded.loops.push_back(size_of(each.loop));
     folded.extents.push_back(loop.extent);
     folded.cuts.block.push_back(loop.extent);
+    folded.cuts.run.push_back(std::max<std::int64_t>(loop.extent, 1));
     for (const graph::ReduceCut& cut : op.k_parts) {
       if (cut.loop == loop.name) {
         folded.cuts.block.back() = cut.block;
+        folded.cuts.run.back() = cut.run.value_or(cut.parts);
       }
     }
   }
