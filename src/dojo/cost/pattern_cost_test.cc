@@ -5,7 +5,6 @@
 
 #include <random>
 
-#include "dojo/cost/replica_cost.h"
 #include "dojo/machine/description.h"
 
 namespace dojo::cost {
@@ -278,58 +277,6 @@ TEST(Patterns, AreNotSlowerOnFasterLinks) {
   }
 }
 
-program::Replicas replicas(std::int64_t count) {
-  return {.count = count, .available = 25, .dies = {1, 1}, .batch = 32, .block = 2};
-}
-
-TEST(Replicas, StandInASnakeSoThatNeighboursTouch) {
-  const MachineModel machine = model("training-tile");
-  for (std::int64_t i = 1; i < 25; ++i) {
-    const machine::Site a = replica_site(replicas(25), i - 1, machine);
-    const machine::Site b = replica_site(replicas(25), i, machine);
-    EXPECT_EQ(std::abs(a.row - b.row) + std::abs(a.column - b.column), 1);
-  }
-}
-
-TEST(ReplicaAllReduce, OfLargeShardsRunsAlongTheChain) {
-  const MachineModel machine = without_adds("training-tile");
-  const TransferCost cost = replica_all_reduce(program::Scope::Across, Axis::Both, die(machine),
-                                               packets(400), replicas(3), machine);
-  // Three dies in a row: two steps of 20 sites and 200 - 1 cycles. Two passes (sums, then results)
-  // of 2 (20 + 199) + 2 s, one packet per station and 2 to enter.
-  EXPECT_EQ(cost.latency.count(), 2 * (2 * 219) + 2 * 2 * kS + 3 + 2);
-  // 19 nodes of a row share 56 B a cycle: 2 x 400 x 19 x 64 / 56.
-  EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 400 * 19 * 64 / 56);
-}
-
-TEST(ReplicaAllReduce, OfOneReplicaCostsNothing) {
-  const MachineModel machine = model("training-tile");
-  EXPECT_EQ(replica_all_reduce(program::Scope::Across, Axis::Both, die(machine), packets(400),
-                               replicas(1), machine)
-                .total(0.9)
-                .count(),
-            0);
-}
-
-TEST(ReplicaAllReduce, OfSmallShardsGoesThroughTheMiddle) {
-  const MachineModel machine = without_adds("training-tile");
-  const TransferCost small = replica_all_reduce(program::Scope::Across, Axis::Both, line_of(1),
-                                                packets(1), replicas(25), machine);
-  // From a corner to the middle die: 2 x 20 + 2 x 18 hops, 4 crossings of 199; there and back.
-  EXPECT_EQ(small.latency.count(), 2 * (76 + 4 * 199 + kS));
-  EXPECT_LT(small.total(0.9).count(), 24 * (200 + kS));
-}
-
-TEST(ReplicaAllReduce, ThroughLinesVisitsEveryNodeOfThemInEveryReplica) {
-  const MachineModel machine = without_adds("training-tile");
-  // Large enough for the chain: 2 replicas of 18 rows, 36 stations; 219 cycles between the dies.
-  const TransferCost cost = replica_all_reduce(program::Scope::Through, Axis::Columns, die(machine),
-                                               packets(5000), replicas(2), machine);
-  EXPECT_EQ(cost.latency.count(), 2 * (219 + 36) + 35 * 2 * kS + 36 + 2);
-  // One flow per column: 19 share a row of 56 B a cycle.
-  EXPECT_DOUBLE_EQ(cost.busy, 2.0 * 5000 * 19 * 64 / 56);
-}
-
 // Between corner to corner and back through routers alone, and the 5 us that someone recalled of
 // the real machine; alpha at both ends of its range brackets the latter.
 TEST(SmallAllReduce, Over25DiesLiesBetweenItsBoundAndTheRecalledFive) {
@@ -359,44 +306,6 @@ TEST(SmallAllReduce, Over25DiesLiesBetweenItsBoundAndTheRecalledFive) {
 TEST(Barrier, IsTheCentreTree) {
   const MachineModel machine = without_adds("d1");
   EXPECT_EQ(barrier_cost(die(machine), machine).count(), 2 * 18 * kS - kS + 2);
-}
-
-// Ways over all replicas, one by one, against what the formulas sum over rows and columns.
-TEST(Replicas, WaysAreThoseOfEveryReplica) {
-  const machine::MachineModel pod = *machine::load_machine("exapod");
-  const auto cycles = [&](machine::Site from, machine::Site to) {
-    std::int64_t sum = 0;
-    for (int die = std::min(from.column, to.column); die < std::max(from.column, to.column);
-         ++die) {
-      sum += pod.sites().columns + pod.link(pod.column_boundary(die)).latency.count() - 1;
-    }
-    for (int die = std::min(from.row, to.row); die < std::max(from.row, to.row); ++die) {
-      sum += pod.sites().rows + pod.link(pod.row_boundary(die)).latency.count() - 1;
-    }
-    return sum;
-  };
-  const machine::Region region = machine::whole_die(pod, {});
-  for (const std::int64_t count : {2, 9, 15, 16, 29, 30, 31, 44, 100, 1499, 3000}) {
-    const program::Replicas replicas{
-        .count = count, .available = 3000, .dies = {1, 1}, .batch = count, .block = 1};
-    const machine::Site middle = replica_site(replicas, count / 2, pod);
-    std::int64_t chain = 0;
-    std::int64_t radius = 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const machine::Site site = replica_site(replicas, i, pod);
-      radius = std::max(radius, cycles(site, middle));
-      chain += i > 0 ? cycles(replica_site(replicas, i - 1, pod), site) : 0;
-    }
-    const std::int64_t s = pod.network.stage.count();
-    EXPECT_EQ(replica_all_gather(region, Bytes(64), replicas, pod).latency.count(),
-              chain + (count - 2) * s + 2);
-    const TransferCost sum = replica_all_reduce(program::Scope::Across, machine::Axis::Both, region,
-                                                Bytes(64), replicas, pod);
-    const std::int64_t through_middle = 2 * (radius + s) + pod.network.reduce_stage.count();
-    if (count >= 9) {
-      EXPECT_EQ(sum.latency.count(), through_middle) << count;
-    }
-  }
 }
 
 }  // namespace

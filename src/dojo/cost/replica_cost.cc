@@ -24,31 +24,32 @@ using program::Scope;
 
 namespace {
 
-std::int64_t replicas_per_row(const Replicas& replicas, const MachineModel& machine) {
-  return std::max(1, machine.dies().columns / replicas.dies.columns);
-}
+// With the rate of one row or column.
+struct WayCrossing {
+  Crossing at{};
+  bool is_along_rows = false;
+};
 
 // The way from a node to its equal in another replica.
 struct Way {
   std::int64_t cycles = 0;  // hops and crossings
   std::int64_t hops = 0;    // from router to router inside dies
-  bool is_along_rows = false;
-  std::vector<Crossing> crossings{};  // with the rate of one row or column
+  std::vector<WayCrossing> crossings{};
 };
 
 // Straight through routers, x then y; the crossings are those of the way's first stretch that has
 // any, enough to find the slowest class.
 Way way(machine::Site from, machine::Site to, const MachineModel& machine) {
   Way out;
-  out.is_along_rows = from.column != to.column;
   const auto cross = [&](LinkClass link, bool along_rows) {
     const machine::LinkModel& model = machine.link(link);
     out.cycles += model.latency.count() - 1;
-    out.crossings.push_back({.before = 0,
-                             .extra = model.latency,
-                             .rate = along_rows ? model.per_row.value() : model.per_column.value(),
-                             .lines = along_rows ? machine.sites().rows : machine.sites().columns,
-                             .link = link});
+    out.crossings.push_back({{.before = 0,
+                              .extra = model.latency,
+                              .rate = along_rows ? model.per_row.value() : model.per_column.value(),
+                              .lines = along_rows ? machine.sites().rows : machine.sites().columns,
+                              .link = link},
+                             along_rows});
   };
   for (int die = std::min(from.column, to.column); die < std::max(from.column, to.column); ++die) {
     cross(machine.column_boundary(die), true);
@@ -67,9 +68,7 @@ struct Chain {
   std::int64_t cycles = 0;
   double hops = 0;
   std::array<double, machine::kLinkClassCount> passes{};  // crossings by class
-  bool has_rows = false;                                  // some step goes west-east
-  bool has_columns = false;
-  std::vector<Crossing> crossings{};  // one of each link class and direction
+  std::vector<WayCrossing> crossings{};                   // one of each link class and direction
 };
 
 // Which replicas there are: rows of them on the machine, the last one perhaps not full. All that
@@ -78,7 +77,7 @@ class Places {
  public:
   Places(const Replicas& replicas, const MachineModel& machine)
       : dies_(replicas.dies),
-        per_row_(replicas_per_row(replicas, machine)),
+        per_row_(program::replicas_per_row(replicas, machine)),
         count_(replicas.count) {}
 
   std::int64_t rows() const { return (count_ + per_row_ - 1) / per_row_; }
@@ -107,19 +106,19 @@ class Places {
   std::int64_t count_;
 };
 
-void add_ways(Chain& chain, const Way& step, std::int64_t times) {
-  chain.cycles += times * step.cycles;
+// `times` ways in all, `in_line` of them one after the other.
+void add_ways(Chain& chain, const Way& step, std::int64_t times, std::int64_t in_line) {
+  chain.cycles += in_line * step.cycles;
   chain.hops += static_cast<double>(times * step.hops);
-  chain.has_rows = chain.has_rows || step.is_along_rows;
-  chain.has_columns = chain.has_columns || !step.is_along_rows;
-  for (const Crossing& at : step.crossings) {
-    chain.passes[static_cast<std::size_t>(at.link)] += static_cast<double>(times);
+  for (const WayCrossing& crossing : step.crossings) {
+    const LinkClass link = crossing.at.link;
+    chain.passes[static_cast<std::size_t>(link)] += static_cast<double>(times);
     const bool is_known =
-        std::any_of(chain.crossings.begin(), chain.crossings.end(), [&](const Crossing& known) {
-          return known.link == at.link && known.lines == at.lines && known.rate == at.rate;
+        std::any_of(chain.crossings.begin(), chain.crossings.end(), [&](const WayCrossing& known) {
+          return known.at.link == link && known.is_along_rows == crossing.is_along_rows;
         });
     if (!is_known) {
-      chain.crossings.push_back(at);
+      chain.crossings.push_back(crossing);
     }
   }
 }
@@ -130,13 +129,34 @@ Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
   for (std::int64_t column = 0; column + 1 < places.per_row(); ++column) {
     const std::int64_t times = places.rows_with_both(column, column + 1);
     if (times > 0) {
-      add_ways(chain, way(places.site(0, column), places.site(0, column + 1), machine), times);
+      add_ways(chain, way(places.site(0, column), places.site(0, column + 1), machine), times,
+               times);
     }
   }
   for (std::int64_t row = 0; row + 1 < places.rows(); ++row) {
-    add_ways(chain, way(places.site(row, 0), places.site(row + 1, 0), machine), 1);
+    add_ways(chain, way(places.site(row, 0), places.site(row + 1, 0), machine), 1, 1);
   }
   return chain;
+}
+
+// All rows of replicas side by side, and all columns of them. Where the last row is not full, its
+// idle places take part: they bring nothing, but own their share of the row's sum.
+Chain rows_of(const Places& places, const MachineModel& machine) {
+  Chain rows;
+  for (std::int64_t column = 0; column + 1 < places.per_row(); ++column) {
+    add_ways(rows, way(places.site(0, column), places.site(0, column + 1), machine), places.rows(),
+             1);
+  }
+  return rows;
+}
+
+Chain columns_of(const Places& places, const MachineModel& machine) {
+  Chain columns;
+  for (std::int64_t row = 0; row + 1 < places.rows(); ++row) {
+    add_ways(columns, way(places.site(row, 0), places.site(row + 1, 0), machine), places.per_row(),
+             1);
+  }
+  return columns;
 }
 
 // The ways of all replicas to one of them, first along the rows, then along the columns.
@@ -155,7 +175,7 @@ std::vector<std::int64_t> add_line(Chain& ways, std::int64_t length, std::int64_
     std::int64_t beyond = 0;
     for (std::int64_t at = end; at != middle; at += towards) {
       beyond += count(at);
-      add_ways(ways, step(std::min(at, at + towards)), beyond);
+      add_ways(ways, step(std::min(at, at + towards)), beyond, beyond);
     }
     for (std::int64_t at = middle; at != end; at -= towards) {
       cycles[static_cast<std::size_t>(at - towards)] =
@@ -194,82 +214,131 @@ struct Sharing {
 
 // Who takes part in a sum over replicas: the equals of each node, or the lines of one axis.
 struct Group {
-  Scope scope = Scope::Across;
-  machine::Axis axis = machine::Axis::Both;
-  const Region& region;
-  int spacing = 1;
-
-  bool is_through() const { return scope == Scope::Through; }
-  // Nodes of one replica that the chain visits.
-  std::int64_t stops() const {
-    return !is_through() ? 1 : axis == machine::Axis::Columns ? region.rows() : region.columns();
-  }
-  // Groups that do it side by side.
-  double count() const {
-    return static_cast<double>(region.nodes()) / static_cast<double>(stops());
-  }
-  // Lines that go on to the next replica side by side: one per column, or one per row, or (equals)
-  // every node.
-  Sharing sharing() const {
-    const Sharing all{static_cast<double>(region.columns()), static_cast<double>(region.rows())};
-    return !is_through()                    ? all
-           : axis == machine::Axis::Columns ? Sharing{all.on_row * spacing, double(spacing)}
-                                            : Sharing{double(spacing), all.on_column * spacing};
-  }
+  double count = 1;         // groups that do it side by side
+  std::int64_t stops = 1;   // nodes of one replica that take part
+  std::int64_t inside = 0;  // links between them
+  Sharing sharing{};        // of the links between replicas
 };
 
+// The equals of each node of a region.
+Group equals_in(const Region& region) {
+  return {.count = static_cast<double>(region.nodes()),
+          .sharing = {static_cast<double>(region.columns()), static_cast<double>(region.rows())}};
+}
+
+// Its lines, which go on to the next replica side by side: one per column, or one per row.
+Group lines_in(const Region& region, machine::Axis axis, int spacing) {
+  const bool is_column = axis == machine::Axis::Columns;
+  Group group = equals_in(region);
+  group.stops = is_column ? region.rows() : region.columns();
+  group.inside = group.stops * spacing;
+  group.count /= static_cast<double>(group.stops);
+  group.sharing = is_column ? Sharing{group.sharing.on_row * spacing, double(spacing)}
+                            : Sharing{double(spacing), group.sharing.on_column * spacing};
+  return group;
+}
+
 void load_chain(Loads& loads, const Chain& chain, const Sharing& share, double v) {
-  loads.link(v *
-             std::max(chain.has_rows ? share.on_row : 0, chain.has_columns ? share.on_column : 0));
-  for (const Crossing& at : chain.crossings) {
-    loads.crossing(at, v * std::max(share.on_row, share.on_column), 0);
+  for (const auto& [at, is_along_rows] : chain.crossings) {
+    const double flows = is_along_rows ? share.on_row : share.on_column;
+    loads.link(v * flows).crossing(at, v * flows, 0);
   }
 }
 
 // What all groups move: packets stored, and packets sent over all of the chain.
 void move_along(Loads& loads, const Chain& chain, const Group& group, double stored, double sent) {
-  const double inside = static_cast<double>(group.is_through() ? group.stops() * group.spacing : 0);
-  loads.moves(group.count() * stored, group.count() * sent * (chain.hops + inside));
+  loads.moves(group.count * stored,
+              group.count * sent * (chain.hops + static_cast<double>(group.inside)));
   for (std::size_t i = 0; i < chain.passes.size(); ++i) {
-    loads.passes(static_cast<LinkClass>(i), group.count() * sent * chain.passes[i]);
+    loads.passes(static_cast<LinkClass>(i), group.count * sent * chain.passes[i]);
   }
 }
 
-TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain,
-                               const Replicas& replicas, const MachineModel& machine) {
-  const std::int64_t stations = replicas.count * group.stops();
+// Sums of each group that are made side by side, and the replicas of each of them.
+struct Lines {
+  std::int64_t count = 1;
+  std::int64_t replicas = 1;
+};
+
+// `chain`: the way along one line, and the links of all of them.
+TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain, const Lines& lines,
+                               const MachineModel& machine) {
+  const std::int64_t stations = lines.replicas * group.stops;
   const double n = static_cast<double>(stations);
-  const std::int64_t hops = chain.cycles + (group.is_through() ? stations * group.spacing : 0);
+  const std::int64_t hops = chain.cycles + lines.replicas * group.inside;
   const std::int64_t stage = machine.network.stage.count();
   const std::int64_t add = machine.network.reduce_stage.count();
   Loads loads(machine);
   loads.port(2 * v * (n + 1) / n);
-  load_chain(loads, chain, group.sharing(), 2 * v);
+  load_chain(loads, chain, group.sharing, 2 * v);
   // Partials on, sums back to their owners (half of the chain), sums to all.
-  move_along(loads, chain, group, 2 * v * (n - 1) + v, 2.5 * v);
+  move_along(loads, chain, group, static_cast<double>(lines.count) * (2 * v * (n - 1) + v),
+             2.5 * v);
   return loads.with_latency(2 * hops + (stations - 1) * (2 * stage + add) + stations + 2);
 }
 
-TransferCost through_middle(const Group& group, double v, const Chain& chain,
-                            const Replicas& replicas, const MachineModel& machine) {
-  const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
-  const Star star = star_of(replicas, middle, machine);
-  const double n = static_cast<double>(replicas.count * group.stops());
+// All partials of a line to one place, which adds them in ascending order, and the sum back.
+TransferCost through_one(const Group& group, double v, const Chain& chain, const Lines& lines,
+                         const Star& star, const MachineModel& machine) {
+  const double n = static_cast<double>(lines.replicas * group.stops);
   Loads loads(machine);
   loads.port(2 * v * (n - 1));  // to and from every other
-  // x then y: half of the senders meet on the links next to the middle replica, there and back.
-  load_chain(loads, chain, group.sharing(), v * n);
-  move_along(loads, star.ways, group, 2 * v * (n - 1), 2 * v * static_cast<double>(group.stops()));
-  const std::int64_t inside = group.is_through() ? group.stops() * group.spacing : 0;
-  return loads.with_latency(2 * (star.radius + inside + machine.network.stage.count()) +
+  // x then y: half of the senders meet on the links next to the place, there and back.
+  load_chain(loads, chain, group.sharing, v * n);
+  move_along(loads, star.ways, group, static_cast<double>(lines.count) * 2 * v * (n - 1),
+             2 * v * static_cast<double>(group.stops));
+  return loads.with_latency(2 * (star.radius + group.inside + machine.network.stage.count()) +
                             machine.network.reduce_stage.count());
+}
+
+TransferCost sum(TransferCost first, const TransferCost& second) { return first += second; }
+
+const TransferCost& quicker(const TransferCost& a, const TransferCost& b,
+                            const MachineModel& machine) {
+  return b.total(machine.network.pace) < a.total(machine.network.pace) ? b : a;
+}
+
+// Along the rows of replicas, then the shares of the rows' sums along the columns, and back.
+TransferCost nested_reduce_and_gather(const Group& group, double v, const Region& region,
+                                      const Places& places, const MachineModel& machine) {
+  const double shares = static_cast<double>(places.per_row() * group.stops);
+  return sum(
+      reduce_and_gather(group, v, rows_of(places, machine),
+                        {.count = places.rows(), .replicas = places.per_row()}, machine),
+      reduce_and_gather(equals_in(region), std::max(1.0, v / shares), columns_of(places, machine),
+                        {.count = places.per_row(), .replicas = places.rows()}, machine));
+}
+
+// To the middle of each row, from there to the middle of their column, and back.
+TransferCost through_middles(const Group& group, double v, const Places& places,
+                             const MachineModel& machine) {
+  const auto star = [](std::int64_t length, std::int64_t lines, const auto& step) {
+    Star out;
+    const std::vector<std::int64_t> cycles =
+        add_line(out.ways, length, length / 2, step, [&](std::int64_t /*at*/) { return lines; });
+    out.radius = *std::max_element(cycles.begin(), cycles.end());
+    return out;
+  };
+  const Star rows = star(places.per_row(), places.rows(), [&](std::int64_t at) {
+    return way(places.site(0, at), places.site(0, at + 1), machine);
+  });
+  const Star column = star(places.rows(), 1, [&](std::int64_t at) {
+    return way(places.site(at, 0), places.site(at + 1, 0), machine);
+  });
+  Group middles = group;  // one node of each line
+  middles.stops = 1;
+  middles.inside = 0;
+  return sum(through_one(group, v, rows_of(places, machine),
+                         {.count = places.rows(), .replicas = places.per_row()}, rows, machine),
+             through_one(middles, v, columns_of(places, machine), {.replicas = places.rows()},
+                         column, machine));
 }
 
 }  // namespace
 
 machine::Site replica_site(const Replicas& replicas, std::int64_t index,
                            const MachineModel& machine) {
-  const std::int64_t per_row = replicas_per_row(replicas, machine);
+  const std::int64_t per_row = program::replicas_per_row(replicas, machine);
   const std::int64_t row = index / per_row;
   const std::int64_t along = index % per_row;
   const std::int64_t column = row % 2 == 0 ? along : per_row - 1 - along;
@@ -277,19 +346,48 @@ machine::Site replica_site(const Replicas& replicas, std::int64_t index,
           .column = static_cast<int>(column * replicas.dies.columns)};
 }
 
-TransferCost replica_all_reduce(Scope scope, machine::Axis axis, const Region& region, Bytes bytes,
+std::optional<std::int64_t> replicas_in_run(const Region& region, const Replicas& replicas,
+                                            const MachineModel& machine) {
+  const Places places(replicas, machine);
+  if (places.rows() < 2 || places.per_row() < 2) {
+    return std::nullopt;
+  }
+  const TransferCost one = reduce_and_gather(equals_in(region), 1, chain_of(replicas, machine),
+                                             {.replicas = replicas.count}, machine);
+  const double as_long = static_cast<double>(one.latency.count()) * machine.network.pace / one.busy;
+  const Bytes bytes(static_cast<std::int64_t>(std::ceil(as_long)) * machine.network.packet.count());
+  const auto total = [&](machine::Association order) {
+    return replica_all_reduce(Scope::Across, machine::all_reduce(machine::Axis::Both, order, bytes),
+                              region, replicas, machine)
+        .total(machine.network.pace);
+  };
+  if (total(machine::Association::Nested) < total(machine::Association::Chain)) {
+    return places.per_row();
+  }
+  return std::nullopt;
+}
+
+TransferCost replica_all_reduce(Scope scope, const machine::Pattern& pattern, const Region& region,
                                 const Replicas& replicas, const MachineModel& machine,
                                 int spacing) {
-  const double v = packets(bytes, machine);
-  const Group group{scope, axis, region, spacing};
-  if (replicas.count * group.stops() < 2) {
+  const double v = packets(pattern.bytes, machine);
+  const Group group =
+      scope == Scope::Through ? lines_in(region, pattern.axis, spacing) : equals_in(region);
+  if (replicas.count * group.stops < 2) {
     return {};
   }
+  const Lines one{.replicas = replicas.count};
   const Chain chain = chain_of(replicas, machine);
-  const TransferCost along = reduce_and_gather(group, v, chain, replicas, machine);
-  const TransferCost middle = through_middle(group, v, chain, replicas, machine);
-  const double pace = machine.network.pace;
-  return middle.total(pace) < along.total(pace) ? middle : along;
+  const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
+  const TransferCost gathered =
+      through_one(group, v, chain, one, star_of(replicas, middle, machine), machine);
+  if (pattern.order == machine::Association::Nested) {
+    const Places places(replicas, machine);
+    return quicker(quicker(nested_reduce_and_gather(group, v, region, places, machine),
+                           through_middles(group, v, places, machine), machine),
+                   gathered, machine);
+  }
+  return quicker(reduce_and_gather(group, v, chain, one, machine), gathered, machine);
 }
 
 TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replicas& replicas,
@@ -302,8 +400,8 @@ TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replica
   const Chain chain = chain_of(replicas, machine);
   Loads loads(machine);
   loads.port(v * (n + 1) / n);
-  const Group group{Scope::Across, machine::Axis::Both, region};
-  load_chain(loads, chain, group.sharing(), v * (n - 1) / n);
+  const Group group = equals_in(region);
+  load_chain(loads, chain, group.sharing, v * (n - 1) / n);
   move_along(loads, chain, group, v * (n - 1), v);
   return loads.with_latency(chain.cycles + (replicas.count - 2) * machine.network.stage.count() +
                             2);
@@ -320,8 +418,7 @@ TransferCost move_cost(const Move& move, const Replicas& replicas, const Machine
     return replica_all_gather(move.region, move.pattern.bytes, replicas, machine);
   }
   DOJO_CHECK(move.pattern.kind == PatternKind::AllReduce);
-  return replica_all_reduce(move.scope, move.pattern.axis, move.region, move.pattern.bytes,
-                            replicas, machine, move.reach);
+  return replica_all_reduce(move.scope, move.pattern, move.region, replicas, machine, move.reach);
 }
 
 }  // namespace dojo::cost

@@ -1,6 +1,8 @@
 // Where replicas stand, and what transfers between them cost.
 #pragma once
 
+#include <optional>
+
 #include "dojo/cost/pattern_cost.h"
 
 namespace dojo::cost {
@@ -9,13 +11,24 @@ namespace dojo::cost {
 machine::Site replica_site(const program::Replicas& replicas, std::int64_t index,
                            const machine::MachineModel& machine);
 
-// An ordered all-reduce along the chain of replicas (Scope::Across: of each node's `bytes`, with
-// its equals in the other replicas; Scope::Through: of the partials of all nodes of a column in
-// all replicas). The quicker of: reduce-scatter and all-gather along the chain; everything to the
-// replica in the middle, which adds in ascending order, and back.
-TransferCost replica_all_reduce(program::Scope scope, machine::Axis axis,
-                                const machine::Region& region, Bytes bytes,
-                                const program::Replicas& replicas,
+// How many consecutive replicas make a run, where sums over them are nested: those of a row. They
+// are where replicas fill several rows of several, and a message whose bytes take as long as its
+// way along the chain of all replicas (as long as those of gradients are) is quicker so. `region`:
+// the nodes of one.
+std::optional<std::int64_t> replicas_in_run(const machine::Region& region,
+                                            const program::Replicas& replicas,
+                                            const machine::MachineModel& machine);
+
+// An ordered all-reduce over the replicas (Scope::Across: of each node's `bytes`, with its equals
+// in the other replicas; Scope::Through: of the partials of all nodes of a line in all replicas).
+// A chain is the quicker of: reduce-scatter and all-gather along the chain of replicas; everything
+// to the replica in the middle, which adds in ascending order, and back. Nested (of a rectangle of
+// R rows of C replicas): the quickest of: reduce-scatter along rows, then of the shares along
+// columns, all-gather along columns, then rows; each row to its middle, which adds, their sums to
+// the middle of that column, and back; everything to the replica in the middle. Where the last row
+// is not full, its idle places add, store and send on, too.
+TransferCost replica_all_reduce(program::Scope scope, const machine::Pattern& pattern,
+                                const machine::Region& region, const program::Replicas& replicas,
                                 const machine::MachineModel& machine, int spacing = 1);
 
 // Every replica ends with the `bytes` per node of all (`Across` only): an all-gather of V = count x

@@ -41,7 +41,8 @@ enum class Axis : std::uint8_t { Rows, Columns, Both };
 enum class Association : std::uint8_t {
   None,    // the pattern adds nothing
   Chain,   // ascending: ((p0 + p1) + p2) + ...
-  Nested,  // ascending inside each die, then ascending over dies
+  Nested,  // ascending inside each die, then ascending over dies; of sums over replicas: inside
+           // each row of replicas, then over rows
   Centre,  // from both ends of every line to its middle node: for small messages
 };
 

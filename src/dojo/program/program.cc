@@ -14,6 +14,10 @@ constexpr std::array<std::string_view, 4> kScopeNames{"inside", "across", "throu
 
 }  // namespace
 
+std::int64_t replicas_per_row(const Replicas& replicas, const machine::MachineModel& machine) {
+  return std::max(1, machine.dies().columns / replicas.dies.columns);
+}
+
 std::string_view name(Scope scope) { return kScopeNames[static_cast<std::size_t>(scope)]; }
 
 std::optional<Scope> scope_named(std::string_view name) {

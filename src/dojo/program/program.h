@@ -79,6 +79,7 @@ enum class Scope : std::uint8_t {
   Inside,   // the nodes of a replica, in all replicas at once
   Across,   // the equal nodes of all replicas: each line goes through the replicas in their order
   Through,  // each line of nodes, continued through all replicas in their order
+            // (of both: nested sums first within each row of replicas, then over the rows)
   Memory,   // every node of all replicas, and the DRAM of the interface processors
 };
 std::string_view name(Scope scope);  // "inside", "across", "through", "memory"
@@ -133,6 +134,9 @@ struct Replicas {
   std::int64_t block = 1;      // samples of one replica (the last may have fewer)
   friend bool operator==(const Replicas&, const Replicas&) = default;
 };
+
+// Places in one of those rows.
+std::int64_t replicas_per_row(const Replicas& replicas, const machine::MachineModel& machine);
 
 // Bytes of one tensor's largest share at one offset, from the first to the last phase that uses it.
 // All nodes of a replica have the same map.

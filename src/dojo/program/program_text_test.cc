@@ -106,6 +106,16 @@ Result<void> verify(const std::string& text) {
   return verify_program(*program, *machine::load_machine("training-tile"));
 }
 
+TEST(VerifyProgram, LetsSumsOverSeveralRowsOfReplicasBeNested) {
+  const std::string nested = replaced(kText, "order=chain", "order=nested");
+  EXPECT_TRUE(verify(nested).has_value());
+  const Result<void> of_one_row = verify(replaced(nested, "replicas 16 of", "replicas 5 of"));
+  ASSERT_FALSE(of_one_row.has_value());
+  EXPECT_NE(of_one_row.error().message.find(
+                "phase 1: its sum is nested, but all 5 replicas stand in one row"),
+            std::string::npos);
+}
+
 TEST(VerifyProgram, AcceptsAWholeOne) {
   const Result<void> verified = verify(kText);
   EXPECT_TRUE(verified.has_value()) << verified.error().to_string();

@@ -86,6 +86,12 @@ Result<void> verify_transfer(std::size_t index, const Transfer& transfer, const 
     if (move.reach < 1) {
       return at_phase(index, "a move reaches at least the neighbour");
     }
+    const bool is_over_replicas = move.scope == Scope::Across || move.scope == Scope::Through;
+    if (is_over_replicas && move.pattern.order == machine::Association::Nested &&
+        program.replicas.count <= replicas_per_row(program.replicas, machine)) {
+      return at_phase(index, fmt::format("its sum is nested, but all {} replicas stand in one row",
+                                         program.replicas.count));
+    }
     const bool is_edge = move.pattern.kind == machine::PatternKind::ScatterFromEdge ||
                          move.pattern.kind == machine::PatternKind::GatherToEdge;
     if (is_edge != (move.scope == Scope::Memory)) {
