@@ -40,6 +40,7 @@ struct Placed {
   graph::Graph graph;
   Plan plan;
   Program program;
+  machine::MachineModel machine;
 };
 
 // nullopt: it does not fit.
@@ -52,7 +53,8 @@ std::optional<Placed> placed(const std::string& file, const std::string& recipe,
     EXPECT_EQ(lowered.error().kind, ErrorKind::DoesNotFit) << lowered.error().to_string();
     return std::nullopt;
   }
-  return Placed{*lowered, *internal::plan_step(*lowered, machine), *place(*lowered, machine)};
+  return Placed{*lowered, *internal::plan_step(*lowered, machine), *place(*lowered, machine),
+                machine};
 }
 
 constexpr const char* kSteps[] = {"golden/run/small_step.graph", "conformance/small_cnn.graph",
@@ -103,7 +105,7 @@ TEST_P(Delivered, EveryElementThatANodeReadsItMadeOrWasSent) {
     if (!step.has_value()) {
       continue;
     }
-    Delivery delivery(step->graph, step->plan, step->program);
+    Delivery delivery(step->graph, step->plan, step->program, step->machine);
     for (const std::string& breach : delivery.run(3)) {
       ADD_FAILURE() << drawn.text << ", " << recipe << ": " << breach;
     }
@@ -128,7 +130,7 @@ TEST_P(Delivered, AlsoWhereNodesHaveLittleRoom) {
     if (!step.has_value()) {
       continue;
     }
-    Delivery delivery(step->graph, step->plan, step->program);
+    Delivery delivery(step->graph, step->plan, step->program, step->machine);
     for (const std::string& breach : delivery.run(3)) {
       ADD_FAILURE() << drawn.text << ", " << kRecipes[trial % 5] << ": " << breach;
     }
@@ -215,7 +217,7 @@ TEST(DeliveredFromMemory, StatesComeForTheirUpdateAndGoBack) {
       placed("golden/run/small_step.graph", "cfloat8", with_facts("system-tray", facts));
   ASSERT_TRUE(step.has_value());
   EXPECT_EQ(step->program.remedies[1].what, "hbm");
-  Delivery delivery(step->graph, step->plan, step->program);
+  Delivery delivery(step->graph, step->plan, step->program, step->machine);
   for (const std::string& breach : delivery.run(3)) {
     ADD_FAILURE() << breach;
   }
@@ -249,7 +251,7 @@ class DeliveryItself : public ::testing::Test {
                      with_facts("d1", {{"mesh.die.dead", "1,2"}, {"mesh.die.size", "4x5"}}))) {}
 
   std::vector<std::string> breaches() const {
-    return Delivery(step.graph, step.plan, step.program).run(1000);
+    return Delivery(step.graph, step.plan, step.program, step.machine).run(1000);
   }
   program::Transfer* transfer(program::Phase& phase) const {
     return std::get_if<program::Transfer>(&phase.body);
@@ -352,6 +354,92 @@ TEST_F(DeliveryItself, SeesSumsInAnotherOrder) {
         << "phase " << i;
   }
   EXPECT_GT(swapped, 0);
+}
+
+// Replicas of a die in several rows, whose sums are nested: in runs of a row.
+Placed in_rows_of_replicas(const char* dies, const char* recipe, bool has_groups = false) {
+  const machine::MachineModel machine = with_facts(
+      "training-tile", {{"mesh.die.dead", "0,1"}, {"mesh.die.size", "2x3"}, {"tile.dies", dies}});
+  const Placed as_rules_say = *placed("golden/place/many_samples.graph", recipe, machine);
+  const Choice choice{.dies = {1, 1}, .block = 2, .has_groups = has_groups};
+  PlacedStep step = *place_as(as_rules_say.graph, machine, choice);
+  const internal::Mesh mesh = internal::mesh_of(choice.dies, choice.block, machine, 24);
+  Plan plan =
+      *internal::plan_on(step.graph, machine, has_groups ? internal::with_groups(mesh) : mesh);
+  return {std::move(step.graph), std::move(plan), std::move(step.program), machine};
+}
+
+std::vector<program::Move*> nested_sums(Program& program) {
+  std::vector<program::Move*> found;
+  for (program::Phase& phase : program.phases) {
+    auto* const transfer = std::get_if<program::Transfer>(&phase.body);
+    for (std::size_t i = 0; transfer != nullptr && i < transfer->moves.size(); ++i) {
+      if (transfer->moves[i].pattern.order == machine::Association::Nested) {
+        found.push_back(&transfer->moves[i]);
+      }
+    }
+  }
+  return found;
+}
+
+TEST(DeliveredOverRows, SumsAreAddedInRunsAsTheGraphSays) {
+  int through = 0;  // lines of nodes, continued through all replicas
+  for (const char* dies : {"4x3", "3x5"}) {
+    for (const bool has_groups : {false, true}) {
+      Placed step = in_rows_of_replicas(dies, has_groups ? "fp32" : "cfloat8", has_groups);
+      for (const program::Move* const sum : nested_sums(step.program)) {
+        through += sum->scope == program::Scope::Through ? 1 : 0;
+      }
+      EXPECT_GT(nested_sums(step.program).size(), 5u) << dies;
+      Delivery delivery(step.graph, step.plan, step.program, step.machine);
+      for (const std::string& breach : delivery.run(3)) {
+        ADD_FAILURE() << dies << ", groups " << has_groups << ": " << breach;
+      }
+    }
+  }
+  EXPECT_GT(through, 0);
+}
+
+bool is_of_order(const std::string& breach) {
+  return breach.find("in another order than its cuts say") != std::string::npos;
+}
+
+TEST(DeliveredOverRows, SeesASumThatIsOneChain) {
+  Placed step = in_rows_of_replicas("4x3", "cfloat8");
+  for (program::Move* const move : nested_sums(step.program)) {
+    move->pattern.order = machine::Association::Chain;
+    const auto breaches = Delivery(step.graph, step.plan, step.program, step.machine).run(1);
+    EXPECT_TRUE(std::any_of(breaches.begin(), breaches.end(), is_of_order)) << move->tensor;
+    move->pattern.order = machine::Association::Nested;
+  }
+}
+
+// Each cut with runs in turn one part longer or one part shorter.
+TEST(DeliveredOverRows, SeesRunsOfAnotherLength) {
+  const Placed step = in_rows_of_replicas("4x3", "cfloat8");
+  int changed = 0;
+  graph::Graph other = step.graph;
+  for (graph::Op& op : other.ops) {
+    for (graph::ReduceCut& cut : op.k_parts) {
+      if (cut.run.has_value()) {
+        const std::int64_t by = changed % 2 == 0 ? 1 : -1;
+        *cut.run += by;
+        const auto breaches = Delivery(other, step.plan, step.program, step.machine).run(1);
+        EXPECT_TRUE(std::any_of(breaches.begin(), breaches.end(), is_of_order)) << op.info->name;
+        *cut.run -= by;
+        ++changed;
+      }
+    }
+  }
+  EXPECT_GT(changed, 5);
+}
+
+// The same replicas in rows of another length.
+TEST(DeliveredOverRows, SeesReplicasThatStandOtherwise) {
+  const Placed step = in_rows_of_replicas("4x3", "cfloat8");
+  const machine::MachineModel other = in_rows_of_replicas("3x4", "cfloat8").machine;
+  const auto breaches = Delivery(step.graph, step.plan, step.program, other).run(1);
+  EXPECT_TRUE(std::any_of(breaches.begin(), breaches.end(), is_of_order));
 }
 
 TEST_F(DeliveryItself, SeesAReaderThatDoesNotWait) {

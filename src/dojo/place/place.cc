@@ -186,7 +186,8 @@ std::vector<OpCuts> cuts_of(const LayoutPlan& layouts) {
   std::vector<OpCuts> out;
   for (std::uint32_t i = 0; i < layouts.ops.size(); ++i) {
     const internal::SplitNest& split = layouts.ops[i].split;
-    std::vector<graph::ReduceCut> cuts = program::reduction_cuts(split.nest(), split.split());
+    std::vector<graph::ReduceCut> cuts =
+        program::reduction_cuts(split.nest(), split.split(), layouts.replicas_in_run);
     if (!cuts.empty()) {
       out.push_back({OpId{i}, std::move(cuts)});
     }

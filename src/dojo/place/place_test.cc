@@ -171,8 +171,9 @@ TEST(ReductionCuts, OfAConvolutionsWeightAreSamplesOverReplicasAndRowsOverNodes)
   const Graph graph = lowered("cnn", model("training-tile"));
   const graph::Op* gradient = op_of_module(graph, "dojo.conv_weight_grad", "stem");
   ASSERT_NE(gradient, nullptr);
-  // 2 frames a sample, 2 samples a replica; 32 rows of the map in 16 parts of 2.
-  EXPECT_EQ(gradient->k_parts, (std::vector<graph::ReduceCut>{{"n", 16, 4}, {"y", 16, 2}}));
+  // 2 frames a sample, 2 samples a replica, 5 replicas in a row; 32 rows of the map in 16 parts
+  // of 2.
+  EXPECT_EQ(gradient->k_parts, (std::vector<graph::ReduceCut>{{"n", 16, 4, 5}, {"y", 16, 2}}));
 }
 
 TEST(ReductionCuts, OfOneReplicaCutNoSamples) {

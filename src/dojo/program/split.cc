@@ -63,7 +63,8 @@ std::int64_t Split::parts(Axis axis) const {
   return found == nullptr ? 1 : found->parts;
 }
 
-std::vector<graph::ReduceCut> reduction_cuts(const graph::LoopNest& nest, const Split& split) {
+std::vector<graph::ReduceCut> reduction_cuts(const graph::LoopNest& nest, const Split& split,
+                                             std::optional<std::int64_t> replicas_in_run) {
   std::vector<graph::ReduceCut> cuts;
   for (const int loop : graph::reduce_loops(nest)) {
     const LoopSplit* const entry = split.find(nest.loops[static_cast<std::size_t>(loop)].name);
@@ -76,6 +77,11 @@ std::vector<graph::ReduceCut> reduction_cuts(const graph::LoopNest& nest, const 
     const std::int64_t parts = ceil_div(entry->extent, entry->block());
     if (parts >= 2) {
       cuts.push_back({entry->loop, parts, entry->block()});
+      const AxisCut& outer = entry->cuts.front();
+      const std::int64_t run = replicas_in_run.value_or(parts) * (outer.block / entry->block());
+      if (outer.axis == Axis::Replica && run < parts) {
+        cuts.back().run = run;
+      }
     }
   }
   return cuts;

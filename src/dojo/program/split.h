@@ -74,8 +74,11 @@ struct Split {
 };
 
 // The reduction cuts that a split implies, in the order of the nest. A loop cut by several axes
-// makes one cut of parts x parts blocks, so its inner block must divide the outer one.
-std::vector<graph::ReduceCut> reduction_cuts(const graph::LoopNest& nest, const Split& split);
+// makes one cut of parts x parts blocks, so its inner block must divide the outer one. The parts of
+// so many replicas make a run: those in a row, where sums over replicas are nested.
+std::vector<graph::ReduceCut> reduction_cuts(
+    const graph::LoopNest& nest, const Split& split,
+    std::optional<std::int64_t> replicas_in_run = std::nullopt);
 
 // What the nodes along one axis hold of a tensor.
 enum class Sharing : std::uint8_t {

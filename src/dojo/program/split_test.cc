@@ -68,6 +68,17 @@ TEST(ReductionCuts, OfALoopOnTwoAxesAreItsInnerBlocks) {
   EXPECT_EQ(reduction_cuts(nest, split), (std::vector<graph::ReduceCut>{{"r", 64, 64}}));
 }
 
+TEST(ReductionCuts, HaveRunsWhereReplicasFillSeveralRows) {
+  const graph::LoopNest nest = reduction_over({{"n", 128}, {"y", 28}, {"r", 4096}});
+  const Split split{{{"n", 128, {{Axis::Replica, 16, 8}}}, {"y", 28, {{Axis::NodeY, 14, 2}}}}};
+  EXPECT_EQ(reduction_cuts(nest, split, 5),
+            (std::vector<graph::ReduceCut>{{"n", 16, 8, 5}, {"y", 14, 2}}));
+  EXPECT_EQ(reduction_cuts(nest, split, 16), reduction_cuts(nest, split));
+  // Sixteen parts of each replica.
+  const Split inside{{{"r", 4096, {{Axis::Replica, 4, 1024}, {Axis::NodeY, 16, 64}}}}};
+  EXPECT_EQ(reduction_cuts(nest, inside, 2), (std::vector<graph::ReduceCut>{{"r", 64, 64, 32}}));
+}
+
 TEST(ReductionCuts, AreNoneWhereOnePartHasEverything) {
   const graph::LoopNest nest = reduction_over({{"n", 128}});
   const Split split{{{"n", 128, {{Axis::Replica, 1, 128}}}}};

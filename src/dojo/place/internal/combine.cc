@@ -68,6 +68,14 @@ class Combiner {
         {what_.tensor, scope, mesh_.lines(span(Axis::NodeY), span(Axis::NodeX)), pattern, 1});
   }
 
+  // Of a sum over replicas: as the loop's cut says.
+  Association over_replicas() const {
+    const bool has_runs = split_.on(Axis::Replica).has_value() &&
+                          mesh_.replicas_in_run.has_value() &&
+                          split_.on(Axis::Replica)->cut.parts > *mesh_.replicas_in_run;
+    return has_runs ? Association::Nested : Association::Chain;
+  }
+
   // All parts of one cut loop, in one chain where it lies on several axes.
   void sum(int loop) {
     if (is_summed(Axis::NodeX, loop)) {
@@ -91,7 +99,7 @@ class Combiner {
     });
     const Bytes size = bytes();
     if (goes_through) {
-      add(machine::all_reduce(lines, Association::Chain, size), Scope::Through);
+      add(machine::all_reduce(lines, over_replicas(), size), Scope::Through);
       now_[Axis::Replica] = {};
     } else if (ends_in_shares) {
       add(machine::reduce_scatter(lines, Association::Chain, size), Scope::Inside);
@@ -130,7 +138,7 @@ class Combiner {
   // a sum inside the replica that last step is the sum's own way back from its middle.
   void across() {
     const Bytes all = bytes();
-    add(machine::all_reduce(machine::Axis::Both, Association::Chain, all), Scope::Across);
+    add(machine::all_reduce(machine::Axis::Both, over_replicas(), all), Scope::Across);
     if (is_alike() && mesh_.nodes() > 1) {
       const Move whole = moves_.back();
       const bool follows_sum = moves_.size() > 1;

@@ -11,7 +11,8 @@
 // does not wait, all are found. Then, from the last transfer to the first, what arrived by it and
 // is read or sent on by anybody is held against the bytes that its pattern says: a message that is
 // too small for its content is found, too. Of sums the additions are followed: their order is that
-// of the lowered Graph's cuts, ascending along each loop, the innermost loop first.
+// of the lowered Graph's cuts, ascending along each loop (in runs, where its cut has them), the
+// innermost loop first.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,8 @@ void add(Elements& to, const Elements& from);
 
 class Delivery {
  public:
-  Delivery(const graph::Graph& graph, const Plan& plan, const program::Program& program);
+  Delivery(const graph::Graph& graph, const Plan& plan, const program::Program& program,
+           const machine::MachineModel& machine);
 
   // One sentence for each breach, the first `most` of them; empty: everything arrives.
   std::vector<std::string> run(std::size_t most = 10);
@@ -67,7 +69,8 @@ class Delivery {
     // Of a sum in a stated order: which additions made what is there, as a hash; 0 for nothing.
     bool is_ordered = false;
     std::vector<std::vector<std::uint64_t>> additions;  // by node, by element
-    // Of each part its place in every cut loop, outermost first.
+    // The cuts of the loops, outermost first, and of each part its place along each of them.
+    std::vector<graph::ReduceCut> cuts;
     std::map<std::int64_t, std::vector<std::int64_t>> places;
   };
   // An element that a node has by a move, and from which node of its line.
@@ -128,7 +131,9 @@ class Delivery {
   void write(std::size_t index, OpId id, const graph::Stage& stage, const graph::Operand& operand);
   bool is_in_parts(OpId id, const graph::Stage& stage, const graph::Operand& operand) const;
   std::int64_t part_of(const OpPlan& plan, const graph::Stage& stage, Node node) const;
-  std::vector<std::int64_t> places_in_loops(const OpPlan& plan, const graph::Stage& stage,
+  std::vector<graph::ReduceCut> cuts_of(OpId id, const graph::Stage& stage) const;
+  std::vector<std::int64_t> places_in_loops(const SplitNest& split,
+                                            const std::vector<graph::ReduceCut>& cuts,
                                             Node node) const;
   std::string tensor_name(OpId id, const graph::TensorRef& tensor) const;
   void copy_update(std::size_t index);
@@ -165,6 +170,7 @@ class Delivery {
   std::int64_t rows_ = 1;
   std::int64_t columns_ = 1;
   std::size_t nodes_ = 1;  // of all replicas
+  std::int64_t replicas_per_row_ = 1;
   std::map<std::string, ValueId> named_;
   std::vector<std::vector<Elements>> own_;        // by value, by node
   std::vector<std::set<std::size_t>> made_by_;    // by value: phases that wrote it

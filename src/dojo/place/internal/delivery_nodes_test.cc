@@ -120,7 +120,8 @@ void add(Elements& to, const Elements& from) {
   }
 }
 
-Delivery::Delivery(const graph::Graph& graph, const Plan& plan, const program::Program& program)
+Delivery::Delivery(const graph::Graph& graph, const Plan& plan, const program::Program& program,
+                   const machine::MachineModel& machine)
     : graph_(graph),
       plan_(plan),
       program_(program),
@@ -128,6 +129,7 @@ Delivery::Delivery(const graph::Graph& graph, const Plan& plan, const program::P
       rows_(plan.mesh.region.rows()),
       columns_(plan.mesh.region.columns()),
       nodes_(size_of(plan.mesh.replicas.count * rows_ * columns_)),
+      replicas_per_row_(program::replicas_per_row(plan.mesh.replicas, machine)),
       own_(graph.values.size()),
       made_by_(graph.values.size()),
       registers_(graph.values.size()) {

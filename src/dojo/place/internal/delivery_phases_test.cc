@@ -106,6 +106,7 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
     pending.all.resize(size_of(graph::element_count(operand.shape)));
     pending.parts.assign(nodes_, pending.all);
     pending.is_ordered = plan.masked.empty() && is_sum(stage);
+    pending.cuts = cuts_of(id, stage);
     pending.additions.assign(nodes_, std::vector<std::uint64_t>(pending.all.size(), 0));
   }
   std::vector<Elements>* target = nullptr;
@@ -145,7 +146,7 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
         pending.additions[node][i] = hash_of_part(part);
       }
     }
-    pending.places.emplace(part, places_in_loops(plan, stage, node));
+    pending.places.emplace(part, places_in_loops(plan.split, pending.cuts, node));
   }
 }
 

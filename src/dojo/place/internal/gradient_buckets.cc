@@ -26,7 +26,7 @@ std::optional<program::Move> take_sum_over_replicas(const graph::Value& value,
 std::optional<Bucket> GradientBuckets::put(const Bucket::Entry& entry, const program::Move& move) {
   auto bucket = std::find_if(buckets_.begin(), buckets_.end(), [&](const Bucket& one) {
     return one.move.scope == move.scope && one.move.pattern.axis == move.pattern.axis &&
-           one.move.reach == move.reach;
+           one.move.pattern.order == move.pattern.order && one.move.reach == move.reach;
   });
   if (bucket == buckets_.end()) {
     buckets_.push_back({.move = move});

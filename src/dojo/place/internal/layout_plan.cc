@@ -576,7 +576,9 @@ bool makes_alike(const Op& op, const OpPlan& plan, Axis axis) {
 }
 
 LayoutPlan plan_layouts(const Graph& graph, const Mesh& mesh) {
-  return Planner(graph, mesh).plan();
+  LayoutPlan plan = Planner(graph, mesh).plan();
+  plan.replicas_in_run = mesh.replicas_in_run;
+  return plan;
 }
 
 }  // namespace dojo::place::internal

@@ -30,6 +30,7 @@ struct LayoutPlan {
   std::vector<ValueId> root;          // by value: whose bytes an alias reads
   // By value: Flat shares that are not in the row-major order of this value (a permuted alias).
   std::vector<bool> is_scrambled;
+  std::optional<std::int64_t> replicas_in_run;  // of the mesh
 };
 
 LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "dojo/graph/graph.h"
@@ -16,6 +17,7 @@ inline constexpr int kBusyShares = 90;  // percent of the nodes, where weights h
 
 struct Mesh {
   program::Replicas replicas;
+  std::optional<std::int64_t> replicas_in_run{};  // where sums over them are nested
   machine::Region region{};  // all logical nodes of the first replica that work
   // Groups of `rows_per_group` node rows, one after the other; 1: no groups.
   std::int64_t groups = 1;
