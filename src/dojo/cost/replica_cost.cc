@@ -66,6 +66,7 @@ Way way(machine::Site from, machine::Site to, const MachineModel& machine) {
 // What the chain of replicas adds up to: its whole length and the worst load factor of its edges.
 struct Chain {
   std::int64_t cycles = 0;
+  std::int64_t back = 0;  // straight from its end to the farthest place
   double hops = 0;
   std::array<double, machine::kLinkClassCount> passes{};  // crossings by class
   std::vector<WayCrossing> crossings{};                   // one of each link class and direction
@@ -129,12 +130,15 @@ Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
   for (std::int64_t column = 0; column + 1 < places.per_row(); ++column) {
     const std::int64_t times = places.rows_with_both(column, column + 1);
     if (times > 0) {
-      add_ways(chain, way(places.site(0, column), places.site(0, column + 1), machine), times,
-               times);
+      const Way step = way(places.site(0, column), places.site(0, column + 1), machine);
+      add_ways(chain, step, times, times);
+      chain.back += step.cycles;
     }
   }
   for (std::int64_t row = 0; row + 1 < places.rows(); ++row) {
-    add_ways(chain, way(places.site(row, 0), places.site(row + 1, 0), machine), 1, 1);
+    const Way step = way(places.site(row, 0), places.site(row + 1, 0), machine);
+    add_ways(chain, step, 1, 1);
+    chain.back += step.cycles;
   }
   return chain;
 }
@@ -147,6 +151,7 @@ Chain rows_of(const Places& places, const MachineModel& machine) {
     add_ways(rows, way(places.site(0, column), places.site(0, column + 1), machine), places.rows(),
              1);
   }
+  rows.back = rows.cycles;
   return rows;
 }
 
@@ -156,6 +161,7 @@ Chain columns_of(const Places& places, const MachineModel& machine) {
     add_ways(columns, way(places.site(row, 0), places.site(row + 1, 0), machine), places.per_row(),
              1);
   }
+  columns.back = columns.cycles;
   return columns;
 }
 
@@ -265,16 +271,18 @@ TransferCost reduce_and_gather(const Group& group, double v, const Chain& chain,
                                const MachineModel& machine) {
   const std::int64_t stations = lines.replicas * group.stops;
   const double n = static_cast<double>(stations);
-  const std::int64_t hops = chain.cycles + lines.replicas * group.inside;
+  const std::int64_t inside = lines.replicas * group.inside;
   const std::int64_t stage = machine.network.stage.count();
   const std::int64_t add = machine.network.reduce_stage.count();
   Loads loads(machine);
   loads.port(2 * v * (n + 1) / n);
-  load_chain(loads, chain, group.sharing, 2 * v);
+  load_chain(loads, chain, group.sharing, v + v * (n - 1) / n);
   // Partials on, sums back to their owners (half of the chain), sums to all.
   move_along(loads, chain, group, static_cast<double>(lines.count) * (2 * v * (n - 1) + v),
              2.5 * v);
-  return loads.with_latency(2 * hops + (stations - 1) * (2 * stage + add) + stations + 2);
+  // The chain, each sum straight back from its end to its owner, the chain again.
+  const std::int64_t hops = 2 * chain.cycles + chain.back + 3 * inside;
+  return loads.with_latency(hops + (stations - 1) * (2 * stage + add) + 2);
 }
 
 // All partials of a line to one place, which adds them in ascending order, and the sum back.
@@ -344,27 +352,6 @@ machine::Site replica_site(const Replicas& replicas, std::int64_t index,
   const std::int64_t column = row % 2 == 0 ? along : per_row - 1 - along;
   return {.row = static_cast<int>(row * replicas.dies.rows),
           .column = static_cast<int>(column * replicas.dies.columns)};
-}
-
-std::optional<std::int64_t> replicas_in_run(const Region& region, const Replicas& replicas,
-                                            const MachineModel& machine) {
-  const Places places(replicas, machine);
-  if (places.rows() < 2 || places.per_row() < 2) {
-    return std::nullopt;
-  }
-  const TransferCost one = reduce_and_gather(equals_in(region), 1, chain_of(replicas, machine),
-                                             {.replicas = replicas.count}, machine);
-  const double as_long = static_cast<double>(one.latency.count()) * machine.network.pace / one.busy;
-  const Bytes bytes(static_cast<std::int64_t>(std::ceil(as_long)) * machine.network.packet.count());
-  const auto total = [&](machine::Association order) {
-    return replica_all_reduce(Scope::Across, machine::all_reduce(machine::Axis::Both, order, bytes),
-                              region, replicas, machine)
-        .total(machine.network.pace);
-  };
-  if (total(machine::Association::Nested) < total(machine::Association::Chain)) {
-    return places.per_row();
-  }
-  return std::nullopt;
 }
 
 TransferCost replica_all_reduce(Scope scope, const machine::Pattern& pattern, const Region& region,

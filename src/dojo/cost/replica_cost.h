@@ -1,8 +1,6 @@
 // Where replicas stand, and what transfers between them cost.
 #pragma once
 
-#include <optional>
-
 #include "dojo/cost/pattern_cost.h"
 
 namespace dojo::cost {
@@ -10,14 +8,6 @@ namespace dojo::cost {
 // North-west die of replica `index`: row by row, every second row backwards.
 machine::Site replica_site(const program::Replicas& replicas, std::int64_t index,
                            const machine::MachineModel& machine);
-
-// How many consecutive replicas make a run, where sums over them are nested: those of a row. They
-// are where replicas fill several rows of several, and a message whose bytes take as long as its
-// way along the chain of all replicas (as long as those of gradients are) is quicker so. `region`:
-// the nodes of one.
-std::optional<std::int64_t> replicas_in_run(const machine::Region& region,
-                                            const program::Replicas& replicas,
-                                            const machine::MachineModel& machine);
 
 // An ordered all-reduce over the replicas (Scope::Across: of each node's `bytes`, with its equals
 // in the other replicas; Scope::Through: of the partials of all nodes of a line in all replicas).

@@ -18,6 +18,12 @@ std::int64_t replicas_per_row(const Replicas& replicas, const machine::MachineMo
   return std::max(1, machine.dies().columns / replicas.dies.columns);
 }
 
+std::optional<std::int64_t> replicas_in_run(const Replicas& replicas,
+                                            const machine::MachineModel& machine) {
+  const std::int64_t per_row = replicas_per_row(replicas, machine);
+  return per_row > 1 && replicas.count > per_row + 1 ? std::optional(per_row) : std::nullopt;
+}
+
 std::string_view name(Scope scope) { return kScopeNames[static_cast<std::size_t>(scope)]; }
 
 std::optional<Scope> scope_named(std::string_view name) {

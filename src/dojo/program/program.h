@@ -138,6 +138,12 @@ struct Replicas {
 // Places in one of those rows.
 std::int64_t replicas_per_row(const Replicas& replicas, const machine::MachineModel& machine);
 
+// How many consecutive replicas make a run, where sums over them are nested: those of a row.
+// nullopt: one row, rows of one, or one replica in a second row, which a chain adds last, too. It
+// looks at no rate, so that values do not depend on any.
+std::optional<std::int64_t> replicas_in_run(const Replicas& replicas,
+                                            const machine::MachineModel& machine);
+
 // Bytes of one tensor's largest share at one offset, from the first to the last phase that uses it.
 // All nodes of a replica have the same map.
 struct MemoryEntry {

@@ -106,6 +106,20 @@ Result<void> verify(const std::string& text) {
   return verify_program(*program, *machine::load_machine("training-tile"));
 }
 
+TEST(ReplicasInRun, AreThoseOfARowWhereThereAreSeveralRows) {
+  const machine::MachineModel tile = *machine::load_machine("training-tile");
+  const auto run = [&](machine::Shape dies, std::int64_t count) {
+    return replicas_in_run(
+        {.count = count, .available = 25, .dies = dies, .batch = count, .block = 1}, tile);
+  };
+  EXPECT_EQ(run({1, 1}, 5), std::nullopt);
+  EXPECT_EQ(run({1, 1}, 6), std::nullopt);  // p0 + .. + p4, then p5: the chain
+  EXPECT_EQ(run({1, 1}, 7), 5);
+  EXPECT_EQ(run({1, 1}, 25), 5);
+  EXPECT_EQ(run({1, 2}, 4), 2);
+  EXPECT_EQ(run({1, 5}, 5), std::nullopt);  // rows of one
+}
+
 TEST(VerifyProgram, LetsSumsOverSeveralRowsOfReplicasBeNested) {
   const std::string nested = replaced(kText, "order=chain", "order=nested");
   EXPECT_TRUE(verify(nested).has_value());

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "dojo/cost/replica_cost.h"
-
 namespace dojo::place::internal {
 
 using machine::MachineModel;
@@ -30,7 +28,7 @@ Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machin
   replicas.batch = batch;
   replicas.block = std::max<std::int64_t>(block, ceil_div(batch, replicas.available));
   replicas.count = ceil_div(batch, replicas.block);
-  mesh.replicas_in_run = cost::replicas_in_run(mesh.region, replicas, machine);
+  mesh.replicas_in_run = program::replicas_in_run(replicas, machine);
   return mesh;
 }
 
