@@ -360,9 +360,10 @@ Result<RuledStep> place_by_rule(const Graph& lowered, const MachineModel& machin
   return RuledStep{std::move(choice), placed_step(lowered, machine, std::move(plan))};
 }
 
-Program sketch_as(const Graph& lowered, const MachineModel& machine, const Choice& choice) {
-  return make_sketch(lowered, machine,
-                     internal::sketch_on(lowered, machine, mesh_for(choice, lowered, machine)));
+Result<Program> sketch_as(const Graph& lowered, const MachineModel& machine, const Choice& choice) {
+  DOJO_TRY(internal::Plan plan,
+           internal::sketch_on(lowered, machine, mesh_for(choice, lowered, machine)));
+  return make_sketch(lowered, machine, std::move(plan));
 }
 
 Result<Program> place(const Graph& graph, const MachineModel& machine) {

@@ -84,9 +84,10 @@ struct RuledStep {
 Result<RuledStep> place_by_rule(const graph::Graph& lowered, const machine::MachineModel& machine);
 
 // For searches: the phases of place_as() as they would be if every node had room for all: quick to
-// make and good to compare, and not a Program to run (its memory has no map).
-program::Program sketch_as(const graph::Graph& lowered, const machine::MachineModel& machine,
-                           const Choice& choice);
+// make and good to compare, and not a Program to run (its memory has no map). Errors: DoesNotFit,
+// if not even weights and states would.
+Result<program::Program> sketch_as(const graph::Graph& lowered,
+                                   const machine::MachineModel& machine, const Choice& choice);
 
 // Sets k_parts of every op to the proposal (and to none where there is none) and the machine's name
 // in the head. Errors: as place().

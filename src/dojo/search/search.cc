@@ -74,6 +74,8 @@ void mark_front(std::vector<Candidate>& candidates) {
 constexpr std::int64_t kLeastShare = 500;
 // Sketches of one kind of op that are placed, the most promising first.
 constexpr std::size_t kPlacedOfAKind = 3;
+// Replicas that fit and are placed before splits are searched.
+constexpr std::ptrdiff_t kReplicasFirst = 8;
 
 class Searcher {
  public:
@@ -82,13 +84,12 @@ class Searcher {
 
   Search run() {
     look_at_rules();
-    look_at_replicas();
-    if (out_.best.has_value() && !out_.was_cut) {
-      kinds_ = place::op_kinds(graph_);
-      while (improve_splits()) {
-      }
-      widen_panels();
-    }
+    sketch_replicas();
+    look_at_replicas(kReplicasFirst);
+    search_splits();
+    look_at_replicas(std::ssize(replicas_));
+    search_splits();  // of another replica, if one of the rest is the best now
+    widen_panels();
     mark_front(out_.candidates);
     return std::move(out_);
   }
@@ -97,14 +98,17 @@ class Searcher {
   const Candidate& best() const { return out_.candidates[*out_.best]; }
 
   // Time and a stop wait for something that fits.
-  bool is_over() {
-    const bool has_any = out_.best.has_value();
+  bool is_out_of_time() const {
     const bool is_late =
         options_.most_time.has_value() && Clock::now() - begin_ > *options_.most_time;
     const bool is_stopped = options_.stop != nullptr && options_.stop->load();
+    return out_.best.has_value() && (is_late || is_stopped);
+  }
+
+  bool is_over() {
     const bool is_full =
         options_.most_candidates > 0 && std::ssize(out_.candidates) >= options_.most_candidates;
-    out_.was_cut = out_.was_cut || (has_any && (is_late || is_stopped)) || is_full;
+    out_.was_cut = out_.was_cut || is_out_of_time() || is_full;
     return out_.was_cut;
   }
 
@@ -116,13 +120,31 @@ class Searcher {
     }
   }
 
-  void look_at_replicas() {
-    const std::vector<place::Choice> choices = place::choices(graph_, machine_);
-    out_.known += std::ssize(choices);
-    for (const place::Choice& choice : choices) {
+  // All replicas, those with the quickest sketches first; then those without one.
+  void sketch_replicas() {
+    replicas_ = place::choices(graph_, machine_);
+    out_.known += std::ssize(replicas_);
+    const std::vector<std::optional<Picoseconds>> times = sketch(replicas_);
+    std::vector<std::size_t> order(replicas_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return times[a].has_value() && (!times[b].has_value() || *times[a] < *times[b]);
+    });
+    std::vector<place::Choice> sorted;
+    for (const std::size_t i : order) {
+      sorted.push_back(replicas_[i]);
+      sketches_.push_back(times[i]);
+    }
+    replicas_ = std::move(sorted);
+  }
+
+  // The next ones, up to so many of all that fit.
+  void look_at_replicas(std::ptrdiff_t most) {
+    for (; next_replica_ < replicas_.size() && fitting_ < most; ++next_replica_) {
       if (is_over()) {
         return;
       }
+      const place::Choice& choice = replicas_[next_replica_];
       const Picoseconds bound = bound_of(flops_, choice, replicas_of(graph_, choice), machine_);
       if (out_.best.has_value() && bound > best().step) {
         out_.candidates.push_back({.choice = choice,
@@ -130,7 +152,8 @@ class Searcher {
                                    .why = "its matrix work alone takes longer than the best step"});
         continue;
       }
-      look_at(choice);
+      look_at(choice, sketches_[next_replica_]);
+      fitting_ += out_.candidates.back().outcome == Outcome::Placed ? 1 : 0;
     }
   }
 
@@ -170,10 +193,21 @@ class Searcher {
   }
 
   // --- splits ---
+  // Round after round, as long as one gains; nothing if the best has been searched already.
+  void search_splits() {
+    if (!out_.best.has_value() || out_.best == searched_ || is_over()) {
+      return;
+    }
+    kinds_ = place::op_kinds(graph_);
+    while (improve_splits()) {
+    }
+    searched_ = out_.best;
+  }
+
   // One round over the kinds of ops. True if the step got quicker and there is time left.
   bool improve_splits() {
     const Picoseconds before = best().step;
-    sketched_ = step_of_sketch(best().choice);
+    sketched_ = *step_of_sketch(best().choice);  // which fits
     for (const int kind : costly_kinds()) {
       if (is_over()) {
         return false;
@@ -213,22 +247,22 @@ class Searcher {
     for (const place::Deal& deal : place::deals_of(graph_, machine_, base, kind)) {
       choices.push_back(with_deal(base, deal));
     }
-    const std::vector<Picoseconds> times = sketch(choices);
+    const std::vector<std::optional<Picoseconds>> times = sketch(choices);
     std::vector<std::size_t> order;
     for (std::size_t i = 0; i < times.size(); ++i) {
-      if (times[i] < sketched_) {
+      if (times[i].has_value() && *times[i] < sketched_) {
         order.push_back(i);
       }
     }
     std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
+                     [&](std::size_t a, std::size_t b) { return *times[a] < *times[b]; });
     for (std::size_t i = 0; i < std::min(order.size(), kPlacedOfAKind); ++i) {
       if (is_over()) {
         return;
       }
       ++out_.known;
       if (look_at(choices[order[i]], times[order[i]])) {
-        sketched_ = times[order[i]];
+        sketched_ = *times[order[i]];
         return;
       }
     }
@@ -246,15 +280,18 @@ class Searcher {
     return choice;
   }
 
-  Picoseconds step_of_sketch(const place::Choice& choice) const {
-    return system::time_program(place::sketch_as(graph_, machine_, choice), machine_).step;
+  // nullopt: not even its states fit.
+  std::optional<Picoseconds> step_of_sketch(const place::Choice& choice) const {
+    const Result<program::Program> sketch = place::sketch_as(graph_, machine_, choice);
+    return sketch.has_value() ? std::optional(system::time_program(*sketch, machine_).step)
+                              : std::nullopt;
   }
 
-  std::vector<Picoseconds> sketch(const std::vector<place::Choice>& choices) {
-    std::vector<Picoseconds> times(choices.size());
+  std::vector<std::optional<Picoseconds>> sketch(const std::vector<place::Choice>& choices) {
+    std::vector<std::optional<Picoseconds>> times(choices.size());
     std::atomic<std::size_t> next{0};
     const auto work = [&] {
-      for (std::size_t i = next++; i < choices.size(); i = next++) {
+      for (std::size_t i = next++; i < choices.size() && !is_out_of_time(); i = next++) {
         times[i] = step_of_sketch(choices[i]);
       }
     };
@@ -270,8 +307,11 @@ class Searcher {
 
   // What the splits leave free may hold wider panels.
   void widen_panels() {
+    if (!out_.best.has_value() || is_over()) {
+      return;
+    }
     place::Choice choice = best().choice;
-    if (choice.panels > Bytes(0) && !choice.deals.empty() && !is_over()) {
+    if (choice.panels > Bytes(0) && !choice.deals.empty()) {
       choice.panels = Bytes(0);
       ++out_.known;
       look_at(choice);
@@ -284,9 +324,14 @@ class Searcher {
   Flops flops_;
   Clock::time_point begin_ = Clock::now();
   Search out_;
-  system::Timeline timeline_;  // of the best
-  std::vector<int> kinds_;     // by op
-  Picoseconds sketched_{};     // the best, as if nodes had room for all
+  system::Timeline timeline_;                         // of the best
+  std::vector<place::Choice> replicas_;               // in the order in which they are looked at
+  std::vector<std::optional<Picoseconds>> sketches_;  // of these
+  std::size_t next_replica_ = 0;
+  std::ptrdiff_t fitting_ = 0;             // replicas that fit
+  std::vector<int> kinds_;                 // by op
+  std::optional<std::size_t> searched_{};  // the candidate whose splits have been searched
+  Picoseconds sketched_{};                 // the best, as if nodes had room for all
 };
 
 // Ranks from 1; equal values share the middle of theirs.

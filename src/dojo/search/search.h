@@ -3,10 +3,11 @@
 // quickest is the best; of equally quick ones that with less energy, then with less memory, then
 // the earlier one.
 //
-// First what the rules choose, then all replicas, then splits of the best of those: kind of op by
-// kind of op, the one that costs most time first, all pairs of loops over node.y and node.x. Each
-// pair is sketched (placed as if nodes had room for all) and timed, and the most promising become
-// candidates; what is quicker stays. That is repeated until no kind of op gains any more.
+// First what the rules choose. Then replicas: all are sketched (placed as if nodes had room for
+// all) and timed, and those that promise most placed. Then splits of the best of those: kind of op
+// by kind of op, the one that costs most time first, all pairs of loops over node.y and node.x.
+// Each pair is sketched, and the most promising become candidates; what is quicker stays. That is
+// repeated until no kind of op gains any more. Then the rest of the replicas.
 //
 // Deterministic: candidates come in a fixed order, and the result depends on how many were looked
 // at, not on how long that took, nor on how many threads sketch. A replica that cannot beat the

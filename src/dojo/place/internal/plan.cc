@@ -270,18 +270,9 @@ Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& 
                            kilobytes(machine.node.sram.count()), nearest)};
 }
 
-}  // namespace
-
-Plan sketch_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
-  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
-  Fetches fetches(graph, plan.layouts, plan.mesh);
-  plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
-  plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
-  plan.fit.life.resize(plan.draft.buffers.size());  // nothing has a place
-  return plan;
-}
-
-Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+// Layouts alone. Errors: DoesNotFit, if not even the states would.
+Result<Plan> plan_with_room_for_state(const Graph& graph, const MachineModel& machine,
+                                      const Mesh& mesh) {
   Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
   // Buffers can shrink; what is left for them at their full size is no reason to refuse.
   if (state_bytes(graph, plan.layouts, mesh) > capacity_of(machine)) {
@@ -291,6 +282,22 @@ Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh
                     quoted(graph.name), mesh.replicas.dies.rows, mesh.replicas.dies.columns,
                     machine.name)};
   }
+  return plan;
+}
+
+}  // namespace
+
+Result<Plan> sketch_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
+  Fetches fetches(graph, plan.layouts, plan.mesh);
+  plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
+  plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
+  plan.fit.life.resize(plan.draft.buffers.size());  // nothing has a place
+  return plan;
+}
+
+Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
+  DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
   plan_phases(graph, machine, plan);
   if (!plan.fit.fits) {
     return does_not_fit(graph, machine, plan, "");

@@ -33,7 +33,9 @@ std::optional<Plan> plan_with(const graph::Graph& graph, const machine::MachineM
 Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& machine,
                      const Mesh& mesh);
 
-// The same as if every node had room for all: no lives, no places in memory.
-Plan sketch_on(const graph::Graph& graph, const machine::MachineModel& machine, const Mesh& mesh);
+// The same as if every node had room for all: no lives, no places in memory. Errors: DoesNotFit, if
+// not even the states would.
+Result<Plan> sketch_on(const graph::Graph& graph, const machine::MachineModel& machine,
+                       const Mesh& mesh);
 
 }  // namespace dojo::place::internal
