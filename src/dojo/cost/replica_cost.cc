@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <span>
 
 #include "dojo/base/check.h"
 #include "dojo/cost/internal/line.h"
@@ -79,7 +80,15 @@ class Places {
   Places(const Replicas& replicas, const MachineModel& machine)
       : dies_(replicas.dies),
         per_row_(program::replicas_per_row(replicas, machine)),
-        count_(replicas.count) {}
+        count_(replicas.count) {
+    // PERF: each step once; a plan asks for thousands of costs, each of which sums them up.
+    for (std::int64_t column = 0; column + 1 < per_row_; ++column) {
+      in_row_.push_back(way(site(0, column), site(0, column + 1), machine));
+    }
+    for (std::int64_t row = 0; row + 1 < rows(); ++row) {
+      in_column_.push_back(way(site(row, 0), site(row + 1, 0), machine));
+    }
+  }
 
   std::int64_t rows() const { return (count_ + per_row_ - 1) / per_row_; }
   std::int64_t columns() const { return std::min(count_, per_row_); }
@@ -100,11 +109,16 @@ class Places {
             .column = static_cast<int>(column * dies_.columns)};
   }
   std::int64_t per_row() const { return per_row_; }
+  // From each place of a row (of a column) to the next.
+  std::span<const Way> in_row() const { return in_row_; }
+  std::span<const Way> in_column() const { return in_column_; }
 
  private:
   machine::Shape dies_;
   std::int64_t per_row_;
   std::int64_t count_;
+  std::vector<Way> in_row_{};
+  std::vector<Way> in_column_{};
 };
 
 // `times` ways in all, `in_line` of them one after the other.
@@ -124,45 +138,36 @@ void add_ways(Chain& chain, const Way& step, std::int64_t times, std::int64_t in
   }
 }
 
-Chain chain_of(const Replicas& replicas, const MachineModel& machine) {
-  const Places places(replicas, machine);
+Chain chain_of(const Places& places) {
   Chain chain;
-  for (std::int64_t column = 0; column + 1 < places.per_row(); ++column) {
+  for (std::int64_t column = 0; column + 1 < places.columns(); ++column) {
+    const Way& step = places.in_row()[static_cast<std::size_t>(column)];
     const std::int64_t times = places.rows_with_both(column, column + 1);
-    if (times > 0) {
-      const Way step = way(places.site(0, column), places.site(0, column + 1), machine);
-      add_ways(chain, step, times, times);
-      chain.back += step.cycles;
-    }
+    add_ways(chain, step, times, times);
+    chain.back += step.cycles;
   }
-  for (std::int64_t row = 0; row + 1 < places.rows(); ++row) {
-    const Way step = way(places.site(row, 0), places.site(row + 1, 0), machine);
+  for (const Way& step : places.in_column()) {
     add_ways(chain, step, 1, 1);
     chain.back += step.cycles;
   }
   return chain;
 }
 
-// All rows of replicas side by side, and all columns of them. Where the last row is not full, its
-// idle places take part: they bring nothing, but own their share of the row's sum.
-Chain rows_of(const Places& places, const MachineModel& machine) {
-  Chain rows;
-  for (std::int64_t column = 0; column + 1 < places.per_row(); ++column) {
-    add_ways(rows, way(places.site(0, column), places.site(0, column + 1), machine), places.rows(),
-             1);
+// `lines` lines of such steps side by side.
+Chain side_by_side(std::span<const Way> steps, std::int64_t lines) {
+  Chain chain;
+  for (const Way& step : steps) {
+    add_ways(chain, step, lines, 1);
   }
-  rows.back = rows.cycles;
-  return rows;
+  chain.back = chain.cycles;
+  return chain;
 }
 
-Chain columns_of(const Places& places, const MachineModel& machine) {
-  Chain columns;
-  for (std::int64_t row = 0; row + 1 < places.rows(); ++row) {
-    add_ways(columns, way(places.site(row, 0), places.site(row + 1, 0), machine), places.per_row(),
-             1);
-  }
-  columns.back = columns.cycles;
-  return columns;
+// All rows of replicas, all columns of them. Where the last row is not full, its idle places take
+// part: they bring nothing, but own their share of the row's sum.
+Chain rows_of(const Places& places) { return side_by_side(places.in_row(), places.rows()); }
+Chain columns_of(const Places& places) {
+  return side_by_side(places.in_column(), places.per_row());
 }
 
 // The ways of all replicas to one of them, first along the rows, then along the columns.
@@ -173,19 +178,23 @@ struct Star {
 
 // Adds, for each step between neighbours of a line, the ways of all that stand beyond it as seen
 // from the middle; gives the cycles from the middle to each place of the line.
-template <class Step, class Count>
-std::vector<std::int64_t> add_line(Chain& ways, std::int64_t length, std::int64_t middle,
-                                   const Step& step, const Count& count) {
+template <class Count>
+std::vector<std::int64_t> add_line(Chain& ways, std::span<const Way> steps, std::int64_t middle,
+                                   const Count& count) {
+  const auto length = static_cast<std::int64_t>(steps.size()) + 1;
   std::vector<std::int64_t> cycles(static_cast<std::size_t>(length), 0);
   const auto walk = [&](std::int64_t end, std::int64_t towards) {
+    const auto step = [&](std::int64_t a, std::int64_t b) -> const Way& {
+      return steps[static_cast<std::size_t>(std::min(a, b))];
+    };
     std::int64_t beyond = 0;
     for (std::int64_t at = end; at != middle; at += towards) {
       beyond += count(at);
-      add_ways(ways, step(std::min(at, at + towards)), beyond, beyond);
+      add_ways(ways, step(at, at + towards), beyond, beyond);
     }
     for (std::int64_t at = middle; at != end; at -= towards) {
       cycles[static_cast<std::size_t>(at - towards)] =
-          cycles[static_cast<std::size_t>(at)] + step(std::min(at, at - towards)).cycles;
+          cycles[static_cast<std::size_t>(at)] + step(at, at - towards).cycles;
     }
   };
   walk(0, 1);
@@ -193,22 +202,30 @@ std::vector<std::int64_t> add_line(Chain& ways, std::int64_t length, std::int64_
   return cycles;
 }
 
-Star star_of(const Replicas& replicas, machine::Site middle, const MachineModel& machine) {
-  const Places places(replicas, machine);
+Star star_of(const Replicas& replicas, const Places& places, const MachineModel& machine) {
+  const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
   Star star;
-  const std::vector<std::int64_t> along_row = add_line(
-      star.ways, places.per_row(), middle.column / replicas.dies.columns,
-      [&](std::int64_t at) { return way(places.site(0, at), places.site(0, at + 1), machine); },
-      [&](std::int64_t at) { return places.rows_with(at); });
-  const std::vector<std::int64_t> along_column = add_line(
-      star.ways, places.rows(), middle.row / replicas.dies.rows,
-      [&](std::int64_t at) { return way(places.site(at, 0), places.site(at + 1, 0), machine); },
-      [&](std::int64_t at) { return places.taken(at); });
+  const std::vector<std::int64_t> along_row =
+      add_line(star.ways, places.in_row(), middle.column / replicas.dies.columns,
+               [&](std::int64_t at) { return places.rows_with(at); });
+  const std::vector<std::int64_t> along_column =
+      add_line(star.ways, places.in_column(), middle.row / replicas.dies.rows,
+               [&](std::int64_t at) { return places.taken(at); });
   for (std::int64_t row = 0; row < places.rows(); ++row) {
     const auto first = along_row.begin() + places.first(row);
     star.radius = std::max(star.radius, along_column[static_cast<std::size_t>(row)] +
                                             *std::max_element(first, first + places.taken(row)));
   }
+  return star;
+}
+
+// To the middles of `lines` lines side by side.
+Star middles_of(std::span<const Way> steps, std::int64_t lines) {
+  Star star;
+  const std::vector<std::int64_t> cycles =
+      add_line(star.ways, steps, static_cast<std::int64_t>(steps.size() + 1) / 2,
+               [lines](std::int64_t /*at*/) { return lines; });
+  star.radius = *std::max_element(cycles.begin(), cycles.end());
   return star;
 }
 
@@ -310,36 +327,23 @@ const TransferCost& quicker(const TransferCost& a, const TransferCost& b,
 TransferCost nested_reduce_and_gather(const Group& group, double v, const Region& region,
                                       const Places& places, const MachineModel& machine) {
   const double shares = static_cast<double>(places.per_row() * group.stops);
-  return sum(
-      reduce_and_gather(group, v, rows_of(places, machine),
-                        {.count = places.rows(), .replicas = places.per_row()}, machine),
-      reduce_and_gather(equals_in(region), std::max(1.0, v / shares), columns_of(places, machine),
-                        {.count = places.per_row(), .replicas = places.rows()}, machine));
+  return sum(reduce_and_gather(group, v, rows_of(places),
+                               {.count = places.rows(), .replicas = places.per_row()}, machine),
+             reduce_and_gather(equals_in(region), std::max(1.0, v / shares), columns_of(places),
+                               {.count = places.per_row(), .replicas = places.rows()}, machine));
 }
 
 // To the middle of each row, from there to the middle of their column, and back.
 TransferCost through_middles(const Group& group, double v, const Places& places,
                              const MachineModel& machine) {
-  const auto star = [](std::int64_t length, std::int64_t lines, const auto& step) {
-    Star out;
-    const std::vector<std::int64_t> cycles =
-        add_line(out.ways, length, length / 2, step, [&](std::int64_t /*at*/) { return lines; });
-    out.radius = *std::max_element(cycles.begin(), cycles.end());
-    return out;
-  };
-  const Star rows = star(places.per_row(), places.rows(), [&](std::int64_t at) {
-    return way(places.site(0, at), places.site(0, at + 1), machine);
-  });
-  const Star column = star(places.rows(), 1, [&](std::int64_t at) {
-    return way(places.site(at, 0), places.site(at + 1, 0), machine);
-  });
   Group middles = group;  // one node of each line
   middles.stops = 1;
   middles.inside = 0;
-  return sum(through_one(group, v, rows_of(places, machine),
-                         {.count = places.rows(), .replicas = places.per_row()}, rows, machine),
-             through_one(middles, v, columns_of(places, machine), {.replicas = places.rows()},
-                         column, machine));
+  return sum(
+      through_one(group, v, rows_of(places), {.count = places.rows(), .replicas = places.per_row()},
+                  middles_of(places.in_row(), places.rows()), machine),
+      through_one(middles, v, columns_of(places), {.replicas = places.rows()},
+                  middles_of(places.in_column(), 1), machine));
 }
 
 }  // namespace
@@ -364,12 +368,11 @@ TransferCost replica_all_reduce(Scope scope, const machine::Pattern& pattern, co
     return {};
   }
   const Lines one{.replicas = replicas.count};
-  const Chain chain = chain_of(replicas, machine);
-  const machine::Site middle = replica_site(replicas, replicas.count / 2, machine);
+  const Places places(replicas, machine);
+  const Chain chain = chain_of(places);
   const TransferCost gathered =
-      through_one(group, v, chain, one, star_of(replicas, middle, machine), machine);
+      through_one(group, v, chain, one, star_of(replicas, places, machine), machine);
   if (pattern.order == machine::Association::Nested) {
-    const Places places(replicas, machine);
     return quicker(quicker(nested_reduce_and_gather(group, v, region, places, machine),
                            through_middles(group, v, places, machine), machine),
                    gathered, machine);
@@ -384,7 +387,7 @@ TransferCost replica_all_gather(const Region& region, Bytes bytes, const Replica
   }
   const double n = static_cast<double>(replicas.count);
   const double v = packets(bytes, machine) * n;
-  const Chain chain = chain_of(replicas, machine);
+  const Chain chain = chain_of(Places(replicas, machine));
   Loads loads(machine);
   loads.port(v * (n + 1) / n);
   const Group group = equals_in(region);

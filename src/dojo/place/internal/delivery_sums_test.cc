@@ -10,8 +10,6 @@
 namespace dojo::place::internal {
 
 using machine::PatternKind;
-using program::Axis;
-using program::kAxes;
 
 namespace {
 
