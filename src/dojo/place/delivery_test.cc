@@ -183,7 +183,7 @@ std::optional<Placed> with_random_splits(const std::string& file, const std::str
     return std::nullopt;
   }
   Result<Plan> plan = internal::plan_on(step->graph, machine, mesh);
-  return Placed{std::move(step->graph), *std::move(plan), std::move(step->program)};
+  return Placed{std::move(step->graph), *std::move(plan), std::move(step->program), machine};
 }
 
 TEST_P(Delivered, AlsoWhateverASearchDeals) {
@@ -197,7 +197,7 @@ TEST_P(Delivered, AlsoWhateverASearchDeals) {
     }
     const auto verified = program::verify_program(step->program, drawn.machine);
     EXPECT_TRUE(verified.has_value()) << verified.error().to_string();
-    Delivery delivery(step->graph, step->plan, step->program);
+    Delivery delivery(step->graph, step->plan, step->program, step->machine);
     for (const std::string& breach : delivery.run(3)) {
       ADD_FAILURE() << drawn.text << ", " << kRecipes[trial % 5] << ": " << breach;
     }
