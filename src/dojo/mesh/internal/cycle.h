@@ -78,7 +78,10 @@ class Cycles : private Masks<kVcs> {
     inject();
     take_arrivals(b);
     const bool is_stirred = !is_quiet(b);
-    s_.stirred[block] = is_stirred || offers_later_ ? 1 : 0;
+    const std::uint8_t stirs = is_stirred || offers_later_ ? 1 : 0;
+    if (s_.stirred[block] != stirs) {  // bytes of other threads lie in the same line of the cache
+      s_.stirred[block] = stirs;
+    }
     if (!is_stirred) {
       return;
     }

@@ -118,12 +118,16 @@ class Sender : private Masks<kVcs> {
     return place;
   }
 
+  // Of the front flits of one input VC in each lane.
+  Vec places(const typename M::Planes& read_at, int lane, Vec routers, Vec input) const {
+    const Vec fifo = routers * L::all(kInputs) + L::bit_number(input);
+    return (fifo << s_.capacity_bits) + place(read_at, lane, input);
+  }
+
   Taken take(const B& b, int lane, int output, Vec routers, std::uint32_t lanes) {
     const Vec input = L::load(&x_.moved[output][lane]);
-    const Vec fifo = routers * L::all(kInputs) + L::bit_number(input);
-    const Vec from = (fifo << s_.capacity_bits) + place(b.read_at, lane, input);
     Taken taken;
-    taken.flits = F::gather(s_.fifo.data(), from, lanes);
+    taken.flits = F::gather(s_.fifo.data(), places(b.read_at, lane, routers, input), lanes);
     const Vec used = L::load(&x_.used[lane]) & L::all(group(output));
     taken.output_vc = L::bit_number(used) - L::all(static_cast<Word>(output * kVcs));
     tails_[output] |= F::with_any(taken.flits, std::uint64_t{1} << Flit::kTailShift) << lane;
@@ -283,7 +287,35 @@ class Sender : private Masks<kVcs> {
       ended &= L::load(&x_.popped[lane]);
       L::store(&b.active[lane], L::load(&b.active[lane]) & ~ended);
       L::store(&b.busy[lane], L::load(&b.busy[lane]) & ~freed);
-      start_heads(b, first_, lane, ended & L::load(&x_.more[lane]));
+      const Vec heads = ended & L::load(&x_.more[lane]);
+      if (s_.table != nullptr || s_.trees != nullptr) {
+        start_heads(b, first_, lane, heads);
+      } else {
+        start_heads_together(b, lane, heads);
+      }
+    }
+  }
+
+  // The same in dimension order, at most one for each input port: the flits say where they go.
+  void start_heads_together(B& b, int lane, Vec heads) {
+    const Vec routers = L::all(static_cast<Word>(first_ + lane)) + L::numbers();
+    for (int p = 0; p < kPorts; ++p) {
+      const Vec head = heads & L::all(group(p));
+      const std::uint32_t lanes = L::nonzero(head);
+      if (lanes == 0) {
+        continue;
+      }
+      typename F::Flits flits =
+          F::gather(s_.fifo.data(), places(b.read_at, lane, routers, head), lanes);
+      for (auto& part : flits.part) {
+        part = (part & Flit::kPortMask) >> Flit::kPortShift;
+      }
+      const Vec ports = F::to_words(flits);
+      for (int o = 0; o < kPorts; ++o) {
+        auto& row = b.waiting[static_cast<std::size_t>(o)];
+        const Vec waits = ports == L::all(static_cast<Word>(o)) ? head : Vec{};
+        L::store(&row[lane], L::load(&row[lane]) | waits);
+      }
     }
   }
 
