@@ -85,10 +85,10 @@ std::vector<WaitingChannel> Mesh::waiting_channels() const {
       for (int i = 0; i < B::kInputs; ++i) {
         WaitingChannel channel{
             .router = {router}, .input = static_cast<Port>(i / vcs.value), .vc = i % vcs.value};
-        const auto copies_to = [&](int o, int v) {
+        const auto copies_to = [&](std::size_t output_vc) {
           return impl_->state.trees != nullptr &&
                  ((impl_->state.copy_blocks_of<vcs.value>()[router / B::kLanes]
-                       .owned_by[static_cast<std::size_t>(o * vcs.value + v)][lane] >>
+                       .owned_by[output_vc][lane] >>
                    i) &
                   1u) != 0;
         };
@@ -97,9 +97,9 @@ std::vector<WaitingChannel> Mesh::waiting_channels() const {
         for (int o = 0; o < kPorts; ++o) {
           bool waits = has(b.waiting[static_cast<std::size_t>(o)]);
           for (int v = 0; v < vcs.value; ++v) {
-            const bool owns = (has(b.active) && b.has_queued(lane, i) &&
-                               has(b.last[static_cast<std::size_t>(o * vcs.value + v)])) ||
-                              copies_to(o, v);
+            const std::size_t output_vc = std::size_t{vcs.value} * o + v;
+            const bool owns = (has(b.active) && b.has_queued(lane, i) && has(b.last[output_vc])) ||
+                              copies_to(output_vc);
             if (owns) {
               waits = true;
               channel.output_vc = v;

@@ -49,8 +49,8 @@ TEST(Multicast, ToARectangleGoesAlongTheRowThenDownEveryColumn) {
 // Alone, a copy is nowhere later than a packet to its target alone would be.
 TEST(Multicast, AtZeroLoadEveryTargetIsReachedByTheFormula) {
   struct Formula {
-    const char* router;
-    int per_router, constant;
+    const char* router = "";
+    int per_router = 0, constant = 0;
   };
   const Topology topology = *Topology::rectangle({3, 4});
   const std::vector<RouterId> nodes = nodes_of(topology);
@@ -136,8 +136,8 @@ TEST(Multicast, ReachesEveryTargetOnce) {
 // All nodes to all nodes at once, with one slot in each of as few VCs as there can be.
 TEST(Multicast, OfEveryoneToEveryoneDoesNotLock) {
   struct Case {
-    TopologySpec spec;
-    int vcs;
+    TopologySpec spec{};
+    int vcs = 1;
   };
   for (const Case& c :
        {Case{{.die = {4, 5}}, 1}, Case{{.die = {4, 5}, .dead_routers = {{1, 2}, {3, 0}}}, 2},

@@ -67,7 +67,7 @@ void PlainNetwork::set_up(RouterId id, int packet_flits) {
   }
 }
 
-void PlainNetwork::at(std::int64_t due, Event event) {
+void PlainNetwork::at(std::int64_t due, const Event& event) {
   DOJO_CHECK(due > now_ && due - now_ < static_cast<std::int64_t>(wheel_.size()));
   wheel_[static_cast<std::size_t>(due) % wheel_.size()].push_back(event);
 }

@@ -130,7 +130,7 @@ class PlainNetwork {
   using SwitchGrants = std::array<std::optional<Request>, kPortCount>;  // by output
 
   void set_up(RouterId id, int packet_flits);
-  void at(std::int64_t due, Event event);
+  void at(std::int64_t due, const Event& event);
   void take_events();
   void inject(RouterId id);
   std::optional<int> source_vc(const Node& node, bool is_head) const;
