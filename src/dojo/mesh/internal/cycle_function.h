@@ -50,6 +50,7 @@ CycleFunction pick(int vcs, std::index_sequence<kIndex...> /*all*/) {
   return kFunctions[static_cast<std::size_t>(vcs - 1)];
 }
 
+// NOLINTNEXTLINE(misc-definitions-in-headers): each file that includes this has its own namespace
 CycleFunction cycle_function(int vcs) { return pick(vcs, std::make_index_sequence<kMaxVcs>()); }
 
 }  // namespace dojo::mesh::internal::DOJO_MESH_ISA

@@ -10,9 +10,9 @@ template <class Word>
 struct FlitLanes {
   using L = Lanes<Word>;
   using Vec = typename L::Vec;
-  typedef std::uint64_t Part
-      __attribute__((vector_size(kVectorBytes)));  // NOLINT: no `using` with attributes
-  static constexpr int kParts = sizeof(std::uint64_t) / sizeof(Word);
+  // NOLINTNEXTLINE(modernize-use-using): no `using` with attributes
+  typedef std::uint64_t Part __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kParts = sizeof(Word) == 8 ? 1 : 2;
   static constexpr int kCount = kVectorBytes / sizeof(std::uint64_t);  // lanes of a part
 
   struct Flits {
@@ -81,7 +81,7 @@ struct FlitLanes {
   template <class Axes>
   static Flits ports_left(const Flits& flits, const Axes& axes) {
     constexpr bool kHasExits = std::is_same_v<Axes, DimensionOrder::AxesAndExit>;
-    Flits ports;
+    Flits ports{};
     for (int i = 0; i < kParts; ++i) {
       const Part flit = flits.part[i];
       Part first = (flit >> Flit::kFirstShift) & 3u;

@@ -24,8 +24,8 @@ inline constexpr std::size_t kVectorBytes = DOJO_MESH_BYTES;
 // Word: an unsigned integer of 32 or 64 bits, one per router.
 template <class Word>
 struct Lanes {
-  typedef Word Vec
-      __attribute__((vector_size(kVectorBytes)));  // NOLINT: no `using` with attributes
+  // NOLINTNEXTLINE(modernize-use-using): no `using` with attributes
+  typedef Word Vec __attribute__((vector_size(kVectorBytes)));
   static constexpr int kCount = kVectorBytes / sizeof(Word);
 
   static Vec load(const Word* from) {

@@ -57,7 +57,7 @@ class Sender : private Masks<kVcs> {
 
   // A flit comes to the front of each of these input VCs.
   void start_heads(B& b, std::uint32_t first, int from, Vec heads) {
-    alignas(kRowBytes) std::array<Word, L::kCount> of_lane;
+    alignas(kRowBytes) std::array<Word, L::kCount> of_lane{};
     L::store(of_lane.data(), heads);
     for (std::uint32_t lanes = L::nonzero(heads); lanes != 0; lanes &= lanes - 1) {
       const int lane = std::countr_zero(lanes);
@@ -89,7 +89,7 @@ class Sender : private Masks<kVcs> {
   void send_all(const B& b) {
     tails_ = {};
     for (int lane = 0; lane < kLanes; lane += L::kCount) {
-      const Vec routers = L::all(static_cast<Word>(first_ + lane)) + L::numbers();
+      const Vec routers = routers_of(lane);
       send_by<kEast, Axes>(b, lane, routers);
       send_by<kWest, Axes>(b, lane, routers);
       send_by<kSouth, Axes>(b, lane, routers);
@@ -101,6 +101,10 @@ class Sender : private Masks<kVcs> {
         send_one(b, std::countr_zero(lanes), o);
       }
     }
+  }
+
+  Vec routers_of(int lane) const {
+    return L::all(Word{first_} + static_cast<Word>(lane)) + L::numbers();
   }
 
   // The lanes of a vector that send by the output and are looked at together.
@@ -126,10 +130,10 @@ class Sender : private Masks<kVcs> {
 
   Taken take(const B& b, int lane, int output, Vec routers, std::uint32_t lanes) {
     const Vec input = L::load(&x_.moved[output][lane]);
-    Taken taken;
+    Taken taken{};
     taken.flits = F::gather(s_.fifo.data(), places(b.read_at, lane, routers, input), lanes);
     const Vec used = L::load(&x_.used[lane]) & L::all(group(output));
-    taken.output_vc = L::bit_number(used) - L::all(static_cast<Word>(output * kVcs));
+    taken.output_vc = L::bit_number(used) - L::all(static_cast<Word>(output) * kVcs);
     tails_[output] |= F::with_any(taken.flits, std::uint64_t{1} << Flit::kTailShift) << lane;
     return taken;
   }
@@ -153,7 +157,7 @@ class Sender : private Masks<kVcs> {
     const std::int32_t stride = s_.stride[kOutput];
     const Vec used = L::load(&x_.used[lane]) & L::all(group(kOutput));
     // Of router 0's neighbour; it wraps round to the right number.
-    const auto input = static_cast<Word>(stride * kInputs + (kOutput ^ 1) * kVcs);
+    const auto input = static_cast<Word>(stride) * kInputs + (kOutput ^ 1) * kVcs;
     const Vec fifo = routers * L::all(kInputs) + L::all(input) + taken.output_vc;
     F::scatter(s_.fifo.data(), (fifo << s_.capacity_bits) + place(b.write_at, lane, used), lanes,
                taken.flits);
@@ -171,7 +175,7 @@ class Sender : private Masks<kVcs> {
     const Cycle arrival = now_ + s_.config.eject_delay;
     L::store_bytes(s_.credits_at(now_ + s_.config.eject_credit_delay, kLocal) + first_ + lane,
                    lanes, taken.output_vc + L::all(1));
-    alignas(kRowBytes) std::array<std::uint64_t, L::kCount> flits;
+    alignas(kRowBytes) std::array<std::uint64_t, L::kCount> flits{};
     F::store(flits.data(), taken.flits);
     for (std::uint32_t left = lanes; left != 0; left &= left - 1) {
       const int each = std::countr_zero(left);
@@ -248,7 +252,7 @@ class Sender : private Masks<kVcs> {
         const Vec input = popped & L::all(group(p));
         const std::uint32_t lanes = L::nonzero(input);
         const std::uint32_t over_long = lanes & (long_in_[p] >> lane);
-        const Vec credit = L::bit_number(input) - L::all(static_cast<Word>(p * kVcs)) + L::all(1);
+        const Vec credit = L::bit_number(input) - L::all(static_cast<Word>(p) * kVcs) + L::all(1);
         std::uint8_t* const to =
             p == kLocal ? s_.credits_at(now_ + s_.config.source_credit_delay, kSourceGroup)
                         : s_.credits_at(now_ + s_.config.credit_delay, p ^ 1) + s_.stride[p];
@@ -298,7 +302,7 @@ class Sender : private Masks<kVcs> {
 
   // The same in dimension order, at most one for each input port: the flits say where they go.
   void start_heads_together(B& b, int lane, Vec heads) {
-    const Vec routers = L::all(static_cast<Word>(first_ + lane)) + L::numbers();
+    const Vec routers = routers_of(lane);
     for (int p = 0; p < kPorts; ++p) {
       const Vec head = heads & L::all(group(p));
       const std::uint32_t lanes = L::nonzero(head);
