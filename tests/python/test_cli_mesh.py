@@ -146,7 +146,7 @@ def test_a_trace_goes_round_dead_routers_and_links(tmp_path):
     ("arguments", "message"),
     [
         (["pattern", "all_gather rows bytes=64", "--size", "8"], "expected ROWSxCOLUMNS"),
-        (["pattern", "all_gather rows bytes=64", "--size", "0x8"], "the size of a die is 0x8"),
+        (["pattern", "all_gather rows bytes=64", "--size", "0x8"], "--size 0x8: sides must be 1..65536"),
         (["pattern", "gather rows", "--size", "2x2"], "gather"),
         (
             ["pattern", "all_gather rows bytes=64", "--size", "3x3", "--dead-router", "0,1",
@@ -171,3 +171,28 @@ def test_a_circular_trace_is_printed(tmp_path):
     result = mesh("trace", str(trace))
     assert result.returncode == 1
     assert f"{trace}:2:1: circular dependency: a waits for b waits for a" in result.stderr
+
+
+def test_holes_are_options_of_every_command():
+    holes = ("--dead-router", "3,4", "--dead-link", "1,1e", "--dead-core", "0,0")
+    whole = json_of("run", "--size", "8x8", "--rate", "0.05")
+    holed = json_of("run", "--size", "8x8", "--rate", "0.05", *holes)
+    assert not holed["saturated"] and holed["accepted_minimum_node"] > 0.04
+    assert holed["mean_routers_visited"] > whole["mean_routers_visited"]  # ways round the holes
+    pattern = ("pattern", "all_gather rows bytes=512", "--size", "8x8", "--dead-link", "1,1e")
+    assert json_of(*pattern)["cycles"] > json_of(*pattern[:-2])["cycles"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--dead-router", "0,1", "--dead-router", "1,0"), "cannot be reached"),
+        (("--dead-link", "9,9e"), "outside of the network"),
+        (("--dead-link", "1,1"), "expected ROW,COLUMN and n, e, s or w"),
+        (("--dead-router", "1"), "expected ROW,COLUMN"),
+    ],
+)
+def test_bad_holes_are_said(arguments: tuple[str, ...], said: str):
+    result = mesh("run", "--size", "4x4", "--rate", "0.1", *arguments)
+    assert result.returncode != 0
+    assert result.stderr.count("\n") == 1 and said in result.stderr

@@ -21,10 +21,7 @@ using mesh::Mesh;
 using nlohmann::ordered_json;
 
 struct MeshOptions {
-  std::string size = "8x8";
-  std::string machine;
-  bool torus = false;
-  bool opposed = false;
+  NetworkShape shape;
   std::string router;
   std::string traffic = "uniform";
   std::string mode = "latency";
@@ -46,7 +43,7 @@ struct MeshOptions {
 };
 
 mesh::RouterConfig router_of(const MeshOptions& options) {
-  mesh::RouterConfig router = mesh_router(options.router, options.machine);
+  mesh::RouterConfig router = mesh_router(options.router, options.shape.machine);
   router.vcs = options.vcs != 0 ? static_cast<int>(options.vcs) : router.vcs;
   router.depth = options.depth != 0 ? static_cast<int>(options.depth) : router.depth;
   if (!options.speculation.empty()) {
@@ -59,39 +56,13 @@ mesh::RouterConfig router_of(const MeshOptions& options) {
   return router;
 }
 
-machine::Shape shape_of(const MeshOptions& options) {
-  const std::size_t cross = options.size.find('x');
-  if (cross == std::string::npos) {
-    throw ApiError(fmt::format("--size {}: expected ROWSxCOLUMNS", dojo::quoted(options.size)));
-  }
-  const auto rows = value_of(parse_int(options.size.substr(0, cross)));
-  const auto columns = value_of(parse_int(options.size.substr(cross + 1)));
-  constexpr std::int64_t kLongest = 65536;
-  if (rows < 1 || columns < 1 || rows > kLongest || columns > kLongest) {
-    throw ApiError(fmt::format("--size {}: sides must be 1..{}", options.size, kLongest));
-  }
-  if (rows * columns > kLongest) {
-    throw ApiError(fmt::format("--size {}: at most {} routers", options.size, kLongest));
-  }
-  return {.rows = static_cast<std::int32_t>(rows), .columns = static_cast<std::int32_t>(columns)};
-}
-
-mesh::TopologySpec spec_of(const MeshOptions& options) {
-  if (!options.machine.empty()) {
-    return value_of(mesh::topology_spec(value_of(machine::load_machine(options.machine))));
-  }
-  return {.die = shape_of(options),
-          .wrap = options.torus || options.opposed ? mesh::Wrap::Torus : mesh::Wrap::None,
-          .planes = options.opposed ? mesh::Planes::Opposed : mesh::Planes::One};
-}
-
 // Topology and table stay where they are while the mesh lives.
 struct Network {
   explicit Network(const MeshOptions& options)
       : router(router_of(options)),
-        topology(value_of(mesh::Topology::make(spec_of(options)))),
-        routing(
-            value_of(mesh::RoutingTable::make(topology, mesh::RoutingKind::XFirst, router.vcs))) {}
+        topology(value_of(mesh::Topology::make(topology_spec_of(options.shape)))),
+        routing(value_of(
+            mesh::RoutingTable::make(topology, routing_kind_of(options.shape), router.vcs))) {}
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
@@ -249,13 +220,7 @@ void sweep(const MeshOptions& options) {
 
 void add_options(CLI::App* command, MeshOptions& options) {
   constexpr std::int64_t kMany = 1'000'000'000;
-  auto* size = command->add_option("--size", options.size, "Routers of a plain rectangle")
-                   ->type_name("ROWSxCOLUMNS");
-  command->add_option("--machine", options.machine, "The network of a machine, NAME or FILE")
-      ->excludes(size);
-  command->add_flag("--torus", options.torus, "Close every row and column");
-  command->add_flag("--opposed", options.opposed,
-                    "Two unidirectional tori, each with half of the load");
+  add_shape_options(*command, options.shape);
   add_router_option(*command, options.router);
   command->add_option("--traffic", options.traffic,
                       fmt::format("Pattern: {}", fmt::join(mesh::pattern_names(), ", ")));

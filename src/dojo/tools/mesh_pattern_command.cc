@@ -20,23 +20,13 @@
 namespace dojo::tools {
 namespace {
 
-using machine::Site;
 using mesh::MessageTrace;
 using mesh::RoutingTable;
 using mesh::Topology;
-using mesh::TopologySpec;
 using nlohmann::ordered_json;
 
 struct NetworkOptions {
-  std::string machine;
-  std::string size = "8x8";
-  bool torus = false;
-  bool opposed = false;
-  bool machine_routers_dead = false;
-  std::vector<std::string> dead_cores;
-  std::vector<std::string> dead_routers;
-  std::vector<std::string> dead_links;
-  std::string routing = "x-first";
+  NetworkShape shape;
   std::string router;
   std::int64_t vcs = 0;  // 0: as the preset has it
   std::int64_t threads = 1;
@@ -61,80 +51,20 @@ struct TraceOptions {
   std::string path;
 };
 
-// Two numbers with a mark between them.
-std::pair<int, int> pair_of(const std::string& option, const std::string& text, char mark,
-                            std::string_view expected) {
-  const std::size_t at = text.find(mark);
-  const auto number = [&](const std::string& digits) {
-    const auto value = parse_int(digits);
-    if (!value.has_value() || *value < 0 || *value > Topology::kMaximumRouters) {
-      throw ApiError(fmt::format("{} {}: expected {}", option, dojo::quoted(text), expected));
-    }
-    return static_cast<int>(*value);
-  };
-  if (at == std::string::npos) {
-    throw ApiError(fmt::format("{} {}: expected {}", option, dojo::quoted(text), expected));
-  }
-  return {number(text.substr(0, at)), number(text.substr(at + 1))};
-}
-
-Site site_of(const std::string& option, const std::string& text) {
-  const auto [row, column] = pair_of(option, text, ',', "ROW,COLUMN");
-  return {row, column};
-}
-
-// ROW,COLUMN and the side behind it: n, e, s or w.
-mesh::DeadLink dead_link_of(const std::string& text) {
-  static constexpr std::string_view kLetters = "nesw";
-  const std::size_t side = text.empty() ? std::string::npos : kLetters.find(text.back());
-  if (side == std::string::npos) {
-    throw ApiError(fmt::format("--dead-link {}: expected ROW,COLUMN and n, e, s or w, as in 3,4e",
-                               dojo::quoted(text)));
-  }
-  return {site_of("--dead-link", text.substr(0, text.size() - 1)), machine::kSides[side]};
-}
-
-TopologySpec spec_of(const NetworkOptions& options) {
-  TopologySpec spec;
-  if (!options.machine.empty()) {
-    spec = value_of(mesh::topology_spec(value_of(machine::load_machine(options.machine)),
-                                        options.machine_routers_dead
-                                            ? mesh::DeadSites::RoutersDead
-                                            : mesh::DeadSites::RoutersForward));
-  } else {
-    const auto [rows, columns] = pair_of("--size", options.size, 'x', "ROWSxCOLUMNS");
-    spec.die = {.rows = rows, .columns = columns};
-  }
-  spec.wrap = options.torus ? mesh::Wrap::Torus : spec.wrap;
-  spec.planes = options.opposed ? mesh::Planes::Opposed : spec.planes;
-  for (const std::string& text : options.dead_cores) {
-    spec.dead_cores.push_back(site_of("--dead-core", text));
-  }
-  for (const std::string& text : options.dead_routers) {
-    spec.dead_routers.push_back(site_of("--dead-router", text));
-  }
-  for (const std::string& text : options.dead_links) {
-    spec.dead_links.push_back(dead_link_of(text));
-  }
-  return spec;
-}
-
 // A network with its routers and its proved table.
 struct Network {
   explicit Network(const NetworkOptions& options)
       : config(config_of(options)),
-        topology(value_of(Topology::make(spec_of(options)))),
-        routing(value_of(RoutingTable::make(topology, kind_of(options), config.vcs))) {}
+        topology(value_of(Topology::make(topology_spec_of(options.shape)))),
+        routing(
+            value_of(RoutingTable::make(topology, routing_kind_of(options.shape), config.vcs))) {}
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
   static mesh::RouterConfig config_of(const NetworkOptions& options) {
-    mesh::RouterConfig config = mesh_router(options.router, options.machine);
+    mesh::RouterConfig config = mesh_router(options.router, options.shape.machine);
     config.vcs = options.vcs == 0 ? config.vcs : static_cast<int>(options.vcs);
     return config;
-  }
-  static mesh::RoutingKind kind_of(const NetworkOptions& options) {
-    return *mesh::routing_kind_named(options.routing);  // the parser knows the names
   }
 
   mesh::RouterConfig config;
@@ -217,10 +147,11 @@ void report(const NetworkOptions& options, const Network& network, const Message
 }
 
 mesh::NodeGrid grid_of(const PatternOptions& options, const Topology& topology) {
-  if (options.network.machine.empty()) {
+  if (options.network.shape.machine.empty()) {
     return value_of(mesh::NodeGrid::of_sites(topology));
   }
-  const machine::MachineModel machine = value_of(machine::load_machine(options.network.machine));
+  const machine::MachineModel machine =
+      value_of(machine::load_machine(options.network.shape.machine));
   const machine::Region region = options.region.empty()
                                      ? machine::whole_machine(machine)
                                      : value_of(machine::parse_region(options.region));
@@ -231,8 +162,8 @@ void run_pattern(const PatternOptions& options) {
   const Network network(options.network);
   const machine::Pattern pattern = value_of(machine::parse_pattern(options.pattern));
   mesh::PatternTiming timing;
-  if (!options.network.machine.empty()) {
-    timing = mesh::pattern_timing(value_of(machine::load_machine(options.network.machine)));
+  if (!options.network.shape.machine.empty()) {
+    timing = mesh::pattern_timing(value_of(machine::load_machine(options.network.shape.machine)));
   }
   timing.packet = network.topology.spec().flit;
   timing.alpha = options.alpha.has_value() ? Cycles{*options.alpha} : timing.alpha;
@@ -256,24 +187,7 @@ void run_trace(const TraceOptions& options) {
 }
 
 void add_network_options(CLI::App* command, NetworkOptions& options) {
-  auto* size = command->add_option("--size", options.size, "Routers of a plain network")
-                   ->type_name("ROWSxCOLUMNS");
-  command->add_option("--machine", options.machine, "The network of a machine, NAME or FILE")
-      ->excludes(size);
-  command->add_flag("--dead-sites-are-routers", options.machine_routers_dead,
-                    "The machine's dead sites do not forward");
-  command->add_flag("--torus", options.torus, "Close every row and column");
-  command->add_flag("--opposed", options.opposed,
-                    "Two unidirectional tori: plane 0 east and south, plane 1 west and north");
-  command->add_option("--dead-core", options.dead_cores, "No node; its router forwards")
-      ->type_name("ROW,COLUMN");
-  command->add_option("--dead-router", options.dead_routers, "Gone with its links")
-      ->type_name("ROW,COLUMN");
-  command->add_option("--dead-link", options.dead_links, "Both directions, as in 3,4e")
-      ->type_name("ROW,COLUMN,SIDE");
-  command->add_option("--routing", options.routing, "How packets choose their way")
-      ->check(CLI::IsMember(
-          {"x-first", "y-first", "west-first", "north-last", "negative-first", "up-down"}));
+  add_shape_options(*command, options.shape);
   add_router_option(*command, options.router);
   command->add_option("--vcs", options.vcs, "Virtual channels, instead of the preset's")
       ->check(CLI::Range(1, mesh::kMaxVcs));
