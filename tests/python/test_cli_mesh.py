@@ -146,7 +146,7 @@ def test_a_trace_goes_round_dead_routers_and_links(tmp_path):
     ("arguments", "message"),
     [
         (["pattern", "all_gather rows bytes=64", "--size", "8"], "expected ROWSxCOLUMNS"),
-        (["pattern", "all_gather rows bytes=64", "--size", "0x8"], "--size 0x8: sides must be 1..65536"),
+        (["pattern", "all_gather rows bytes=64", "--size", "0x8"], "sides must be 1..65536"),
         (["pattern", "gather rows", "--size", "2x2"], "gather"),
         (
             ["pattern", "all_gather rows bytes=64", "--size", "3x3", "--dead-router", "0,1",
