@@ -328,11 +328,7 @@ std::vector<Deal> deals_of(const Graph& graph, const MachineModel& machine, cons
   const auto first =
       static_cast<std::size_t>(std::find(kinds.begin(), kinds.end(), kind) - kinds.begin());
   std::vector<Deal> out;
-  // A view that moves nothing, an update, which is split as its weight lies, and a look-up, as its
-  // table, have no other.
-  const graph::OpGroup group = graph.ops[first].info->group;
-  if (layouts.ops[first].is_alias || group == graph::OpGroup::Update ||
-      group == graph::OpGroup::Indexing) {
+  if (first == kinds.size() || !internal::may_be_dealt(graph.ops[first], layouts.ops[first])) {
     return out;
   }
   const internal::SplitNest& chosen = layouts.ops[first].split;

@@ -43,7 +43,8 @@ struct Choice {
 // kind, numbered as they first appear.
 std::vector<int> op_kinds(const graph::Graph& graph);
 
-// The splits of one kind that differ: all pairs of loops that can be dealt on the choice's replica.
+// All pairs of loops that can be dealt on the choice's replica; none for a kind that the Graph has
+// not or whose split is settled by what it works on (updates, look-ups, shares, views).
 std::vector<Deal> deals_of(const graph::Graph& graph, const machine::MachineModel& machine,
                            const Choice& choice, int kind);
 

@@ -124,6 +124,9 @@ class Searcher {
   void sketch_replicas() {
     replicas_ = place::choices(graph_, machine_);
     out_.known += std::ssize(replicas_);
+    if (is_over()) {
+      return;  // none will be looked at
+    }
     const std::vector<std::optional<Picoseconds>> times = sketch(replicas_);
     std::vector<std::size_t> order(replicas_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});

@@ -368,9 +368,7 @@ class Planner {
   // What a search wants instead of the rules' split.
   std::optional<SplitNest> dealt_split(OpId id) const {
     const OpPlan& plan = plan_.ops[id.index];
-    const OpGroup group = graph_.ops[id.index].info->group;
-    const bool is_settled = group == OpGroup::Update || group == OpGroup::Indexing;
-    if (kinds_.empty() || is_settled || !plan.masked.empty() || plan.split.has_flat()) {
+    if (kinds_.empty() || !may_be_dealt(graph_.ops[id.index], plan)) {
       return std::nullopt;
     }
     const auto found =
@@ -565,6 +563,11 @@ class Planner {
 };
 
 }  // namespace
+
+bool may_be_dealt(const Op& op, const OpPlan& plan) {
+  return op.info->group != OpGroup::Update && op.info->group != OpGroup::Indexing &&
+         !plan.is_alias && plan.masked.empty() && !plan.split.has_flat();
+}
 
 bool makes_alike(const Op& op, const OpPlan& plan, Axis axis) {
   for (std::size_t slot = 0; slot < plan.raw.size(); ++slot) {

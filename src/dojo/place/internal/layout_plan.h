@@ -35,6 +35,10 @@ struct LayoutPlan {
 
 LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);
 
+// Whether a search may split the op otherwise than the rules: not a view that moves nothing, an
+// update, which is split as its weight lies, a look-up, as its table, or what works on even shares.
+bool may_be_dealt(const graph::Op& op, const OpPlan& plan);
+
 // Whether the op makes a result that is the same on all nodes of the axis: then they all make it.
 bool makes_alike(const graph::Op& op, const OpPlan& plan, program::Axis axis);
 
