@@ -329,11 +329,10 @@ Result<void> gemm(const GemmShape& shape, const MatrixOperand& a, const MatrixOp
     return Error{ErrorKind::Unsupported,
                  "on a GPU sums are sequential, not " + std::string(name_of(cuts.order))};
   }
-  const std::int64_t parts = points_of(shape.k, cuts).parts;
-  if (cuts.run_of(0, parts) < parts) {
+  const Points points = points_of(shape.k, cuts);
+  if (cuts.run_of(0, points.parts) < points.parts) {
     return Error{ErrorKind::Unsupported, "on a GPU the parts of a sum are one chain, without runs"};
   }
-  const Points points = points_of(shape.k, cuts);
   const std::int64_t floats_a = batch.count() * points.padded() * padded_m;
   const std::int64_t floats_b = batch.count() * points.padded() * padded_n;
   DOJO_TRY(const internal::Scratch scratch,
