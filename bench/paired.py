@@ -28,9 +28,18 @@ class PairedTiming:
         }
 
 
+SETTLING_SECONDS = 0.02
+
+
 def _seconds(action: Callable[[], object]) -> float:
     # Threads of the way before (OpenMP's) wait in a loop for some milliseconds: let them end.
     time.sleep(0.01)
+    # Some virtual machines wake a thread on the core of the one that woke it, though another is
+    # idle, and move it some milliseconds later: a call that short would be timed on one core. In a
+    # training step threads never sleep that long. So the same calls go ahead of the timed one.
+    settled = time.perf_counter() + SETTLING_SECONDS
+    while time.perf_counter() < settled:
+        action()
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin

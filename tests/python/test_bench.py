@@ -36,7 +36,8 @@ def test_the_ratio_says_how_many_times_quicker_ours_is():
     assert timing.ratio_quartiles[0] <= timing.ratio <= timing.ratio_quartiles[1]
 
 
-def test_ours_and_theirs_alternate_who_goes_first():
+def test_ours_and_theirs_alternate_who_goes_first(monkeypatch):
+    monkeypatch.setattr(paired, "SETTLING_SECONDS", 0)
     calls: list[str] = []
     paired.paired_timing(
         lambda: calls.append("ours"), lambda: calls.append("theirs"), pairs=4, warm_up=0
