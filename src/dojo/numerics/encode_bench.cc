@@ -156,10 +156,10 @@ int run(std::span<const char* const> formats) {
   using avx512::Store;
   add_move("move to bytes", avx512::move<Store::Cached, 1, 0>);
   add_move("move to bytes past caches", avx512::move<Store::PastCaches, 1, 0>);
-  add_move("move to bytes past caches, prefetching", avx512::move<Store::PastCaches, 1, 4096>);
+  add_move("move to bytes past caches, prefetching", avx512::move<Store::PastCaches, 1, 6144>);
   add_move("move to halves", avx512::move<Store::Cached, 2, 0>);
   add_move("move to halves past caches", avx512::move<Store::PastCaches, 2, 0>);
-  add_move("move to halves past caches, prefetching", avx512::move<Store::PastCaches, 2, 4096>);
+  add_move("move to halves past caches, prefetching", avx512::move<Store::PastCaches, 2, 6144>);
   for (const char* name : formats) {
     const std::optional<Format> format = format_named(name);
     if (!format.has_value() || !is_float(*format)) {

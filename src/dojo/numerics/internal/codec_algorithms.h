@@ -7,14 +7,12 @@ namespace {
 constexpr std::int64_t kStep = 4 * kLanes;  // elements per iteration
 constexpr std::int64_t kBlock = 1024;       // elements between looks at the rare cases; fits L1
 
-// Into the first level of cache from near and, if nobody else does it, into the second from far.
-template <bool is_far>
+// PERF: a core that works on a cache line does not see far enough ahead to keep memory busy. Random
+// bits take longer than memory does, and their block is fetched into the second level meanwhile.
+template <Rounding mode>
 void prefetch(const float* x) {
-  const char* const at = reinterpret_cast<const char*>(x);
-  _mm_prefetch(at + 512, _MM_HINT_T0);
-  if constexpr (is_far) {
-    _mm_prefetch(at + 4096, _MM_HINT_T1);
-  }
+  constexpr int kAhead = mode == Rounding::Stochastic ? 512 : 6144;  // bytes
+  _mm_prefetch(reinterpret_cast<const char*>(x) + kAhead, _MM_HINT_T0);
 }
 
 // What a block of input held, to decide whether its rare elements must be counted.
@@ -60,8 +58,7 @@ void store_codes(const Bits (&code)[4], const Bits (&bits)[4], std::byte* out, B
 }
 
 // PERF: constants and sums are local, or each store of codes, which may alias them, would have them
-// read again. Without prefetching a core waits for memory half of the time: the work on a cache
-// line leaves its window of instructions too small to see the next page.
+// read again.
 template <class L, Rounding mode>
 BlockSums encode_steps(const float* x, std::int64_t count, const Constants& constants,
                        const std::uint16_t* random, std::byte* out) {
@@ -72,7 +69,7 @@ BlockSums encode_steps(const float* x, std::int64_t count, const Constants& cons
     Bits bits[4];
     for (int part = 0; part < 4; ++part) {
       const std::int64_t at = i + part * kLanes;
-      prefetch<mode != Rounding::Stochastic>(x + at);
+      prefetch<mode>(x + at);
       bits[part] = load_bits(x + at);
       const Bits magnitude = common(bits[part], all(0x7FFFFFFFu));
       sums.largest = larger(sums.largest, magnitude);
