@@ -164,6 +164,7 @@ inline Floats larger_or_first_nan(Floats a, Floats b) {
 // Philox counters, one per 64 bits. In this order over the lanes, store_words leaves their words in
 // memory in the order of the counters.
 inline constexpr std::int64_t kCounters = 4;
+inline constexpr int kPhiloxVectors = 2;
 inline Bits counters_from(std::uint64_t first) {
   return _mm256_add_epi64(_mm256_set1_epi64x(static_cast<std::int64_t>(first)),
                           _mm256_setr_epi64x(0, 2, 1, 3));

@@ -134,6 +134,7 @@ inline Floats larger_or_first_nan(Floats a, Floats b) {
 // Philox counters, one per 64 bits. In this order over the lanes, store_words leaves their words in
 // memory in the order of the counters.
 inline constexpr std::int64_t kCounters = 8;
+inline constexpr int kPhiloxVectors = 4;  // side by side, as registers allow
 inline Bits counters_from(std::uint64_t first) {
   return _mm512_add_epi64(_mm512_set1_epi64(static_cast<std::int64_t>(first)),
                           _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
