@@ -40,38 +40,66 @@ float fold_point(Reduction reduction, float acc, float x, float center) {
   return acc;
 }
 
-void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
-                  const ReduceSpace& space, const ReduceCuts& cuts, std::int64_t count, float* out,
-                  const float* center) {
-  const ElementReader read(input);
+// fold(acc, index, at): the acc of output `index` with the element at offset `at` folded in.
+template <class Fold, class Combine>
+void fold_outputs(ThreadPool& pool, const ReduceSpace& space, const ReduceCuts& cuts,
+                  std::int64_t count, float start, const Fold& fold, const Combine& combine,
+                  float* out) {
   std::vector<std::int64_t> extent;
   for (const StridedLoop& loop : space.reduce) {
     extent.push_back(loop.extent);
   }
-  const bool is_max = reduction == Reduction::Max;
-  const float start = is_max ? -std::numeric_limits<float>::infinity() : 0.0F;
-  const auto combine = [is_max](float total, float part) {
-    return is_max ? larger(total, part) : total + part;
-  };
   const auto some = [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       const std::int64_t base = internal::offset_of(space.parallel, index);
-      const float middle = center != nullptr ? center[index] : 0.0F;
       const auto add_point = [&](float acc, std::span<const std::int64_t> point) {
         std::int64_t at = base;
         for (std::size_t i = 0; i < point.size(); ++i) {
           at += point[i] * space.reduce[i].stride;
         }
-        return fold_point(reduction, acc, read(at), middle);
+        return fold(acc, index, at);
       };
-      float value = fold_in_order(extent, cuts, start, add_point, combine);
-      if (reduction == Reduction::Mean) {
-        value /= static_cast<float>(points(space.reduce));
-      }
-      out[index] = value;
+      out[index] = fold_in_order(extent, cuts, start, add_point, combine);
     }
   };
   pool.parallel_for(count, 64, std::ref(some));
+}
+
+float sum_of(float total, float part) { return total + part; }
+
+void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
+                  const ReduceSpace& space, const ReduceCuts& cuts, std::int64_t count, float* out,
+                  const float* center) {
+  const ElementReader read(input);
+  const bool is_max = reduction == Reduction::Max;
+  const float start = is_max ? -std::numeric_limits<float>::infinity() : 0.0F;
+  const auto fold = [&](float acc, std::int64_t index, std::int64_t at) {
+    return fold_point(reduction, acc, read(at), center != nullptr ? center[index] : 0.0F);
+  };
+  fold_outputs(pool, space, cuts, count, start, fold, is_max ? larger : sum_of, out);
+  if (reduction == Reduction::Mean) {
+    for (std::int64_t index = 0; index < count; ++index) {
+      out[index] /= static_cast<float>(points(space.reduce));
+    }
+  }
+}
+
+void norm_gradient_plain(ThreadPool& pool, const Storage& dy, const Storage& x,
+                         const ReduceSpace& space, const ReduceCuts& cuts, std::int64_t count,
+                         const NormConstants& constants, const NormGradientSums& sums) {
+  const ElementReader read_dy(dy);
+  const ElementReader read_x(x);
+  const auto sum = [&](float* out, const auto& term) {
+    const auto fold = [&](float acc, std::int64_t index, std::int64_t at) {
+      const float h = (read_x(at) - constants.mean[index]) * constants.rstd[index];
+      return acc + term(read_dy(at), h, constants.weight[index]);
+    };
+    fold_outputs(pool, space, cuts, count, 0.0F, fold, sum_of, out);
+  };
+  sum(sums.g, [](float d, float /*h*/, float w) { return d * w; });
+  sum(sums.g_h, [](float d, float h, float w) { return (d * w) * h; });
+  sum(sums.dy_h, [](float d, float h, float /*w*/) { return d * h; });
+  sum(sums.dy, [](float d, float /*h*/, float /*w*/) { return d; });
 }
 
 }  // namespace
@@ -103,6 +131,16 @@ void PreparedReduction::run_rows(Reduction reduction, const Storage& input, std:
   }
   ThreadPool alone(1);
   reduce_plain(alone, reduction, input, space_, cuts_, count, out, center);
+}
+
+void PreparedReduction::run_norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
+                                          const NormConstants& constants,
+                                          const NormGradientSums& sums, Isa isa) const {
+  if (isa != Isa::Plain) {
+    const auto vectors = isa == Isa::Avx512 ? avx512::norm_gradient : avx2::norm_gradient;
+    return vectors(pool, dy, x, *order_, constants, sums);
+  }
+  norm_gradient_plain(pool, dy, x, space_, cuts_, order_->outputs, constants, sums);
 }
 
 void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const ReduceSpace& space,

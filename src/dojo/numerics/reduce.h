@@ -37,6 +37,21 @@ struct ReduceSpace {
   std::vector<StridedLoop> reduce{};
 };
 
+// What the gradient of a norm sums, where all constants belong to an output (batch norm). With
+// h = (x - mean) rstd and g = dy weight, each operation rounded: the Sums of g, of g h, of dy h and
+// of dy. Arrays like the outputs of a reduction; nullptr nowhere.
+struct NormConstants {
+  const float* mean = nullptr;
+  const float* rstd = nullptr;
+  const float* weight = nullptr;
+};
+struct NormGradientSums {
+  float* g = nullptr;
+  float* g_h = nullptr;
+  float* dy_h = nullptr;
+  float* dy = nullptr;
+};
+
 // The order of a reduction, worked out once for tensors of one arrangement. Where loops are cut
 // into small parts, that takes as long as a sum.
 class PreparedReduction {
@@ -51,6 +66,10 @@ class PreparedReduction {
   // Only the first `count` outputs, of one parallel loop; on the calling thread.
   void run_rows(Reduction reduction, const Storage& input, std::int64_t count, float* out,
                 const float* center = nullptr, Isa isa = best_isa()) const;
+  // Four sums in one walk over two tensors that both lie as the space says.
+  void run_norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
+                         const NormConstants& constants, const NormGradientSums& sums,
+                         Isa isa = best_isa()) const;
 
  private:
   ReduceSpace space_;

@@ -140,6 +140,91 @@ TEST(Reduce, PathsAndThreadsAgreeOnLongLoops) {
   }
 }
 
+struct GradientCase {
+  Case dy;  // lies as x does
+  Case x;
+  std::vector<float> mean;
+  std::vector<float> rstd;
+  std::vector<float> weight;
+};
+
+GradientCase make_gradient(Random& random, std::int64_t longest) {
+  GradientCase c;
+  make(random, longest, c.x);
+  c.x.reduction = Reduction::Sum;
+  c.dy = c.x;
+  const std::size_t elements =
+      c.x.input.bytes.size() / static_cast<std::size_t>(bytes_of(c.x.input.type.format));
+  c.dy.input = testing::hard_elements(random, testing::any_format(random),
+                                      static_cast<std::int64_t>(elements));
+  for (std::int64_t i = 0; i < volume(c.x.space.parallel); ++i) {
+    for (std::vector<float>* of : {&c.mean, &c.rstd, &c.weight}) {
+      of->push_back(testing::hard_value(random, 0));
+    }
+  }
+  return c;
+}
+
+std::array<std::vector<float>, 4> gradient_sums(const GradientCase& c, int threads, Isa isa) {
+  std::array<std::vector<float>, 4> out;
+  for (std::vector<float>& sums : out) {
+    sums.assign(c.mean.size(), -7.0F);
+  }
+  ThreadPool pool(threads);
+  const PreparedReduction prepared(c.x.space, c.x.cuts);
+  prepared.run_norm_gradient(pool, c.dy.input.storage(2), c.x.input.storage(2),
+                             {c.mean.data(), c.rstd.data(), c.weight.data()},
+                             {out[0].data(), out[1].data(), out[2].data(), out[3].data()}, isa);
+  return out;
+}
+
+std::array<std::vector<float>, 4> gradient_sums_long_hand(const GradientCase& c) {
+  const ElementReader read_x(c.x.input.storage(2));
+  const ElementReader read_dy(c.dy.input.storage(2));
+  std::array<std::vector<float>, 4> out;
+  for (std::size_t index = 0; index < c.mean.size(); ++index) {
+    std::int64_t base = 0;
+    std::int64_t rest = static_cast<std::int64_t>(index);
+    for (std::size_t i = c.x.space.parallel.size(); i-- > 0;) {
+      base += rest % c.x.space.parallel[i].extent * c.x.space.parallel[i].stride;
+      rest /= c.x.space.parallel[i].extent;
+    }
+    for (int which = 0; which < 4; ++which) {
+      out[static_cast<std::size_t>(which)].push_back(testing::fold_long_hand(
+          extents(c.x.space.reduce), c.x.cuts, 0.0F,
+          [&](float acc, const std::vector<std::int64_t>& at) {
+            std::int64_t offset = base;
+            for (std::size_t i = 0; i < at.size(); ++i) {
+              offset += at[i] * c.x.space.reduce[i].stride;
+            }
+            const float dy = read_dy(offset);
+            const float difference = read_x(offset) - c.mean[index];
+            const float h = difference * c.rstd[index];
+            const float g = dy * c.weight[index];
+            const std::array<float, 4> terms{g, g * h, dy * h, dy};
+            return acc + terms[static_cast<std::size_t>(which)];
+          },
+          &add));
+    }
+  }
+  return out;
+}
+
+TEST(Reduce, NormGradientEqualsTheLongHandFolds) {
+  Random random(63);
+  for (int i = 0; i < 300; ++i) {
+    const GradientCase c = make_gradient(random, i % 10 == 0 ? 400 : 40);
+    const std::array<std::vector<float>, 4> wanted = gradient_sums_long_hand(c);
+    for (const Isa isa : isas()) {
+      const auto got = gradient_sums(c, 1 + i % 2, isa);
+      for (std::size_t which = 0; which < 4; ++which) {
+        EXPECT_TRUE(are_same(got[which], wanted[which]))
+            << "case " << i << " sum " << which << " " << name_of(isa);
+      }
+    }
+  }
+}
+
 std::vector<float> of(Reduction reduction, const std::vector<float>& x, const ReduceCuts& cuts,
                       Isa isa) {
   Case c;

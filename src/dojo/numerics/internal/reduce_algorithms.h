@@ -64,6 +64,24 @@ class Reducer {
     });
   }
 
+  // Hands the value of a part to as many levels of totals as its end closes.
+  template <class Fold, int vectors>
+  static void close(const internal::Segment& segment, Floats (&acc)[vectors], float* totals) {
+    if (segment.closes == 0) {
+      return;
+    }
+    for (int v = 0; v < vectors; ++v) {
+      Floats value = acc[v];
+      for (std::int32_t level = 0; level < segment.closes; ++level) {
+        float* total = totals + level * kMaxLanes + v * kLanes;
+        const bool is_first = ((segment.first >> level) & 1u) != 0;
+        value = is_first ? value : Fold::combine(load_floats(total), value);
+        store_floats(total, value, kLanes);
+      }
+      acc[v] = all(Fold::kStart);
+    }
+  }
+
  private:
   template <class Fold, class Load>
   void run_with(const Load& load, std::int64_t row, std::int64_t first, std::int64_t lanes,
@@ -146,23 +164,6 @@ class Reducer {
     }
   }
 
-  template <class Fold, int vectors>
-  static void close(const internal::Segment& segment, Floats (&acc)[vectors], float* totals) {
-    if (segment.closes == 0) {
-      return;
-    }
-    for (int v = 0; v < vectors; ++v) {
-      Floats value = acc[v];
-      for (std::int32_t level = 0; level < segment.closes; ++level) {
-        float* total = totals + level * kMaxLanes + v * kLanes;
-        const bool is_first = ((segment.first >> level) & 1u) != 0;
-        value = is_first ? value : Fold::combine(load_floats(total), value);
-        store_floats(total, value, kLanes);
-      }
-      acc[v] = all(Fold::kStart);
-    }
-  }
-
   Reduction reduction_;
   const internal::ReduceOrder& order_;
   const std::byte* data_;
@@ -171,17 +172,17 @@ class Reducer {
   const float* center_;
 };
 
-void reduce_all(ThreadPool& pool, Reduction reduction, const Storage& input,
-                const internal::ReduceOrder& order, float* out, const float* center) {
+// Runs a reducer on all outputs, `most` lanes at a time if that leaves work for all threads.
+template <class R>
+void run_all(ThreadPool& pool, const R& reducer, const internal::ReduceOrder& order,
+             std::int64_t most) {
   if (order.outputs == 0) {
     return;
   }
-  const Reducer reducer(reduction, input, order, out, center);
-  // All lanes if that leaves work for all threads.
   const std::int64_t extent = order.lanes.extent;
   const std::int64_t rows = order.outputs / extent;
-  const bool is_wide = order.outputs >= kMaxLanes * 2 * pool.threads();
-  const std::int64_t lanes = is_wide || pool.threads() == 1 ? kMaxLanes : kLanes;
+  const bool is_wide = order.outputs >= most * 2 * pool.threads();
+  const std::int64_t lanes = is_wide || pool.threads() == 1 ? most : kLanes;
   const std::int64_t groups = (extent + lanes - 1) / lanes;
   internal::BufferPool scratch(reducer.scratch_size());
   pool.parallel_for(rows * groups, std::max<std::int64_t>(1, rows * groups / (4 * pool.threads())),

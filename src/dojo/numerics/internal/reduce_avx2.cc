@@ -14,15 +14,24 @@
 namespace dojo::numerics::avx2 {
 
 #include "dojo/numerics/internal/reduce_algorithms.h"
+// after its Reducer
+#include "dojo/numerics/internal/norm_gradient_algorithms.h"
 
 void reduce(ThreadPool& pool, Reduction reduction, const Storage& input,
             const internal::ReduceOrder& order, float* out, const float* center) {
-  reduce_all(pool, reduction, input, order, out, center);
+  run_all(pool, Reducer(reduction, input, order, out, center), order, kMaxLanes);
 }
 
 void reduce_rows(Reduction reduction, const Storage& input, const internal::ReduceOrder& order,
                  std::int64_t count, float* out, const float* center) {
   reduce_some(reduction, input, order, count, out, center);
+}
+
+void norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
+                   const internal::ReduceOrder& order, const NormConstants& constants,
+                   const NormGradientSums& sums) {
+  run_all(pool, NormGradientReducer(dy, x, order, constants, sums), order,
+          NormGradientReducer::kMostLanes);
 }
 
 }  // namespace dojo::numerics::avx2

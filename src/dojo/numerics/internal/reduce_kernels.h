@@ -13,6 +13,9 @@ void reduce(ThreadPool& pool, Reduction reduction, const Storage& input,
             const internal::ReduceOrder& order, float* out, const float* center);
 void reduce_rows(Reduction reduction, const Storage& input, const internal::ReduceOrder& order,
                  std::int64_t count, float* out, const float* center);
+void norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
+                   const internal::ReduceOrder& order, const NormConstants& constants,
+                   const NormGradientSums& sums);
 }  // namespace avx512
 
 namespace avx2 {
@@ -20,6 +23,9 @@ void reduce(ThreadPool& pool, Reduction reduction, const Storage& input,
             const internal::ReduceOrder& order, float* out, const float* center);
 void reduce_rows(Reduction reduction, const Storage& input, const internal::ReduceOrder& order,
                  std::int64_t count, float* out, const float* center);
+void norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
+                   const internal::ReduceOrder& order, const NormConstants& constants,
+                   const NormGradientSums& sums);
 }  // namespace avx2
 
 }  // namespace dojo::numerics

@@ -214,26 +214,30 @@ void Builder::rows(const std::vector<View>& in, const View& out, RowProducer pro
   plan_.tasks.back().rows = std::move(producer);
 }
 
-View Builder::reduce(numerics::Reduction reduction, const View& x,
-                     const std::vector<std::int64_t>& reduced, std::string_view stage_name,
-                     const View* center) {
-  const bool is_readable = is_float(format_of(x)) || format_of(x) == Format::U8;
-  const View source = is_readable ? x : dense(x);
+Builder::Reducible Builder::reducible(const View& x, const std::vector<std::int64_t>& reduced,
+                                      std::string_view stage_name) const {
   numerics::ReduceSpace space;
   Shape shape;
   Shape extents;
-  for (const std::int64_t dim : other_dims(source.shape.size(), reduced)) {
+  for (const std::int64_t dim : other_dims(x.shape.size(), reduced)) {
     const auto d = static_cast<std::size_t>(dim);
-    space.parallel.push_back({source.shape[d], source.strides[d]});
-    shape.push_back(source.shape[d]);
+    space.parallel.push_back({x.shape[d], x.strides[d]});
+    shape.push_back(x.shape[d]);
   }
   for (const std::int64_t dim : reduced) {
     const auto d = static_cast<std::size_t>(dim);
-    space.reduce.push_back({source.shape[d], source.strides[d]});
-    extents.push_back(source.shape[d]);
+    space.reduce.push_back({x.shape[d], x.strides[d]});
+    extents.push_back(x.shape[d]);
   }
-  const numerics::PreparedReduction prepared(space, cuts(stage(stage_name), extents));
-  const View result = temporary(shape);
+  return {{space, cuts(stage(stage_name), extents)}, shape};
+}
+
+View Builder::reduce(numerics::Reduction reduction, const View& x,
+                     const std::vector<std::int64_t>& reduced, std::string_view stage_name,
+                     const View* center) {
+  const View source = is_reducible(x) ? x : dense(x);
+  const Reducible how = reducible(source, reduced, stage_name);
+  const View result = temporary(how.shape);
   std::vector<View> inputs{source};
   std::optional<View> middle;
   if (center != nullptr) {
@@ -243,11 +247,43 @@ View Builder::reduce(numerics::Reduction reduction, const View& x,
     inputs.push_back(*center);
   }
   whole(inputs, {result}, [=](const StepContext& context) -> Result<void> {
-    prepared.run(*context.pool, reduction, context.storage(source), context.at<float>(result),
-                 middle ? context.at<const float>(*middle) : nullptr, context.isa);
+    how.prepared.run(*context.pool, reduction, context.storage(source), context.at<float>(result),
+                     middle ? context.at<const float>(*middle) : nullptr, context.isa);
     return {};
   });
   return result;
+}
+
+Builder::GradientSums Builder::reduce_norm_gradient(const View& dy, const View& x,
+                                                    const GradientConstants& constants,
+                                                    const std::vector<std::int64_t>& reduced,
+                                                    std::string_view stage_name) {
+  DOJO_CHECK(is_reducible(dy) && is_reducible(x) && dy.strides == x.strides);
+  const Reducible how = reducible(x, reduced, stage_name);
+  const auto one_each = [&](const View& given) {
+    return dense(given.shape == how.shape ? given : *reshaped(packed(given), how.shape));
+  };
+  const View mean = one_each(constants.mean);
+  const View rstd = one_each(constants.rstd);
+  const View weight = one_each(constants.weight);
+  const GradientSums sums{temporary(how.shape), temporary(how.shape), temporary(how.shape),
+                          temporary(how.shape)};
+  whole({dy, x, mean, rstd, weight}, {sums.g, sums.g_h, sums.dy_h, sums.dy},
+        [=](const StepContext& context) -> Result<void> {
+          how.prepared.run_norm_gradient(
+              *context.pool, context.storage(dy), context.storage(x),
+              {context.at<const float>(mean), context.at<const float>(rstd),
+               context.at<const float>(weight)},
+              {context.at<float>(sums.g), context.at<float>(sums.g_h), context.at<float>(sums.dy_h),
+               context.at<float>(sums.dy)},
+              context.isa);
+          return {};
+        });
+  return sums;
+}
+
+bool Builder::is_reducible(const View& x) const {
+  return is_float(format_of(x)) || format_of(x) == Format::U8;
 }
 
 View Builder::dense(const View& x) {

@@ -80,6 +80,26 @@ class Builder {
               const std::vector<std::int64_t>& reduced, std::string_view stage_name,
               const View* center = nullptr);
 
+  // The sums of numerics::NormGradientSums over the same stage, each an FP32 intermediate of that
+  // shape; dy and x are reducible and lie alike, of each constant there is one per output.
+  struct GradientConstants {
+    View mean;
+    View rstd;
+    View weight;
+  };
+  struct GradientSums {
+    View g;
+    View g_h;
+    View dy_h;
+    View dy;
+  };
+  GradientSums reduce_norm_gradient(const View& dy, const View& x,
+                                    const GradientConstants& constants,
+                                    const std::vector<std::int64_t>& reduced,
+                                    std::string_view stage_name);
+  // Whether reductions read the elements as they lie.
+  bool is_reducible(const View& x) const;
+
   // The same elements as contiguous FP32, copied only if they are not.
   View dense(const View& x);
   // Contiguous in the format it has.
@@ -94,6 +114,12 @@ class Builder {
   Format format_of(const View& view) const { return plan_.buffers[view.buffer.index].format; }
 
  private:
+  struct Reducible {
+    numerics::PreparedReduction prepared;
+    graph::Shape shape;  // of the result
+  };
+  Reducible reducible(const View& x, const std::vector<std::int64_t>& reduced,
+                      std::string_view stage_name) const;
   BufferId add_buffer(Buffer buffer);
 
   const graph::Graph& graph_;

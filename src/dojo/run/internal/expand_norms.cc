@@ -191,47 +191,88 @@ struct GradientOperands {
   std::size_t weight = 4;
 };
 
-Result<void> backward(Builder& b, const NormView& norm, const GradientOperands& at) {
-  const View dy = arranged(b, b.in(at.gradient), norm);
-  const View x = b.has_out(0) || b.has_out(1) ? arranged(b, b.in(at.input), norm) : View{};
-  const View mean = statistic(b, b.in(at.mean), norm);
-  const View rstd = statistic(b, b.in(at.rstd), norm);
-  // Both are made anew for each reader, within its pass, rather than stored.
-  const auto normalised = [&] {
-    const View h = b.temporary(norm.shape);
-    b.map(kernels::normalise, {x, mean, rstd}, {h});
-    return h;
-  };
-  const auto weighted = [&] {
-    if (!b.has_in(at.weight)) {
-      return dy;
+class NormGradient {
+ public:
+  NormGradient(Builder& b, const NormView& norm, const GradientOperands& at)
+      : b_(b),
+        norm_(norm),
+        dy_(arranged(b, b.in(at.gradient), norm)),
+        x_(b.has_out(0) || b.has_out(1) ? arranged(b, b.in(at.input), norm) : View{}),
+        mean_(statistic(b, b.in(at.mean), norm)),
+        rstd_(statistic(b, b.in(at.rstd), norm)),
+        is_weighted_(b.has_in(at.weight)),
+        weight_(parameter(b, at.weight, 1, norm)) {}
+
+  void expand() {
+    const bool is_one_space = norm_.columns == norm_.samples;  // batch norm
+    if (is_one_space && b_.has_out(0) && b_.is_reducible(dy_) && b_.is_reducible(x_) &&
+        dy_.strides == x_.strides) {
+      expand_with_one_walk();
+      return;
     }
-    const View g = b.temporary(norm.shape);
-    b.map(kernels::mul, {dy, parameter(b, at.weight, 1, norm)}, {g});
-    return g;
-  };
-  const auto product = [&](const View& left, const View& right) {
-    const View made = b.temporary(norm.shape);
-    b.map(kernels::mul, {left, right}, {made});
+    if (b_.has_out(0)) {
+      const View s1 = b_.reduce(Reduction::Sum, weighted(), norm_.columns, "sums");
+      const View s2 =
+          b_.reduce(Reduction::Sum, product(weighted(), normalised()), norm_.columns, "sums");
+      finish(s1, s2);
+    }
+    if (b_.has_out(1)) {
+      store(b_, 1, b_.reduce(Reduction::Sum, product(dy_, normalised()), norm_.samples, "weight"));
+    }
+    if (b_.has_out(2)) {
+      store(b_, 2, b_.reduce(Reduction::Sum, dy_, norm_.samples, "bias"));
+    }
+  }
+
+ private:
+  // PERF: all sums run over the same points, of which nothing is stored in FP32 then.
+  void expand_with_one_walk() {
+    const Builder::GradientSums sums =
+        b_.reduce_norm_gradient(dy_, x_, {mean_, rstd_, weight_}, norm_.columns, "sums");
+    finish(sums.g, sums.g_h);
+    if (b_.has_out(1)) {
+      store(b_, 1, sums.dy_h);
+    }
+    if (b_.has_out(2)) {
+      store(b_, 2, sums.dy);
+    }
+  }
+
+  // h and g are made anew for each reader, within its pass, rather than stored.
+  View normalised() {
+    const View h = b_.temporary(norm_.shape);
+    b_.map(kernels::normalise, {x_, mean_, rstd_}, {h});
+    return h;
+  }
+  View weighted() { return is_weighted_ ? product(dy_, weight_) : dy_; }
+  View product(const View& left, const View& right) {
+    const View made = b_.temporary(norm_.shape);
+    b_.map(kernels::mul, {left, right}, {made});
     return made;
-  };
-  if (b.has_out(0)) {
-    const View s1 = b.reduce(Reduction::Sum, weighted(), norm.columns, "sums");
-    const View s2 =
-        b.reduce(Reduction::Sum, product(weighted(), normalised()), norm.columns, "sums");
+  }
+
+  void finish(const View& s1, const View& s2) {
     Params params;
-    params.f[0] = static_cast<float>(norm.count);
+    params.f[0] = static_cast<float>(norm_.count);
     const View g = weighted();
     const View h = normalised();
-    b.map(kernels::normalise_backward, {g, h, statistic(b, s1, norm), statistic(b, s2, norm), rstd},
-          {*reshaped(b.out(0), norm.shape)}, params);
+    b_.map(kernels::normalise_backward,
+           {g, h, statistic(b_, s1, norm_), statistic(b_, s2, norm_), rstd_},
+           {*reshaped(b_.out(0), norm_.shape)}, params);
   }
-  if (b.has_out(1)) {
-    store(b, 1, b.reduce(Reduction::Sum, product(dy, normalised()), norm.samples, "weight"));
-  }
-  if (b.has_out(2)) {
-    store(b, 2, b.reduce(Reduction::Sum, dy, norm.samples, "bias"));
-  }
+
+  Builder& b_;
+  const NormView& norm_;
+  View dy_;
+  View x_;
+  View mean_;
+  View rstd_;
+  bool is_weighted_;
+  View weight_;  // 1 if there is none
+};
+
+Result<void> backward(Builder& b, const NormView& norm, const GradientOperands& at) {
+  NormGradient(b, norm, at).expand();
   return {};
 }
 
