@@ -655,12 +655,22 @@ void normalise_affine(const BlockCall& call) {
     return ((x - mean) * rstd) * w + b;
   });
 }
-// f[0]: count. rstd ((g - s1 / count) - h (s2 / count)): operands g, h, s1, s2, rstd
+// rstd ((g - m1) - h m2) with g = dY w and h = (x - mean) rstd: operands dY, x, mean, rstd, w, m1,
+// m2
 void normalise_backward(const BlockCall& call) {
-  const float count = call.params->f[0];
-  each5(call, [count](float g, float h, float s1, float s2, float rstd) {
-    return rstd * ((g - s1 / count) - h * (s2 / count));
-  });
+  const float* dy = call.floats(0);
+  const float* x = call.floats(1);
+  const float* mean = call.floats(2);
+  const float* rstd = call.floats(3);
+  const float* w = call.floats(4);
+  const float* m1 = call.floats(5);
+  const float* m2 = call.floats(6);
+  float* dx = call.float_out(0);
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < call.count; ++i) {
+    const float h = (x[i] - mean[i]) * rstd[i];
+    dx[i] = rstd[i] * ((dy[i] * w[i] - m1[i]) - h * m2[i]);
+  }
 }
 // --- pieces of losses ---
 void squared_difference(const BlockCall& call) {

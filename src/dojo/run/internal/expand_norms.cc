@@ -238,7 +238,7 @@ class NormGradient {
     }
   }
 
-  // h and g are made anew for each reader, within its pass, rather than stored.
+  // h and g are made anew for each sum, within its pass, rather than stored.
   View normalised() {
     const View h = b_.temporary(norm_.shape);
     b_.map(kernels::normalise, {x_, mean_, rstd_}, {h});
@@ -252,13 +252,14 @@ class NormGradient {
   }
 
   void finish(const View& s1, const View& s2) {
-    Params params;
-    params.f[0] = static_cast<float>(norm_.count);
-    const View g = weighted();
-    const View h = normalised();
-    b_.map(kernels::normalise_backward,
-           {g, h, statistic(b_, s1, norm_), statistic(b_, s2, norm_), rstd_},
-           {*reshaped(b_.out(0), norm_.shape)}, params);
+    b_.map(kernels::normalise_backward, {dy_, x_, mean_, rstd_, weight_, share(s1), share(s2)},
+           {*reshaped(b_.out(0), norm_.shape)});
+  }
+  // A sum divided by the count.
+  View share(const View& sum) {
+    const View made = b_.temporary(sum.shape);
+    b_.map(kernels::div, {sum, b_.constant(static_cast<double>(norm_.count))}, {made});
+    return statistic(b_, made, norm_);
   }
 
   Builder& b_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <cwchar>
 #include <functional>
 #include <vector>
 
@@ -10,6 +11,18 @@
 
 namespace dojo::run::internal {
 namespace {
+
+// PERF: the C library fills with the widest stores that the CPU has; 4 bytes are what broadcast
+// constants (a channel's mean, say) have.
+template <class T>
+void fill(T* out, std::int64_t count, T value) {
+  if constexpr (sizeof(T) == sizeof(wchar_t)) {
+    std::wmemset(reinterpret_cast<wchar_t*>(out), static_cast<wchar_t>(value),
+                 static_cast<std::size_t>(count));
+  } else {
+    std::fill(out, out + count, value);
+  }
+}
 
 // Elements [first, first + count) of the nested runs, one after the other.
 template <class T>
@@ -31,7 +44,7 @@ void gather(const T* base, std::span<const Run> runs, std::int64_t first, std::i
     if (stride == 1) {
       std::memcpy(out, from, static_cast<std::size_t>(length) * sizeof(T));
     } else if (stride == 0) {
-      std::fill(out, out + length, *from);
+      fill(out, length, *from);
     } else {
       for (std::int64_t i = 0; i < length; ++i) {
         out[i] = from[i * stride];
