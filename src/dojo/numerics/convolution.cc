@@ -243,12 +243,10 @@ void convolution_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape
                                  const ImageOperand& output_gradient, const ImageOperand& input,
                                  const ReduceCuts& cuts, float* out, Isa isa, ProductUnit unit) {
   check_shape(shape);
-  // Pairs follow the order of storage.
-  const ProductUnit usable = internal::has_plane_cuts(shape, cuts) ? ProductUnit::Fma : unit;
   const std::optional<internal::Products> products =
       products_of(pool, shape, {output_gradient, shape.batch, shape.channels_out, shape.out_size()},
                   {input, shape.batch, shape.channels_in, shape.size},
-                  shape.batch * volume(shape.out_size()), cuts.order, isa, usable);
+                  shape.batch * volume(shape.out_size()), cuts.order, isa, unit);
   if (products.has_value()) {
     internal::run_weight_gradient(pool, shape, output_gradient, input, cuts, *products, out);
     return;

@@ -74,7 +74,7 @@ class WeightGradient {
       if (plan_.products.has_pairs()) {
         parallel_for(plan_.panels, [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t panel = begin; panel < end; ++panel) {
-            join_pairs(plan_.walks[step.walk].units, gradients + panel * panel_size());
+            join_pairs(plan_.walks[step.walk], gradients + panel * panel_size());
           }
         });
       }
@@ -167,11 +167,10 @@ class WeightGradient {
   }
 
   // The gradients of a pair lie where those of its first point were.
-  void join_pairs(const Units& units, float* panel) const {
-    for (std::size_t k = 0; k < units.first.size(); ++k) {
-      float* first = panel + units.first[k] * plan_.panel_pitch;
-      const float* second =
-          units.second[k] < 0 ? nullptr : panel + units.second[k] * plan_.panel_pitch;
+  void join_pairs(const GradientWalk& walk, float* panel) const {
+    for (std::size_t k = 0; k < walk.gradient_offset.size(); ++k) {
+      float* first = panel + walk.gradient_offset[k];
+      const float* second = walk.gradient_second[k] < 0 ? nullptr : panel + walk.gradient_second[k];
       join(first, second, plan_.panel_pitch, first);
     }
   }

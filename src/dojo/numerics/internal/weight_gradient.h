@@ -9,7 +9,7 @@
 
 namespace dojo::numerics::internal {
 
-// As convolution_weight_gradient. Pairs need parts that are not cut within an image.
+// As convolution_weight_gradient.
 void run_weight_gradient(ThreadPool& pool, const ConvolutionShape& shape,
                          const ImageOperand& output_gradient, const ImageOperand& input,
                          const ReduceCuts& cuts, const Products& products, float* out);

@@ -23,8 +23,7 @@ bool follows(const Piece& piece, const Piece& before) {
   return piece.from - piece.lane == before.from - before.lane;
 }
 
-}  // namespace
-
+// Whether parts are cut within an image, so that their points are not in the order of storage.
 bool has_plane_cuts(const ConvolutionShape& shape, const ReduceCuts& cuts) {
   const Axes out = shape.out_size();
   bool is_cut = false;
@@ -33,6 +32,8 @@ bool has_plane_cuts(const ConvolutionShape& shape, const ReduceCuts& cuts) {
   }
   return is_cut;
 }
+
+}  // namespace
 
 WeightGradientPlan::WeightGradientPlan(const ConvolutionShape& shape_in, const ReduceCuts& cuts_in,
                                        const Products& products_in,
@@ -244,28 +245,27 @@ void WeightGradientPlan::walk_of(const GradientStep& step, bool resumes,
   walk.chunked = into_chunks(segments, products.has_pairs() ? 2 * kChunkUnits : kChunkUnits,
                              group_of(products.fold));
   walk.chunked.chunks.front().resumes = resumes;
-  Units units = into_units(walk.chunked, products.fold);
+  const Units units = into_units(walk.chunked, products.fold);
   if (products.has_pairs()) {
-    take_units(std::move(units), walk);
+    take_pairs(units, walk);
   }
   walks.push_back(std::move(walk));
 }
 
 // Offsets of points become offsets of pairs.
-void WeightGradientPlan::take_units(Units units, GradientWalk& walk) {
-  std::vector<std::int32_t> image;
-  std::vector<std::int32_t> gradient;
-  for (std::size_t k = 0; k < units.first.size(); ++k) {
-    const std::size_t first = static_cast<std::size_t>(units.first[k]);
-    image.push_back(walk.image_offset[first]);
-    gradient.push_back(walk.gradient_offset[first]);
-    const std::int32_t second = units.second[k];
-    walk.image_second.push_back(second < 0 ? -1
-                                           : walk.image_offset[static_cast<std::size_t>(second)]);
-  }
-  walk.image_offset = std::move(image);
-  walk.gradient_offset = std::move(gradient);
-  walk.units = std::move(units);
+void WeightGradientPlan::take_pairs(const Units& units, GradientWalk& walk) {
+  const auto take = [](const std::vector<std::int32_t>& points,
+                       const std::vector<std::int32_t>& which) {
+    std::vector<std::int32_t> taken;
+    for (const std::int32_t point : which) {
+      taken.push_back(point < 0 ? -1 : points[static_cast<std::size_t>(point)]);
+    }
+    return taken;
+  };
+  walk.image_second = take(walk.image_offset, units.second);
+  walk.image_offset = take(walk.image_offset, units.first);
+  walk.gradient_second = take(walk.gradient_offset, units.second);
+  walk.gradient_offset = take(walk.gradient_offset, units.first);
 }
 
 // Appends the points of a part; its image 0 is the `image`-th of the step.

@@ -31,7 +31,7 @@ struct GradientWalk {
   std::vector<std::int32_t> image_offset;     // of a unit's first point, in the stage of images
   std::vector<std::int32_t> image_second;     // of pairs; -1: none
   std::vector<std::int32_t> gradient_offset;  // in a panel of gradients
-  Units units;                                // of points in the order of the panels; of pairs only
+  std::vector<std::int32_t> gradient_second;  // of pairs; -1: none
   Chunked chunked;                            // counts units
 };
 
@@ -40,9 +40,6 @@ struct GradientColumns {
   bool is_in_place = false;
   std::vector<Piece> pieces;
 };
-
-// Whether parts are cut within an image, so that their points are not in the order of storage.
-bool has_plane_cuts(const ConvolutionShape& shape, const ReduceCuts& cuts);
 
 struct WeightGradientPlan {
   WeightGradientPlan(const ConvolutionShape& shape, const ReduceCuts& cuts,
@@ -90,7 +87,7 @@ struct WeightGradientPlan {
     std::uint32_t first = 0;  // as in Segment
   };
   void share_walks(std::int64_t block);
-  static void take_units(Units units, GradientWalk& walk);
+  static void take_pairs(const Units& units, GradientWalk& walk);
   void walk_of(const GradientStep& step, bool resumes, std::span<const ImagesOfBlock> parts);
   void append(const Part& part, std::int64_t image, const GradientStep& step,
               GradientWalk& walk) const;
