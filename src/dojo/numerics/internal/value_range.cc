@@ -7,6 +7,8 @@
 #include <mutex>
 
 #include "dojo/numerics/internal/batch.h"
+#include "dojo/numerics/internal/extremes_avx512.h"
+#include "dojo/numerics/isa.h"
 
 namespace dojo::numerics::internal {
 namespace {
@@ -14,6 +16,9 @@ namespace {
 // Least and largest magnitude among codes; zeros count for neither.
 template <class Code>
 struct Extremes {
+  Code low = 0;  // 0: none yet
+  Code high = 0;
+
   static constexpr Code kMagnitude = std::numeric_limits<Code>::max() >> 1;
 
   void take(const Code* code, std::int64_t count, std::int64_t stride) {
@@ -27,13 +32,20 @@ struct Extremes {
     low = static_cast<Code>(least + 1);
     high = most;
   }
+  void take_adjoining(const Code* code, std::int64_t count) {
+    if constexpr (sizeof(Code) == 2) {
+      if (best_isa() == Isa::Avx512) {
+        const auto [least, most] = avx512::extremes(code, count);
+        take(Extremes{least, most});
+        return;
+      }
+    }
+    take(code, count, 1);
+  }
   void take(const Extremes& other) {
     low = static_cast<Code>(std::min<Code>(low - 1, other.low - 1) + 1);
     high = std::max(high, other.high);
   }
-
-  Code low = 0;  // 0: none yet
-  Code high = 0;
 };
 
 template <class Code>
@@ -76,7 +88,7 @@ ValueRange scan(ThreadPool& pool, const Scan& loops, const Code* data, int expon
     for (std::int64_t line = begin; line < end; ++line) {
       const Code* row = data + loops.offset_of(line);
       if (loops.stride[4] == 1) {
-        seen.take(row, loops.extent[4], 1);
+        seen.take_adjoining(row, loops.extent[4]);
       } else {
         seen.take(row, loops.extent[4], loops.stride[4]);
       }
