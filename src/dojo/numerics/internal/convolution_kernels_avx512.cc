@@ -192,29 +192,53 @@ void for_each_vector(std::span<const Piece> pieces, const Body& body) {
   }
 }
 
+template <std::size_t count>
+void gather_vector_of_pairs(const MergedLoads& loads, const float* from, const std::int32_t* first,
+                            const std::int32_t* second, std::int64_t units, float* to) {
+  for (std::int64_t k = 0; k < units; ++k, to += kTileColumns) {
+    const __m512i high = _mm512_castps_si512(loads.at<count>(from + first[k]));
+    const __m512i low = second[k] < 0 ? _mm512_setzero_si512()
+                                      : _mm512_castps_si512(loads.at<count>(from + second[k]));
+    _mm512_storeu_si512(to, _mm512_or_si512(high, _mm512_srli_epi32(low, 16)));
+  }
+}
+
+// PERF: the number of pieces that a vector mostly has is known to the compiler: body<count>().
+template <class Body>
+void with_count(std::size_t count, const Body& body) {
+  switch (count) {
+    case 1:
+      return body.template operator()<1>();
+    case 2:
+      return body.template operator()<2>();
+    case 3:
+      return body.template operator()<3>();
+    case 4:
+      return body.template operator()<4>();
+    case 5:
+      return body.template operator()<5>();
+    case 6:
+      return body.template operator()<6>();
+    default:
+      return body.template operator()<0>();
+  }
+}
+
 void gather(const float* from, const std::int32_t* offset, std::int64_t points,
             std::span<const Piece> pieces, float* panel) {
-  using Gather =
-      void (*)(const MergedLoads&, const float*, const std::int32_t*, std::int64_t, float*);
-  static constexpr Gather kGathers[]{gather_vector<0>, gather_vector<1>, gather_vector<2>,
-                                     gather_vector<3>, gather_vector<4>, gather_vector<5>,
-                                     gather_vector<6>};
   for_each_vector(pieces, [&](const MergedLoads& loads, std::int64_t vector) {
-    const bool is_counted = loads.count < std::size(kGathers);
-    kGathers[is_counted ? loads.count : 0](loads, from, offset, points, panel + vector * 16);
+    with_count(loads.count, [&]<std::size_t count> {
+      gather_vector<count>(loads, from, offset, points, panel + vector * 16);
+    });
   });
 }
 
 void gather_pairs(const float* from, const std::int32_t* first, const std::int32_t* second,
                   std::int64_t units, std::span<const Piece> pieces, float* panel) {
   for_each_vector(pieces, [&](const MergedLoads& loads, std::int64_t vector) {
-    float* to = panel + vector * 16;
-    for (std::int64_t k = 0; k < units; ++k, to += kTileColumns) {
-      const __m512i high = _mm512_castps_si512(loads.at<0>(from + first[k]));
-      const __m512i low = second[k] < 0 ? _mm512_setzero_si512()
-                                        : _mm512_castps_si512(loads.at<0>(from + second[k]));
-      _mm512_storeu_si512(to, _mm512_or_si512(high, _mm512_srli_epi32(low, 16)));
-    }
+    with_count(loads.count, [&]<std::size_t count> {
+      gather_vector_of_pairs<count>(loads, from, first, second, units, panel + vector * 16);
+    });
   });
 }
 

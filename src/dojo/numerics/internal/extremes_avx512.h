@@ -1,4 +1,4 @@
-// Extremes of 16-bit codes in the widest registers; callers have made sure that the CPU has AVX-512.
+// Extremes of 16-bit codes in the widest registers; callers have made sure that the CPU has them.
 #pragma once
 
 #include <cstdint>

@@ -172,7 +172,8 @@ class Reducer {
   const float* center_;
 };
 
-// Runs a reducer on all outputs, `most` lanes at a time if that leaves work for all threads.
+// Runs a reducer on all outputs, `most` lanes at a time if that leaves work for all threads; where
+// there are fewer vectors of outputs than threads, parts of vectors.
 template <class R>
 void run_all(ThreadPool& pool, const R& reducer, const internal::ReduceOrder& order,
              std::int64_t most) {
@@ -181,8 +182,9 @@ void run_all(ThreadPool& pool, const R& reducer, const internal::ReduceOrder& or
   }
   const std::int64_t extent = order.lanes.extent;
   const std::int64_t rows = order.outputs / extent;
-  const bool is_wide = order.outputs >= most * 2 * pool.threads();
-  const std::int64_t lanes = is_wide || pool.threads() == 1 ? most : kLanes;
+  const std::int64_t threads = pool.threads();
+  std::int64_t lanes = order.outputs >= most * 2 * threads || threads == 1 ? most : kLanes;
+  lanes = std::min(lanes, internal::ceil_divide(extent, internal::ceil_divide(threads, rows)));
   const std::int64_t groups = (extent + lanes - 1) / lanes;
   internal::BufferPool scratch(reducer.scratch_size());
   pool.parallel_for(rows * groups, std::max<std::int64_t>(1, rows * groups / (4 * pool.threads())),
