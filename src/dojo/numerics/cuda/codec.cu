@@ -17,6 +17,9 @@ struct alignas(8 * sizeof(Code)) Codes {
   Code at[kPerThread];
 };
 
+constexpr std::uint32_t kInfinityBits = 0x7F800000u;
+constexpr std::uint32_t kMinNormalBits = 0x00800000u;
+
 enum FlagBit : std::uint32_t { kInvalid = 1, kDenormal = 2, kOverflow = 4, kUnderflow = 8 };
 
 // Counts of one thread, then of a warp, then added to the total by one lane.
@@ -27,19 +30,46 @@ struct Counts {
   std::uint32_t not_finite = 0;
   std::uint32_t flags = 0;
 
-  __device__ void note(const internal::Codec& by, std::uint32_t magnitude, std::uint32_t code) {
-    const bool is_finite = magnitude < 0x7F800000u;
-    amax_bits = is_finite ? max(amax_bits, magnitude) : amax_bits;
-    saturated += code > by.max_magnitude ? 1u : 0u;
-    zeroed += code == 0 && magnitude != 0 ? 1u : 0u;
-    not_finite += is_finite ? 0u : 1u;
-    if (code > by.max_magnitude) {
-      flags |= magnitude > 0x7F800000u ? kInvalid : kOverflow;
+  // PERF: what is rare is looked for in the extremes of a few elements. Underflow is not rare, but
+  // a flag that is up needs no look.
+  template <int kCount>
+  __device__ void note(const internal::Codec& by, const std::uint32_t (&magnitude)[kCount],
+                       const std::uint32_t (&code)[kCount]) {
+    std::uint32_t largest = 0;
+    std::uint32_t largest_code = 0;
+    std::uint32_t smallest_code = 0xFFFFFFFFu;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      largest = max(largest, magnitude[i]);
+      largest_code = max(largest_code, code[i]);
+      smallest_code = min(smallest_code, code[i]);
     }
-    if (code < by.min_normal) {
-      flags |= internal::denormal_bits(by, code) != magnitude ? kUnderflow : 0u;
-      flags |= magnitude != 0 && magnitude < 0x00800000u ? kDenormal : 0u;
+    if (largest_code > by.max_magnitude || largest >= kInfinityBits) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        note_large(by, magnitude[i], code[i]);
+      }
+    } else {
+      amax_bits = max(amax_bits, largest);
     }
+    if (smallest_code == 0) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        zeroed += code[i] == 0 && magnitude[i] != 0 ? 1u : 0u;
+        flags |= magnitude[i] != 0 && magnitude[i] < kMinNormalBits ? kDenormal : 0u;
+      }
+    }
+    if (smallest_code < by.min_normal && (flags & kUnderflow) == 0) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const bool is_inexact = internal::denormal_bits(by, code[i]) != magnitude[i];
+        flags |= code[i] < by.min_normal && is_inexact ? kUnderflow : 0u;
+      }
+    }
+  }
+  // Lets the lanes that run know of each other's underflow.
+  __device__ void share_underflow() {
+    flags |= __any_sync(__activemask(), flags & kUnderflow) != 0 ? kUnderflow : 0u;
   }
   __device__ void add_to(DeviceStats* total) const {
     const std::uint32_t all = 0xFFFFFFFFu;
@@ -68,6 +98,18 @@ struct Counts {
       atomicOr(&total->flags, raised);
     }
   }
+
+ private:
+  __device__ void note_large(const internal::Codec& by, std::uint32_t magnitude,
+                             std::uint32_t code) {
+    const bool is_finite = magnitude < kInfinityBits;
+    amax_bits = is_finite ? max(amax_bits, magnitude) : amax_bits;
+    not_finite += is_finite ? 0u : 1u;
+    if (code > by.max_magnitude) {
+      ++saturated;
+      flags |= magnitude > kInfinityBits ? kInvalid : kOverflow;
+    }
+  }
 };
 
 struct Draws {
@@ -76,15 +118,21 @@ struct Draws {
   std::uint64_t first_block = 0;
 };
 
-template <class Code, bool kIsStochastic>
-__device__ std::uint32_t code_of(const internal::Codec& by, float x, std::uint32_t random,
-                                 Counts& counts) {
-  const std::uint32_t bits = __float_as_uint(x);
-  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
-  const std::uint32_t code = kIsStochastic ? internal::stochastic_code(by, magnitude, random)
-                                           : internal::nearest_code(by, magnitude);
+// The codes of some elements, noted; `random` gives 16 bits for each.
+template <class Code, bool kIsStochastic, int kCount, class Random>
+__device__ void encode_some(const internal::Codec& by, const float (&x)[kCount],
+                            const Random& random, Counts& counts, Code (&out)[kCount]) {
+  std::uint32_t magnitude[kCount];
+  std::uint32_t code[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const std::uint32_t bits = __float_as_uint(x[i]);
+    magnitude[i] = bits & 0x7FFFFFFFu;
+    code[i] = kIsStochastic ? internal::stochastic_code(by, magnitude[i], random(i))
+                            : internal::nearest_code(by, magnitude[i]);
+    out[i] = static_cast<Code>((bits >> 31 << by.sign_shift) | min(code[i], by.max_magnitude));
+  }
   counts.note(by, magnitude, code);
-  return (bits >> 31 << by.sign_shift) | min(code, by.max_magnitude);
 }
 
 // PERF: the bounds keep enough threads, and so bytes under way, on a multiprocessor.
@@ -108,20 +156,17 @@ __global__ void __launch_bounds__(kThreads, kIsStochastic ? 4 : 6)
       const float4 high = reinterpret_cast<const float4*>(in)[group * 2 + 1];
       const float x[kPerThread] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
       Codes<Code> codes;
-#pragma unroll
-      for (int i = 0; i < kPerThread; ++i) {
-        codes.at[i] = static_cast<Code>(code_of<Code, kIsStochastic>(by, x[i], draw(i), counts));
-      }
+      encode_some<Code, kIsStochastic>(by, x, draw, counts, codes.at);
       reinterpret_cast<Codes<Code>*>(out)[group] = codes;
     } else {
-#pragma unroll
-      for (int i = 0; i < kPerThread; ++i) {
-        if (first + i < count) {
-          out[first + i] =
-              static_cast<Code>(code_of<Code, kIsStochastic>(by, in[first + i], draw(i), counts));
-        }
+      for (int i = 0; first + i < count; ++i) {
+        const float x[1] = {in[first + i]};
+        Code code[1];
+        encode_some<Code, kIsStochastic>(by, x, [&](int) { return draw(i); }, counts, code);
+        out[first + i] = code[0];
       }
     }
+    counts.share_underflow();
   }
   if (stats != nullptr) {
     counts.add_to(stats);

@@ -36,21 +36,21 @@ struct Codec {
 };
 
 // The code of the magnitude, above max_magnitude where it must be clamped; nearest, ties to even.
+// PERF: without branches, for some lane of a warp nearly always has a denormal.
 inline __device__ std::uint32_t nearest_code(const Codec& by, std::uint32_t magnitude) {
-  const std::uint32_t smallest_normal = by.rebase + (1u << 23);
-  if (magnitude >= smallest_normal) {
-    const std::uint32_t rebased = magnitude - by.rebase;
-    const std::uint32_t is_odd = (rebased >> by.shift) & 1u;
-    return (rebased + (1u << (by.shift - 1)) - 1u + is_odd) >> by.shift;
-  }
+  const std::uint32_t rebased = magnitude - by.rebase;
+  const std::uint32_t is_odd = (rebased >> by.shift) & 1u;
+  const std::uint32_t normal = (rebased + (1u << (by.shift - 1)) - 1u + is_odd) >> by.shift;
   const float t = __uint_as_float(magnitude) * by.per_spacing;
-  const float largest_denormal = static_cast<float>(by.min_normal - 1);
-  if (by.is_paper && t >= largest_denormal) {
+  // Adding 2^23 rounds to a whole number, in the low bits of the sum.
+  std::uint32_t denormal = bits_of(t + 0x1p23F) - bits_of(0x1p23F);
+  if (by.is_paper) {
     // The hole up to 2 min_normal spacings; its middle goes to the even code, min_normal.
-    const float middle = 0.5F * (largest_denormal + 2.0F * static_cast<float>(by.min_normal));
-    return by.min_normal - (t < middle ? 1u : 0u);
+    const float largest = static_cast<float>(by.min_normal - 1);
+    const float middle = 0.5F * (largest + 2.0F * static_cast<float>(by.min_normal));
+    denormal = t >= largest ? by.min_normal - (t < middle ? 1u : 0u) : denormal;
   }
-  return static_cast<std::uint32_t>(__float2int_rn(t));
+  return magnitude >= by.rebase + (1u << 23) ? normal : denormal;
 }
 
 // Below max_magnitude + 1 unless the magnitude itself is beyond the range; `random` is 16 bits.
@@ -67,22 +67,15 @@ inline __device__ std::uint32_t stochastic_code(const Codec& by, std::uint32_t m
     const std::uint32_t low = by.shift >= 16 ? rest >> (by.shift - 16) : rest << (16 - by.shift);
     return below + ((low + random) >> 16);
   }
-  const float t = __uint_as_float(magnitude) * by.per_spacing;
-  const float largest_denormal = static_cast<float>(by.min_normal - 1);
-  if (by.is_paper && t >= largest_denormal) {
-    // Above largest_denormal, t is a multiple of 2^(M - 24): the position in the hole is a ratio of
-    // integers below 2^25.
-    const int mantissa = 23 - by.shift;
-    const float unit = __uint_as_float(static_cast<std::uint32_t>(127 + 24 - mantissa) << 23);
-    const std::uint32_t steps = __float2uint_rz((t - largest_denormal) * unit);
-    const std::uint32_t gap = by.min_normal + 1;
-    const std::uint32_t low =
-        mantissa <= 8 ? steps / (gap << (8 - mantissa)) : (steps << (mantissa - 8)) / gap;
-    return by.min_normal - 1 + ((low + random) >> 16);
+  // In spacings with 16 bits behind the point; the hole as in rounding_algorithms.h.
+  const std::uint32_t sum =
+      __float2uint_rz(__uint_as_float(magnitude) * by.per_spacing * 65536.0F) + random;
+  if (!by.is_paper) {
+    return sum >> 16;
   }
-  const float below = floorf(t);
-  const std::uint32_t low = __float2uint_rz((t - below) * 65536.0F);
-  return static_cast<std::uint32_t>(below) + ((low + random) >> 16);
+  const int mantissa = 23 - by.shift;
+  const bool stays = sum + (random << mantissa) < 1u << (mantissa + 17);
+  return stays ? min(sum >> 16, by.min_normal - 1) : by.min_normal;
 }
 
 // FP32 bits of a denormal magnitude or zero.
