@@ -1,6 +1,7 @@
 """opendojo.numerics: values against long-hand definitions, in one order, of any layout."""
 
 import doctest
+import functools
 import importlib
 import itertools
 import math
@@ -376,21 +377,30 @@ def test_mxfp8_of_nothing_is_empty_and_wrong_arguments_are_named():
 # --- Products
 
 
-def longhand_matmul(a: np.ndarray, b: np.ndarray, block: int | None = None) -> np.ndarray:
+def longhand_matmul(
+    a: np.ndarray, b: np.ndarray, block: int | None = None, runs: int | None = None
+) -> np.ndarray:
     """fma over ascending k, in FP64 where each product is exact; one rounding to FP32 per point.
 
     A product of two FP32 numbers is exact in FP64; adding the FP32 accumulator may round twice,
     so operands here are of formats with short mantissas, whose fma is exact in FP64."""
     m, k = a.shape
     block = block or max(k, 1)
-    total = None
+    parts = []
     for begin in range(0, max(k, 1), block):
         part = np.zeros((m, b.shape[1]), dtype=np.float32)
         for i in range(begin, min(begin + block, k)):
             product = np.outer(a[:, i].astype(np.float64), b[i].astype(np.float64))
             part = (part.astype(np.float64) + product).astype(np.float32)
-        total = part if total is None else total + part
-    return total
+        parts.append(part)
+    runs = runs or len(parts)
+    totals = [chain(parts[i : i + runs]) for i in range(0, len(parts), runs)]
+    return chain(totals)
+
+
+def chain(parts: list[np.ndarray]) -> np.ndarray:
+    """Added one after the other."""
+    return functools.reduce(np.add, parts)
 
 
 def quantized_pair(seed: int, m: int, n: int, k: int):
@@ -406,6 +416,34 @@ def test_matmul_sums_in_ascending_order(shape, cuts):
     a, b = quantized_pair(6, m, n, k)
     out = numerics.matmul(a, b, cuts=cuts)
     assert np.array_equal(bits(out), bits(longhand_matmul(a.dequantize(), b.dequantize(), cuts)))
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5, 1000])
+def test_matmul_adds_the_parts_of_each_run_first(runs):
+    a = numerics.quantize(normal(7, 6, 133), "bf16")  # FP32 sums of such are rounded
+    b = numerics.quantize(normal(8, 133, 9), "bf16")
+    out = numerics.matmul(a, b, cuts=8, runs=runs)
+    expected = longhand_matmul(a.dequantize(), b.dequantize(), 8, runs)
+    assert np.array_equal(bits(out), bits(expected))
+    in_one_chain = numerics.matmul(a, b, cuts=8)
+    assert np.array_equal(bits(out), bits(in_one_chain)) == (runs in (1, 1000))
+
+
+def test_a_weight_gradient_adds_the_images_of_each_run_first():
+    dy = numerics.quantize(normal(8, 7, 3, 2, 2), "bf16")
+    x = numerics.quantize(normal(9, 7, 4, 3, 3), "bf16")
+    images = [
+        numerics.convolution_weight_gradient(
+            numerics.Quantized(dy.codes[i : i + 1], dy.format, dy.bias),
+            numerics.Quantized(x.codes[i : i + 1], x.format, x.bias),
+            (2, 2),
+        )
+        for i in range(7)
+    ]
+    expected = chain([chain(images[i : i + 3]) for i in range(0, 7, 3)])
+    out = numerics.convolution_weight_gradient(dy, x, (2, 2), cuts=(1, 2, 2), runs=3)
+    assert np.array_equal(bits(out), bits(expected))
+    assert not np.array_equal(bits(out), bits(chain(images)))
 
 
 def test_threads_do_not_move_a_bit():

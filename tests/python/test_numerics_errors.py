@@ -206,6 +206,14 @@ SHAPES = [
         "bias is float32[3]: expected float32[2]",
     ),
     (
+        lambda: numerics.matmul(array(2, 3), array(3, 2), runs=2),
+        "runs 2 without cuts: a run is so many parts of a loop that is cut",
+    ),
+    (
+        lambda: numerics.matmul(array(2, 3), array(3, 2), cuts=1, runs=0),
+        "runs 0: expected an integer",
+    ),
+    (
         lambda: numerics.matmul(array(2, 3), array(3, 2), cuts=(1, 2)),
         "cuts (1, 2): expected 1 integers, or one for all",
     ),

@@ -133,6 +133,7 @@ def convolution_weight_gradient(
     groups: int = 1,
     order: Order = "sequential",
     cuts: Sequence[int] | None = None,
+    runs: int | None = None,
 ) -> ArrayT:
     """The gradient of `convolution` with respect to the weight: the fold
     acc = fma(output_gradient, x, acc) over n, then the output's axes, each ascending, from +0.
@@ -141,6 +142,7 @@ def convolution_weight_gradient(
         output_gradient: [n, o, out size...]; x: [n, c, size...].
         kernel_size: one for each axis: where the stride exceeds 1, the sizes do not tell it.
         cuts: block lengths of the loop over n and of those over the output's axes.
+        runs: so many parts of the loop over n are added first, then the sums of these runs.
         stride, padding, dilation, groups, order: as `convolution` had them.
 
     Returns:
@@ -163,7 +165,7 @@ def convolution_weight_gradient(
         workers(),
         *given.exported,
         geometry.core,
-        geometry.cuts(cuts, order),
+        geometry.cuts(cuts, order, runs),
         exported(out),
     )
     return out
@@ -209,11 +211,13 @@ class _Geometry:
     def per_axis(self, value: Size, name: str, at_least: int) -> list[int]:
         return integers(value, name, self.axes, at_least, 2**31 - 1)
 
-    def cuts(self, cuts: Sequence[int] | None, order: str) -> "_core.numerics.ReduceCuts":
+    def cuts(
+        self, cuts: Sequence[int] | None, order: str, runs: int | None = None
+    ) -> "_core.numerics.ReduceCuts":
         if cuts is not None:
             first, *rest = integers(cuts, "cuts", 1 + self.axes, 1, 2**48 - 1)
             cuts = [first, *[1] * (_KERNEL_AXES - self.axes), *rest]
-        return reduce_cuts(cuts, 1 + _KERNEL_AXES, order)
+        return reduce_cuts(cuts, 1 + _KERNEL_AXES, order, runs)
 
     def check_channels(self, channels: int, weight: Sequence[int]) -> None:
         if weight[0] % self.groups != 0 or channels % self.groups != 0:

@@ -38,6 +38,7 @@ def matmul(
     activation: Activation | None = None,
     order: Order = "sequential",
     cuts: Size | None = None,
+    runs: int | None = None,
 ) -> ArrayT:
     """The matrix product with one value: each output is the fold acc = fma(a, b, acc) over
     ascending k from +0, whatever the threads, the strides and the instruction set.
@@ -58,6 +59,8 @@ def matmul(
             once (src/dojo/numerics/sum_order.h).
         cuts: block length of the k loop; k is cut into parts of that length, each summed from +0,
             and the parts are added in ascending order (docs/numerics.md, Sums). Default: one part.
+        runs: so many consecutive parts are added first, then the sums of these runs, each in
+            ascending order: `by` in a Graph's k_parts. Default: one run.
 
     Returns:
         float32 [..., m, n], C-contiguous, in the framework of a and b.
@@ -83,7 +86,7 @@ def matmul(
         )
     batch: tuple[int, ...] = _broadcast_batch(left.shape[:-2], right.shape[:-2])
     added = bias_vector(bias, n)
-    rest = reduce_cuts(cuts, 1, order), added, activation_named(activation)
+    rest = reduce_cuts(cuts, 1, order, runs), added, activation_named(activation)
     out = empty_like(left, (*batch, m, n))
     if right.ndim == 2 and left.ndim > 2 and is_contiguous(left):
         # The same rows as one matrix: nothing is packed twice.

@@ -5,7 +5,7 @@ from typing import Literal
 
 from opendojo import _core
 from opendojo.errors import Error
-from opendojo.numerics.arguments import choice, integers
+from opendojo.numerics.arguments import choice, integer, integers
 from opendojo.numerics.arrays import ArrayT, check_array, contiguous, dtype_name
 
 Activation = Literal["relu"]
@@ -13,15 +13,25 @@ Order = Literal["sequential", "tile4", "w21", "exact"]
 Size = int | Sequence[int]
 
 _ACTIVATIONS = {None: _core.numerics.Activation.None_, "relu": _core.numerics.Activation.Relu}
+_MOST = 2**48 - 1
 _UNCUT = {order: _core.numerics.ReduceCuts([], order) for order in _core.numerics.sum_orders}
 
 
-def reduce_cuts(cuts: Size | None, loops: int, order: str) -> "_core.numerics.ReduceCuts":
-    """The block lengths of `loops` loops, outermost first, and a named order."""
+def reduce_cuts(
+    cuts: Size | None, loops: int, order: str, runs: int | None = None
+) -> "_core.numerics.ReduceCuts":
+    """The block lengths of `loops` loops, outermost first, and a named order; so many parts of the
+    outermost loop make a run."""
     uncut = choice(_UNCUT, order, "order")
     if cuts is None:
+        if runs is not None:
+            raise Error(f"runs {runs} without cuts: a run is so many parts of a loop that is cut")
         return uncut
-    return _core.numerics.ReduceCuts(integers(cuts, "cuts", loops, 1, 2**48 - 1), order)
+    blocks = integers(cuts, "cuts", loops, 1, _MOST)
+    if runs is None:
+        return _core.numerics.ReduceCuts(blocks, order)
+    first = integer(runs, "runs", 1, _MOST)
+    return _core.numerics.ReduceCuts(blocks, order, [first, *[_MOST] * (loops - 1)])
 
 
 def activation_named(activation: str | None) -> "_core.numerics.Activation":

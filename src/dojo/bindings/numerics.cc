@@ -347,12 +347,14 @@ void bind_sums(nb::module_& module) {
   nb::class_<ReduceCuts>(module, "ReduceCuts", "In which order a sum is taken.")
       .def(
           "__init__",
-          [](ReduceCuts* self, std::vector<std::int64_t> block, std::string_view order) {
+          [](ReduceCuts* self, std::vector<std::int64_t> block, std::string_view order,
+             std::vector<std::int64_t> run) {
             const std::optional<numerics::SumOrder> named = numerics::sum_order_named(order);
             require(named.has_value(), "no such order");
-            new (self) ReduceCuts{std::move(block), *named};
+            require(run.empty() || run.size() == block.size(), "a run for each block");
+            new (self) ReduceCuts{std::move(block), *named, std::move(run)};
           },
-          nb::arg("block"), nb::arg("order"));
+          nb::arg("block"), nb::arg("order"), nb::arg("run") = std::vector<std::int64_t>{});
   module.attr("sum_orders") = nb::cast(numerics::kSumOrderNames);
   nb::class_<ConvolutionGeometry>(module, "ConvolutionGeometry", "Axes are z, y, x.")
       .def(
