@@ -66,7 +66,6 @@ def gpt() -> opendojo.TrainingStep:
     )
 
 
-SUMMED = "two sums over each row and one over the samples read a product that no other op needs"
 GATHERED = "rows of a table come and go by index; what gathers them writes FP32, then it is rounded"
 LOSS = "the recipe leaves the last layer's result, the loss and its gradient in FP32"
 
@@ -77,13 +76,12 @@ CASES = [
         resnet18,
         512,
         [
-            Kept("bwd aten.native_batch_norm_backward", 3 * 20, SUMMED),
             Kept("bwd dojo.conv_input_grad value", 3, "added to the other branch, not yet made"),
             Kept("bwd aten.max_pool2d_with_indices_backward", 1, "scattered by index, in FP32"),
             Kept(
                 "bwd aten.max_pool2d_with_indices_backward value",
                 1,
-                "the gradient of a norm's result, which four passes read",
+                "the gradient of a norm's result, which two passes read",
             ),
             Kept("fwd aten.mean", 1, "a sum, divided and rounded when it is complete"),
         ],
@@ -92,7 +90,6 @@ CASES = [
         gpt,
         100,
         [
-            Kept("bwd aten.native_layer_norm_backward", 3 * 5, SUMMED),
             Kept("bwd aten.cat", 4 * 2, "gradients of heads, each moved into its columns"),
             Kept("fwd aten.addmm value", 1, LOSS),
             Kept("fwd aten._log_softmax value saved", 1, LOSS),

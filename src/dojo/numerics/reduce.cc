@@ -3,6 +3,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "dojo/base/check.h"
@@ -40,7 +41,8 @@ float fold_point(Reduction reduction, float acc, float x, float center) {
   return acc;
 }
 
-// fold(acc, index, at): the acc of output `index` with the element at offset `at` folded in.
+// fold(acc, index, base, offset): the acc of output `index`, whose first point lies at `base`, with
+// the point folded in that lies `offset` behind that.
 template <class Fold, class Combine>
 void fold_outputs(ThreadPool& pool, const ReduceSpace& space, const ReduceCuts& cuts,
                   std::int64_t count, float start, const Fold& fold, const Combine& combine,
@@ -53,11 +55,11 @@ void fold_outputs(ThreadPool& pool, const ReduceSpace& space, const ReduceCuts& 
     for (std::int64_t index = begin; index < end; ++index) {
       const std::int64_t base = internal::offset_of(space.parallel, index);
       const auto add_point = [&](float acc, std::span<const std::int64_t> point) {
-        std::int64_t at = base;
+        std::int64_t offset = 0;
         for (std::size_t i = 0; i < point.size(); ++i) {
-          at += point[i] * space.reduce[i].stride;
+          offset += point[i] * space.reduce[i].stride;
         }
-        return fold(acc, index, at);
+        return fold(acc, index, base, offset);
       };
       out[index] = fold_in_order(extent, cuts, start, add_point, combine);
     }
@@ -73,8 +75,9 @@ void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
   const ElementReader read(input);
   const bool is_max = reduction == Reduction::Max;
   const float start = is_max ? -std::numeric_limits<float>::infinity() : 0.0F;
-  const auto fold = [&](float acc, std::int64_t index, std::int64_t at) {
-    return fold_point(reduction, acc, read(at), center != nullptr ? center[index] : 0.0F);
+  const auto fold = [&](float acc, std::int64_t index, std::int64_t base, std::int64_t offset) {
+    return fold_point(reduction, acc, read(base + offset),
+                      center != nullptr ? center[index] : 0.0F);
   };
   fold_outputs(pool, space, cuts, count, start, fold, is_max ? larger : sum_of, out);
   if (reduction == Reduction::Mean) {
@@ -84,15 +87,24 @@ void reduce_plain(ThreadPool& pool, Reduction reduction, const Storage& input,
   }
 }
 
+// `unit`: the stride from point to point, where there are constants of points.
 void norm_gradient_plain(ThreadPool& pool, const Storage& dy, const Storage& x,
                          const ReduceSpace& space, const ReduceCuts& cuts, std::int64_t count,
-                         const NormConstants& constants, const NormGradientSums& sums) {
+                         const NormConstants& constants, std::int64_t unit,
+                         const NormGradientSums& sums) {
   const ElementReader read_dy(dy);
   const ElementReader read_x(x);
+  const auto value = [unit](const NormConstant& of, std::int64_t index, std::int64_t offset) {
+    return of.data[of.is_of_points ? offset / unit : index];
+  };
   const auto sum = [&](float* out, const auto& term) {
-    const auto fold = [&](float acc, std::int64_t index, std::int64_t at) {
-      const float h = (read_x(at) - constants.mean[index]) * constants.rstd[index];
-      return acc + term(read_dy(at), h, constants.weight[index]);
+    if (out == nullptr) {
+      return;
+    }
+    const auto fold = [&](float acc, std::int64_t index, std::int64_t base, std::int64_t offset) {
+      const float difference = read_x(base + offset) - value(constants.mean, index, offset);
+      const float h = difference * value(constants.rstd, index, offset);
+      return acc + term(read_dy(base + offset), h, value(constants.weight, index, offset));
     };
     fold_outputs(pool, space, cuts, count, 0.0F, fold, sum_of, out);
   };
@@ -136,11 +148,15 @@ void PreparedReduction::run_rows(Reduction reduction, const Storage& input, std:
 void PreparedReduction::run_norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
                                           const NormConstants& constants,
                                           const NormGradientSums& sums, Isa isa) const {
+  DOJO_CHECK(constants.mean.is_of_points == constants.rstd.is_of_points);
+  const std::optional<std::int64_t> unit = internal::adjoining_stride(space_.reduce);
+  DOJO_CHECK(unit.has_value() || !(constants.mean.is_of_points || constants.weight.is_of_points));
   if (isa != Isa::Plain) {
     const auto vectors = isa == Isa::Avx512 ? avx512::norm_gradient : avx2::norm_gradient;
-    return vectors(pool, dy, x, *order_, constants, sums);
+    return vectors(pool, dy, x, *order_, constants, unit.value_or(1), sums);
   }
-  norm_gradient_plain(pool, dy, x, space_, cuts_, order_->outputs, constants, sums);
+  norm_gradient_plain(pool, dy, x, space_, cuts_, order_->outputs, constants, unit.value_or(1),
+                      sums);
 }
 
 void reduce(ThreadPool& pool, Reduction reduction, const Storage& input, const ReduceSpace& space,

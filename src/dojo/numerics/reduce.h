@@ -37,14 +37,21 @@ struct ReduceSpace {
   std::vector<StridedLoop> reduce{};
 };
 
-// What the gradient of a norm sums, where all constants belong to an output (batch norm). With
-// h = (x - mean) rstd and g = dy weight, each operation rounded: the Sums of g, of g h, of dy h and
-// of dy. Arrays like the outputs of a reduction; nullptr nowhere.
-struct NormConstants {
-  const float* mean = nullptr;
-  const float* rstd = nullptr;
-  const float* weight = nullptr;
+// A constant of a norm's gradient: one per output, or one per point, in the order of the reduce
+// loops, which then have to adjoin (each stride that of the next loop times its extent).
+struct NormConstant {
+  const float* data = nullptr;
+  bool is_of_points = false;
 };
+// What the gradient of a norm sums. With h = (x - mean) rstd and g = dy weight, each operation
+// rounded: the Sums of g, of g h, of dy h and of dy. Batch norm: all constants are of the outputs;
+// layer norm: weight is of the points of a row, mean and rstd are of those of a column.
+struct NormConstants {
+  NormConstant mean;
+  NormConstant rstd;  // as mean
+  NormConstant weight;
+};
+// Arrays like the outputs of a reduction; nullptr: not wanted.
 struct NormGradientSums {
   float* g = nullptr;
   float* g_h = nullptr;

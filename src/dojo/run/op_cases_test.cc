@@ -369,6 +369,11 @@ void add_norms(std::vector<OpCase>& cases) {
                        Phase::Backward});
     }
   }
+  cases.push_back(
+      {"aten.native_batch_norm_backward",
+       {floats({4, 3, 7}), floats({4, 3, 7}), none(), none(), none(), floats({3}), positive({3})},
+       {{"train", true}, {"eps", eps}, {"output_mask", list({1, 0, 0})}},
+       Phase::Backward});
 }
 
 void add_pools(std::vector<OpCase>& cases) {

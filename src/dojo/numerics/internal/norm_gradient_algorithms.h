@@ -13,8 +13,9 @@ class NormGradientReducer {
   static constexpr std::int64_t kMostLanes = 2 * kLanes;
 
   NormGradientReducer(const Storage& dy, const Storage& x, const internal::ReduceOrder& order,
-                      const NormConstants& constants, const NormGradientSums& sums)
-      : order_(order), dy_(dy), x_(x), constants_(constants), sums_(sums) {}
+                      const NormConstants& constants, std::int64_t unit,
+                      const NormGradientSums& sums)
+      : order_(order), dy_(dy), x_(x), constants_(constants), unit_(unit), sums_(sums) {}
 
   std::int64_t scratch_size() const {
     return 2 * kMostLanes * internal::kReduceBlockPoints + kSums * level_floats();
@@ -22,8 +23,13 @@ class NormGradientReducer {
 
   // Outputs first .. first + lanes of the `row`-th pass of the innermost parallel loop.
   void run(std::int64_t row, std::int64_t first, std::int64_t lanes, float* scratch) const {
-    lanes > kLanes ? fold_lanes<2>(row, first, lanes, scratch)
-                   : fold_lanes<1>(row, first, lanes, scratch);
+    if (constants_.mean.is_of_points) {
+      constants_.weight.is_of_points ? run_with<true, true>(row, first, lanes, scratch)
+                                     : run_with<true, false>(row, first, lanes, scratch);
+    } else {
+      constants_.weight.is_of_points ? run_with<false, true>(row, first, lanes, scratch)
+                                     : run_with<false, false>(row, first, lanes, scratch);
+    }
   }
 
  private:
@@ -39,6 +45,7 @@ class NormGradientReducer {
     AnyLoad load;
   };
 
+  // Constants of points are in the state of no lane.
   template <int vectors>
   struct Lanes {
     Floats mean[vectors];
@@ -47,9 +54,23 @@ class NormGradientReducer {
     Floats acc[kSums][vectors];
   };
 
+  // Packed points of both tensors, and the index of the first among all points.
+  struct Points {
+    const float* dy = nullptr;
+    const float* x = nullptr;
+    std::int64_t count = 0;
+    std::int64_t first = 0;
+  };
+
   std::int64_t level_floats() const { return kMaxLanes * (order_.levels + 1); }
 
-  template <int vectors>
+  template <bool has_point_stats, bool has_point_weight>
+  void run_with(std::int64_t row, std::int64_t first, std::int64_t lanes, float* scratch) const {
+    lanes > kLanes ? fold_lanes<2, has_point_stats, has_point_weight>(row, first, lanes, scratch)
+                   : fold_lanes<1, has_point_stats, has_point_weight>(row, first, lanes, scratch);
+  }
+
+  template <int vectors, bool has_point_stats, bool has_point_weight>
   void fold_lanes(std::int64_t row, std::int64_t first, std::int64_t lanes, float* scratch) const {
     float* const packed_dy = scratch;
     float* const packed_x = packed_dy + vectors * kLanes * internal::kReduceBlockPoints;
@@ -57,13 +78,17 @@ class NormGradientReducer {
     const std::int64_t index = row * order_.lanes.extent + first;
     const std::int64_t base =
         internal::offset_of(order_.parallel, row) + first * order_.lanes.stride;
-    Lanes<vectors> state;
+    Lanes<vectors> state{};
     for (int v = 0; v < vectors; ++v) {
       const std::int64_t at = index + v * kLanes;
       const std::int64_t count = std::min<std::int64_t>(kLanes, lanes - v * kLanes);
-      state.mean[v] = load_floats(constants_.mean + at, count);
-      state.rstd[v] = load_floats(constants_.rstd + at, count);
-      state.weight[v] = load_floats(constants_.weight + at, count);
+      if constexpr (!has_point_stats) {
+        state.mean[v] = load_floats(constants_.mean.data + at, count);
+        state.rstd[v] = load_floats(constants_.rstd.data + at, count);
+      }
+      if constexpr (!has_point_weight) {
+        state.weight[v] = load_floats(constants_.weight.data + at, count);
+      }
       for (int s = 0; s < kSums; ++s) {
         state.acc[s][v] = all(0.0F);
       }
@@ -77,8 +102,10 @@ class NormGradientReducer {
         for (std::int64_t done = 0; done < run.segment.points;) {
           const std::int64_t points =
               std::min(internal::kReduceBlockPoints, run.segment.points - done);
-          pack_both(run.offset + done * order_.point_stride, points, 0);
-          fold_points<vectors>(packed_dy, packed_x, points, state);
+          const std::int64_t begin = run.offset + done * order_.point_stride;
+          pack_both(begin, points, 0);
+          fold_points<vectors, has_point_stats, has_point_weight>(
+              {packed_dy, packed_x, points, begin / unit_}, state);
           done += points;
         }
         close_sums<vectors>(run.segment, state, totals);
@@ -93,7 +120,8 @@ class NormGradientReducer {
       for (std::size_t i = block.first_run; i < block.end_run; ++i) {
         const internal::ReduceRun& run = order_.runs[i];
         const std::int64_t at = run.in_block * vectors * kLanes;
-        fold_points<vectors>(packed_dy + at, packed_x + at, run.segment.points, state);
+        fold_points<vectors, has_point_stats, has_point_weight>(
+            {packed_dy + at, packed_x + at, run.segment.points, run.offset / unit_}, state);
         close_sums<vectors>(run.segment, state, totals);
       }
     }
@@ -110,15 +138,21 @@ class NormGradientReducer {
     });
   }
 
-  template <int vectors>
-  static void fold_points(const float* from_dy, const float* from_x, std::int64_t points,
-                          Lanes<vectors>& state) {
+  template <int vectors, bool has_point_stats, bool has_point_weight>
+  void fold_points(const Points& points, Lanes<vectors>& state) const {
     Lanes<vectors> s = state;  // in registers
-    for (std::int64_t p = 0; p < points; ++p) {
+    for (std::int64_t p = 0; p < points.count; ++p) {
       for (int v = 0; v < vectors; ++v) {
+        if constexpr (has_point_stats) {
+          s.mean[v] = all(constants_.mean.data[points.first + p]);
+          s.rstd[v] = all(constants_.rstd.data[points.first + p]);
+        }
+        if constexpr (has_point_weight) {
+          s.weight[v] = all(constants_.weight.data[points.first + p]);
+        }
         const std::int64_t at = (p * vectors + v) * kLanes;
-        const Floats dy = load_floats(from_dy + at);
-        const Floats h = multiply(subtract(load_floats(from_x + at), s.mean[v]), s.rstd[v]);
+        const Floats dy = load_floats(points.dy + at);
+        const Floats h = multiply(subtract(load_floats(points.x + at), s.mean[v]), s.rstd[v]);
         const Floats g = multiply(dy, s.weight[v]);
         s.acc[0][v] = add(s.acc[0][v], g);
         s.acc[1][v] = add(s.acc[1][v], multiply(g, h));
@@ -141,7 +175,7 @@ class NormGradientReducer {
                   std::int64_t lanes) const {
     float* const out[kSums] = {sums_.g, sums_.g_h, sums_.dy_h, sums_.dy};
     for (int s = 0; s < kSums; ++s) {
-      for (int v = 0; v < vectors; ++v) {
+      for (int v = 0; v < vectors && out[s] != nullptr; ++v) {
         const float* const total =
             totals + s * level_floats() + (order_.levels - 1) * kMaxLanes + v * kLanes;
         const Floats value = order_.levels == 0 ? state.acc[s][v] : load_floats(total);
@@ -155,6 +189,7 @@ class NormGradientReducer {
   Tensor dy_;
   Tensor x_;
   NormConstants constants_;
+  std::int64_t unit_;
   NormGradientSums sums_;
 };
 

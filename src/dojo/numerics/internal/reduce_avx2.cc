@@ -29,8 +29,8 @@ void reduce_rows(Reduction reduction, const Storage& input, const internal::Redu
 
 void norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
                    const internal::ReduceOrder& order, const NormConstants& constants,
-                   const NormGradientSums& sums) {
-  run_all(pool, NormGradientReducer(dy, x, order, constants, sums), order,
+                   std::int64_t unit, const NormGradientSums& sums) {
+  run_all(pool, NormGradientReducer(dy, x, order, constants, unit, sums), order,
           NormGradientReducer::kMostLanes);
 }
 

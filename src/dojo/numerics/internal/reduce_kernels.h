@@ -15,7 +15,7 @@ void reduce_rows(Reduction reduction, const Storage& input, const internal::Redu
                  std::int64_t count, float* out, const float* center);
 void norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
                    const internal::ReduceOrder& order, const NormConstants& constants,
-                   const NormGradientSums& sums);
+                   std::int64_t unit, const NormGradientSums& sums);
 }  // namespace avx512
 
 namespace avx2 {
@@ -25,7 +25,7 @@ void reduce_rows(Reduction reduction, const Storage& input, const internal::Redu
                  std::int64_t count, float* out, const float* center);
 void norm_gradient(ThreadPool& pool, const Storage& dy, const Storage& x,
                    const internal::ReduceOrder& order, const NormConstants& constants,
-                   const NormGradientSums& sums);
+                   std::int64_t unit, const NormGradientSums& sums);
 }  // namespace avx2
 
 }  // namespace dojo::numerics

@@ -153,6 +153,14 @@ std::int64_t offset_of(std::span<const StridedLoop> loops, std::int64_t index) {
   return offset;
 }
 
+std::optional<std::int64_t> adjoining_stride(const std::vector<StridedLoop>& loops) {
+  const std::vector<StridedLoop> all = joined(loops);
+  if (all.size() > 1 || (all.size() == 1 && all.front().stride == 0)) {
+    return std::nullopt;
+  }
+  return all.empty() ? 1 : all.front().stride;
+}
+
 ReduceOrder::ReduceOrder(const ReduceSpace& space, const ReduceCuts& cuts)
     : parallel(joined(space.parallel)) {
   for (const StridedLoop& loop : space.parallel) {

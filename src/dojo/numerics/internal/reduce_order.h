@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,9 @@ struct ReduceBlock {
 };
 
 std::int64_t offset_of(std::span<const StridedLoop> loops, std::int64_t index);
+
+// The stride from each point to the next, if loops adjoin; 1 if there is but one point.
+std::optional<std::int64_t> adjoining_stride(const std::vector<StridedLoop>& loops);
 
 struct ReduceOrder {
   ReduceOrder(const ReduceSpace& space, const ReduceCuts& cuts);

@@ -229,7 +229,7 @@ Builder::Reducible Builder::reducible(const View& x, const std::vector<std::int6
     space.reduce.push_back({x.shape[d], x.strides[d]});
     extents.push_back(x.shape[d]);
   }
-  return {{space, cuts(stage(stage_name), extents)}, shape};
+  return {{space, cuts(stage(stage_name), extents)}, shape, extents};
 }
 
 View Builder::reduce(numerics::Reduction reduction, const View& x,
@@ -260,23 +260,31 @@ Builder::GradientSums Builder::reduce_norm_gradient(const View& dy, const View& 
                                                     std::string_view stage_name) {
   DOJO_CHECK(is_reducible(dy) && is_reducible(x) && dy.strides == x.strides);
   const Reducible how = reducible(x, reduced, stage_name);
-  const auto one_each = [&](const View& given) {
-    return dense(given.shape == how.shape ? given : *reshaped(packed(given), how.shape));
+  // As many numbers as the shape has elements, in its order.
+  const auto numbers = [&](const View& given, const Shape& shape) {
+    const bool are_there = given.elements() == graph::element_count(shape);
+    return dense(are_there ? *reshaped(packed(given), shape) : broadcast_to(given, shape));
   };
-  const View mean = one_each(constants.mean);
-  const View rstd = one_each(constants.rstd);
-  const View weight = one_each(constants.weight);
+  const Shape& of_stats = constants.has_point_stats ? how.extents : how.shape;
+  const Shape& of_weight = constants.has_point_weight ? how.extents : how.shape;
+  const View mean = numbers(constants.mean, of_stats);
+  const View rstd = numbers(constants.rstd, of_stats);
+  const View weight = numbers(constants.weight, of_weight);
   const GradientSums sums{temporary(how.shape), temporary(how.shape), temporary(how.shape),
                           temporary(how.shape)};
+  const bool of_points = constants.has_point_stats;
+  const bool weight_of_points = constants.has_point_weight;
   whole({dy, x, mean, rstd, weight}, {sums.g, sums.g_h, sums.dy_h, sums.dy},
         [=](const StepContext& context) -> Result<void> {
-          how.prepared.run_norm_gradient(
-              *context.pool, context.storage(dy), context.storage(x),
-              {context.at<const float>(mean), context.at<const float>(rstd),
-               context.at<const float>(weight)},
-              {context.at<float>(sums.g), context.at<float>(sums.g_h), context.at<float>(sums.dy_h),
-               context.at<float>(sums.dy)},
-              context.isa);
+          const auto constant = [&](const View& view, bool is_of_points) {
+            return numerics::NormConstant{context.at<const float>(view), is_of_points};
+          };
+          how.prepared.run_norm_gradient(*context.pool, context.storage(dy), context.storage(x),
+                                         {constant(mean, of_points), constant(rstd, of_points),
+                                          constant(weight, weight_of_points)},
+                                         {context.at<float>(sums.g), context.at<float>(sums.g_h),
+                                          context.at<float>(sums.dy_h), context.at<float>(sums.dy)},
+                                         context.isa);
           return {};
         });
   return sums;

@@ -80,12 +80,14 @@ class Builder {
               const std::vector<std::int64_t>& reduced, std::string_view stage_name,
               const View* center = nullptr);
 
-  // The sums of numerics::NormGradientSums over the same stage, each an FP32 intermediate of that
-  // shape; dy and x are reducible and lie alike, of each constant there is one per output.
+  // The sums of numerics::NormGradientSums over a stage, each an FP32 intermediate; dy and x are
+  // reducible and lie alike. Constants are broadcast to the outputs, or to the points.
   struct GradientConstants {
     View mean;
     View rstd;
     View weight;
+    bool has_point_stats = false;  // mean and rstd
+    bool has_point_weight = false;
   };
   struct GradientSums {
     View g;
@@ -116,7 +118,8 @@ class Builder {
  private:
   struct Reducible {
     numerics::PreparedReduction prepared;
-    graph::Shape shape;  // of the result
+    graph::Shape shape;    // of the result
+    graph::Shape extents;  // of the reduced loops
   };
   Reducible reducible(const View& x, const std::vector<std::int64_t>& reduced,
                       std::string_view stage_name) const;

@@ -204,12 +204,52 @@ class NormGradient {
         weight_(parameter(b, at.weight, 1, norm)) {}
 
   void expand() {
-    const bool is_one_space = norm_.columns == norm_.samples;  // batch norm
-    if (is_one_space && b_.has_out(0) && b_.is_reducible(dy_) && b_.is_reducible(x_) &&
-        dy_.strides == x_.strides) {
+    const bool has_one_space = norm_.columns == norm_.samples;  // batch norm
+    const bool has_two_spaces =                                 // layer norm
+        norm_.columns.size() + norm_.samples.size() == norm_.shape.size();
+    const bool lies_alike =
+        b_.has_out(0) && b_.is_reducible(dy_) && b_.is_reducible(x_) && dy_.strides == x_.strides;
+    if (lies_alike && has_one_space) {
       expand_with_one_walk();
-      return;
+    } else if (lies_alike && has_two_spaces && x_.is_contiguous()) {
+      expand_with_two_walks();
+    } else {
+      expand_sum_by_sum();
     }
+  }
+
+ private:
+  // PERF: no term of a sum is stored in FP32; batch norm has all sums over the same points.
+  void expand_with_one_walk() {
+    const Builder::GradientSums sums =
+        b_.reduce_norm_gradient(dy_, x_, {mean_, rstd_, weight_}, norm_.columns, "sums");
+    finish(sums.g, sums.g_h);
+    finish_parameters(sums);
+  }
+
+  void expand_with_two_walks() {
+    const Builder::GradientSums rows = b_.reduce_norm_gradient(
+        dy_, x_, {.mean = mean_, .rstd = rstd_, .weight = weight_, .has_point_weight = true},
+        norm_.columns, "sums");
+    finish(rows.g, rows.g_h);
+    if (b_.has_out(1) || b_.has_out(2)) {
+      finish_parameters(b_.reduce_norm_gradient(
+          dy_, x_,
+          {.mean = mean_, .rstd = rstd_, .weight = b_.constant(1.0), .has_point_stats = true},
+          norm_.samples, b_.has_out(1) ? "weight" : "bias"));
+    }
+  }
+
+  void finish_parameters(const Builder::GradientSums& sums) {
+    if (b_.has_out(1)) {
+      store(b_, 1, sums.dy_h);
+    }
+    if (b_.has_out(2)) {
+      store(b_, 2, sums.dy);
+    }
+  }
+
+  void expand_sum_by_sum() {
     if (b_.has_out(0)) {
       const View s1 = b_.reduce(Reduction::Sum, weighted(), norm_.columns, "sums");
       const View s2 =
@@ -221,20 +261,6 @@ class NormGradient {
     }
     if (b_.has_out(2)) {
       store(b_, 2, b_.reduce(Reduction::Sum, dy_, norm_.samples, "bias"));
-    }
-  }
-
- private:
-  // PERF: all sums run over the same points, of which nothing is stored in FP32 then.
-  void expand_with_one_walk() {
-    const Builder::GradientSums sums =
-        b_.reduce_norm_gradient(dy_, x_, {mean_, rstd_, weight_}, norm_.columns, "sums");
-    finish(sums.g, sums.g_h);
-    if (b_.has_out(1)) {
-      store(b_, 1, sums.dy_h);
-    }
-    if (b_.has_out(2)) {
-      store(b_, 2, sums.dy);
     }
   }
 
