@@ -56,8 +56,8 @@ Result<LoopSplit> take_loop_split(Reader& reader) {
     DOJO_TRY(const std::string word, reader.word());
     const auto axis = axis_named(word);
     if (!axis.has_value()) {
-      return reader.error(
-          fmt::format("unknown axis {}, expected replica, group, node.y or node.x", quoted(word)));
+      return reader.error(fmt::format(
+          "unknown axis {}, expected replica, group, micro, node.y or node.x", quoted(word)));
     }
     axis_cut.axis = *axis;
     DOJO_TRY(axis_cut.parts, reader.at_least_one());
@@ -199,6 +199,9 @@ Result<Phase> take_phase(Reader& reader, std::size_t index) {
   DOJO_TRY(phase.writes, take_values(reader));
   DOJO_TRY_VOID(reader.expect("after"));
   DOJO_TRY(phase.after, take_ids<PhaseId>(reader));
+  if (reader.take("previous")) {
+    DOJO_TRY(phase.previous, take_ids<PhaseId>(reader));
+  }
   return phase;
 }
 
@@ -227,7 +230,22 @@ Result<Remedy> take_remedy(Reader& reader) {
   return remedy;
 }
 
-Result<void> take_head(Reader& reader, Program& program) {
+Result<MicroBatches> take_micro_batches(Reader& reader) {
+  MicroBatches micro;
+  DOJO_TRY(micro.count, reader.at_least_one());
+  if (micro.count == 1) {
+    return reader.error("one micro-batch is none: leave the line away, or state two or more");
+  }
+  DOJO_TRY_VOID(reader.expect("phases"));
+  DOJO_TRY(const int first, reader.small_integer());
+  DOJO_TRY_VOID(reader.expect(".."));
+  DOJO_TRY(const int last, reader.small_integer());
+  micro.first = PhaseId{static_cast<std::uint32_t>(first)};
+  micro.end = PhaseId{static_cast<std::uint32_t>(last) + 1};
+  return micro;
+}
+
+Result<void> take_head(Reader& reader, Program& program, internal::ProgramLines& lines) {
   DOJO_TRY_VOID(reader.expect("program"));
   DOJO_TRY(program.name, reader.string());
   DOJO_TRY_VOID(reader.expect("{"));
@@ -247,6 +265,10 @@ Result<void> take_head(Reader& reader, Program& program) {
   DOJO_TRY(replicas.block, reader.integer("block"));
   DOJO_TRY(const std::int64_t reserved, reader.integer("reserved"));
   program.reserved = Bytes(reserved);
+  lines.micro = reader.line();
+  if (reader.take("micro_batches")) {
+    DOJO_TRY(program.micro, take_micro_batches(reader));
+  }
   return {};
 }
 
@@ -289,7 +311,7 @@ Result<Program> parse_program(std::string_view text, const std::string& file, Pr
   }
   Reader reader(text, file);
   Program program;
-  DOJO_TRY_VOID(take_head(reader, program));
+  DOJO_TRY_VOID(take_head(reader, program, lines));
   while (!reader.take("}")) {
     DOJO_TRY_VOID(take_statement(reader, program, lines));
   }
@@ -306,6 +328,26 @@ Result<Program> parse_program(std::string_view text, const std::string& file) {
   return internal::parse_program(text, file, lines);
 }
 
+namespace {
+
+Location location_of(const internal::Problem& problem, const internal::ProgramLines& lines,
+                     const std::string& path) {
+  using Of = internal::Problem::Of;
+  switch (problem.of) {
+    case Of::Head:
+      return {path, 1, 1};
+    case Of::Micro:
+      return {path, lines.micro, 3};
+    case Of::Phase:
+      return {path, lines.phases[problem.index], 3};
+    case Of::Memory:
+      return {path, lines.memory[problem.index], 3};
+  }
+  return {path, 1, 1};
+}
+
+}  // namespace
+
 Result<Program> load_program(const std::string& path, const machine::MachineModel& machine) {
   DOJO_TRY(const std::string text, read_file(path));
   internal::ProgramLines lines;
@@ -315,11 +357,7 @@ Result<Program> load_program(const std::string& path, const machine::MachineMode
   }
   if (std::optional<internal::Problem> problem = internal::find_problem(program, machine)) {
     Error error = std::move(problem->error);
-    const bool is_of_phase = problem->of == internal::Problem::Of::Phase;
-    const int line = problem->of == internal::Problem::Of::Head ? 1
-                     : is_of_phase                              ? lines.phases[problem->index]
-                                                                : lines.memory[problem->index];
-    error.where = Location{path, line, problem->of == internal::Problem::Of::Head ? 1 : 3};
+    error.where = location_of(*problem, lines, path);
     return error;
   }
   return program;

@@ -90,12 +90,17 @@ std::string print_program(const Program& program) {
       quoted(program.machine), quoted(program.machine_digest), replicas.count, replicas.available,
       replicas.dies.rows, replicas.dies.columns, replicas.batch, replicas.block,
       program.reserved.count());
+  if (program.micro.count > 1) {
+    text += fmt::format("  micro_batches {} phases {}..{}\n", program.micro.count,
+                        program.micro.first.index, program.micro.end.index - 1);
+  }
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
     const Phase& phase = program.phases[i];
-    text += fmt::format("  phase {} {} {} reads {} writes {} after {}\n", i,
+    text += fmt::format("  phase {} {} {} reads {} writes {} after {}{}\n", i,
                         machine::to_string(phase.region),
                         std::visit([](const auto& body) { return print_body(body); }, phase.body),
-                        values(phase.reads), values(phase.writes), ids(phase.after));
+                        values(phase.reads), values(phase.writes), ids(phase.after),
+                        phase.previous.empty() ? "" : " previous " + ids(phase.previous));
   }
   for (const MemoryEntry& entry : program.memory) {
     text +=

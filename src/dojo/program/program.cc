@@ -44,12 +44,12 @@ Bytes Program::sram_peak() const {
 
 Bytes Program::hbm_bytes() const {
   Bytes sum{};
-  for (const Phase& phase : phases) {
-    const auto* const transfer = std::get_if<Transfer>(&phase.body);
+  for (std::size_t i = 0; i < phases.size(); ++i) {
+    const auto* const transfer = std::get_if<Transfer>(&phases[i].body);
     for (const Move& move : transfer != nullptr ? transfer->moves : std::vector<Move>{}) {
       const bool is_memory = move.scope == Scope::Memory;
-      sum += is_memory ? Bytes(move.pattern.bytes.count() * move.region.nodes() * replicas.count)
-                       : Bytes(0);
+      const std::int64_t nodes = move.region.nodes() * replicas.count;
+      sum += is_memory ? Bytes(move.pattern.bytes.count() * nodes * runs(i)) : Bytes(0);
     }
   }
   return sum;

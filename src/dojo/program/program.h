@@ -4,12 +4,18 @@
 //
 // All replicas do the same on their own samples, so a Program tells what one of them does, on the
 // region of the first; transfers across replicas say so. Work and bytes are those of the busiest
-// node, with totals over the machine beside them. Sizes are per step.
+// node, with totals over the machine beside them. Sizes are per step, and of phases that run for
+// each micro-batch per micro-batch, but totals, which are always of the whole step.
+//
+// Micro-batches: phases [first, end) run `count` times, each time on the next samples; those before
+// them run once before, those behind once at the end. Sums over samples go on from one micro-batch
+// to the next in bytes that nobody else uses meanwhile.
 //
 // Invariants (verify_program): phase i depends only on phases before i; no phase reads what only a
 // later one writes (but leaves that are updated in place); regions stand on the replica's dies;
 // blocks of a split nest and cover the loop; no two memory entries overlap in bytes while both
-// live; a pipelined phase follows the transfers it names.
+// live; a pipelined phase follows the transfers it names; only phases that run for each micro-batch
+// wait for some of the one before; what such a phase has from before them lives until all have run.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +60,7 @@ struct NodeWork {
   Bytes rounded{};                // the part of `stored` that was rounded to a smaller format
   std::int64_t points = 0;        // of the slice's loops, all stages
   std::int64_t macs = 0;          // of the slice
-  std::int64_t total_points = 0;  // over the machine, without work done twice
+  std::int64_t total_points = 0;  // over machine and step, without work done twice
   std::int64_t total_macs = 0;
   bool is_whole = false;  // not divisible: one node works, the others wait
   friend bool operator==(const NodeWork&, const NodeWork&) = default;
@@ -119,9 +125,17 @@ struct Phase {
   machine::Region region{};  // of the first replica
   PhaseBody body{};
   std::vector<PhaseId> after{};      // ascending
+  std::vector<PhaseId> previous{};   // the same, as they ran for the micro-batch before; ascending
   std::vector<std::string> reads{};  // values, without %
   std::vector<std::string> writes{};
   friend bool operator==(const Phase&, const Phase&) = default;
+};
+
+struct MicroBatches {
+  std::int64_t count = 1;
+  PhaseId first{};  // phases [first, end) run for each of them
+  PhaseId end{};
+  friend bool operator==(const MicroBatches&, const MicroBatches&) = default;
 };
 
 // Replicas stand in rectangles of dies, row by row over the machine, every second row backwards, so
@@ -170,11 +184,17 @@ struct Program {
   std::string machine{};
   std::string machine_digest{};
   Replicas replicas{};
+  MicroBatches micro{};
   std::vector<Phase> phases{};  // in order of issue
   Bytes reserved{};             // per node: code
   std::vector<MemoryEntry> memory{};
   std::vector<Remedy> remedies{};
   friend bool operator==(const Program&, const Program&) = default;
+
+  // How often the phase runs in a step.
+  std::int64_t runs(std::size_t phase) const {
+    return phase >= micro.first.index && phase < micro.end.index ? micro.count : 1;
+  }
 
   // Highest byte in use on a node, the reserved part included.
   Bytes sram_peak() const;
@@ -185,6 +205,15 @@ struct Program {
   // those of the Graph.
   Flops flops() const;
 };
+
+// The same with the phases of the first `count` micro-batches one after the other; phase i of the
+// result is phase of[i] of the Program. Totals of work stay those of the step.
+struct WrittenOut {
+  Program program;
+  std::vector<PhaseId> of;
+  std::vector<std::int64_t> micro_batch;  // that it runs for; 0 before them, count - 1 behind them
+};
+WrittenOut write_out(const Program& program, std::int64_t count);
 
 // The invariants at the head of this file, for a machine. Errors name the phase.
 Result<void> verify_program(const Program& program, const machine::MachineModel& machine);

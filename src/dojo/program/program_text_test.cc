@@ -87,6 +87,46 @@ TEST(ProgramText, NamesThePlaceOfEveryError) {
   }
 }
 
+// The same, with phases 2 and 3 run for each of two micro-batches.
+std::string in_micro_batches() {
+  std::string text =
+      replaced(kText, "  reserved 64000\n", "  reserved 64000\n  micro_batches 2 phases 2..3\n");
+  text = replaced(text, "bytes 1800 phases 1..2", "bytes 1800 phases 1..3");
+  text = replaced(text, "n[128]: replica 16x8,", "n[128]: replica 16x8 micro 2x4,");
+  return replaced(text, "pipelined [1] reads [%x, %w] writes [%y] after [1]",
+                  "pipelined [1] reads [%x, %w] writes [%y] after [1] previous [3]");
+}
+
+TEST(ProgramText, KeepsMicroBatches) {
+  const std::string text = in_micro_batches();
+  const Result<Program> program = parse_program(text);
+  ASSERT_TRUE(program.has_value()) << program.error().to_string();
+  EXPECT_EQ(print_program(*program), text);
+  EXPECT_EQ(program->micro, (MicroBatches{.count = 2, .first = {2}, .end = {4}}));
+  EXPECT_EQ(program->phases[2].previous, (std::vector<PhaseId>{{3}}));
+  EXPECT_EQ(program->runs(1), 1);
+  EXPECT_EQ(program->runs(2), 2);
+  EXPECT_EQ(parse_program(kText)->micro.count, 1);
+}
+
+TEST(ProgramText, NamesThePlaceOfErrorsInMicroBatches) {
+  const std::vector<BadText> cases{
+      {"micro_batches 2", "micro_batches 1", "a.program:6:18: one micro-batch is none"},
+      {"micro_batches 2", "micro_batches 0", "a.program:6:16: expected a number above zero"},
+      {"micro_batches 2", "micro_batches many", "a.program:6:17: expected a whole number"},
+      {"phases 2..3\n", "2..3\n", "a.program:6:19: expected \"phases\""},
+      {"phases 2..3\n", "phases 2-3\n", "a.program:6:"},
+      {"previous [3]", "previous [x]", "a.program:9:"},
+  };
+  for (const BadText& each : cases) {
+    const Result<Program> program =
+        parse_program(replaced(in_micro_batches(), each.what, each.with), "a.program");
+    ASSERT_FALSE(program.has_value()) << each.with;
+    EXPECT_NE(program.error().to_string().find(each.message), std::string::npos)
+        << program.error().to_string();
+  }
+}
+
 TEST(ProgramText, RefusesTextsBeyondTheLimit) {
   EXPECT_FALSE(parse_program(std::string(ProgramLimits::kBytes + 1, ' ')).has_value());
 }
@@ -157,6 +197,37 @@ TEST(VerifyProgram, NamesWhatDoesNotHold) {
     EXPECT_NE(verified.error().message.find(each.message), std::string::npos)
         << verified.error().message;
   }
+}
+
+TEST(VerifyProgram, NamesWhatDoesNotHoldOfMicroBatches) {
+  EXPECT_TRUE(verify(in_micro_batches()).has_value());
+  const std::vector<BadText> cases{
+      {"phases 2..3\n", "phases 3..2\n", "2 micro-batches of phases 3..2, but it has phases 0..4"},
+      {"phases 2..3\n", "phases 2..7\n", "2 micro-batches of phases 2..7, but it has phases 0..4"},
+      {"previous [3]", "previous [4]",
+       "phase 2: it waits for phase 4 of the micro-batch before, but not both run for each"},
+      {"micro 2x4", "micro 4x2", "phase 2: its loops have 4 parts in time, but there are 2"},
+      {"bytes 1800 phases 1..3", "bytes 1800 phases 1..2",
+       "\"w:gathered\" is given up in phase 2, but the next micro-batch needs it again"},
+  };
+  for (const BadText& each : cases) {
+    const Result<void> verified = verify(replaced(in_micro_batches(), each.what, each.with));
+    ASSERT_FALSE(verified.has_value()) << each.with;
+    EXPECT_NE(verified.error().message.find(each.message), std::string::npos)
+        << verified.error().message;
+  }
+}
+
+TEST(WriteOut, RepeatsPhasesAndWhatTheyWaitFor) {
+  const Program program = *parse_program(in_micro_batches());
+  const WrittenOut out = write_out(program, 2);
+  EXPECT_EQ(out.of, (std::vector<PhaseId>{{0}, {1}, {2}, {3}, {2}, {3}, {4}}));
+  EXPECT_EQ(out.micro_batch, (std::vector<std::int64_t>{0, 0, 0, 0, 1, 1, 1}));
+  EXPECT_EQ(out.program.phases[2].after, (std::vector<PhaseId>{{1}}));
+  EXPECT_EQ(out.program.phases[4].after, (std::vector<PhaseId>{{1}, {3}}));
+  EXPECT_EQ(out.program.phases[5].after, (std::vector<PhaseId>{{1}, {4}}));
+  EXPECT_EQ(out.program.phases[6].after, (std::vector<PhaseId>{{5}}));
+  EXPECT_EQ(write_out(*parse_program(kText), 5).program, *parse_program(kText));
 }
 
 TEST(LoadProgram, NamesTheLineOfWhatDoesNotHold) {

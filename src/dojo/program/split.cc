@@ -9,8 +9,8 @@
 namespace dojo::program {
 namespace {
 
-constexpr std::array<std::string_view, kAxes.size()> kAxisNames{"replica", "group", "node.y",
-                                                                "node.x"};
+constexpr std::array<std::string_view, kAxes.size()> kAxisNames{"replica", "group", "micro",
+                                                                "node.y", "node.x"};
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -67,18 +67,20 @@ std::vector<graph::ReduceCut> reduction_cuts(const graph::LoopNest& nest, const 
                                              std::optional<std::int64_t> replicas_in_run) {
   std::vector<graph::ReduceCut> cuts;
   for (const int loop : graph::reduce_loops(nest)) {
-    const LoopSplit* const entry = split.find(nest.loops[static_cast<std::size_t>(loop)].name);
-    if (entry == nullptr) {
+    const LoopSplit* const found = split.find(nest.loops[static_cast<std::size_t>(loop)].name);
+    if (found == nullptr) {
       continue;
     }
-    for (std::size_t i = 1; i < entry->cuts.size(); ++i) {
-      DOJO_CHECK(entry->cuts[i - 1].block % entry->cuts[i].block == 0);
+    LoopSplit entry = *found;
+    std::erase_if(entry.cuts, [](const AxisCut& cut) { return cut.axis == Axis::Micro; });
+    for (std::size_t i = 1; i < entry.cuts.size(); ++i) {
+      DOJO_CHECK(entry.cuts[i - 1].block % entry.cuts[i].block == 0);
     }
-    const std::int64_t parts = ceil_div(entry->extent, entry->block());
+    const std::int64_t parts = ceil_div(entry.extent, entry.block());
     if (parts >= 2) {
-      cuts.push_back({entry->loop, parts, entry->block()});
-      const AxisCut& outer = entry->cuts.front();
-      const std::int64_t run = replicas_in_run.value_or(parts) * (outer.block / entry->block());
+      cuts.push_back({entry.loop, parts, entry.block()});
+      const AxisCut& outer = entry.cuts.front();
+      const std::int64_t run = replicas_in_run.value_or(parts) * (outer.block / entry.block());
       if (outer.axis == Axis::Replica && run < parts) {
         cuts.back().run = run;
       }

@@ -5,7 +5,10 @@
 // samples. The node rows of a replica may be dealt to groups, which work on different samples too
 // but share the weights' slices. The nodes of a group are a grid of rows (node.y) and columns
 // (node.x). An axis serves at most one loop of an op. Where a loop (or a dimension) is cut by
-// several axes, the outer one comes first: replica, group, node.y, node.x.
+// several axes, the outer one comes first: replica, group, micro, node.y, node.x.
+//
+// `micro` is an axis in time: its parts are worked on one after the other by the same nodes
+// (micro-batches), so that only one part of what lies sliced along it is there at a time.
 //
 // Part i of a cut of `extent` points into blocks is [i block, min(extent, (i + 1) block)): the last
 // parts may be short or empty, nothing is padded, and all parts but the last are equal.
@@ -24,9 +27,10 @@
 
 namespace dojo::program {
 
-enum class Axis : std::uint8_t { Replica, Group, NodeY, NodeX };
-inline constexpr std::array kAxes{Axis::Replica, Axis::Group, Axis::NodeY, Axis::NodeX};
-std::string_view name(Axis axis);  // "replica", "group", "node.y", "node.x"
+enum class Axis : std::uint8_t { Replica, Group, Micro, NodeY, NodeX };
+inline constexpr std::array kAxes{Axis::Replica, Axis::Group, Axis::Micro, Axis::NodeY,
+                                  Axis::NodeX};
+std::string_view name(Axis axis);  // "replica", "group", "micro", "node.y", "node.x"
 std::optional<Axis> axis_named(std::string_view name);
 
 // One axis' share of a loop or dimension: `parts` blocks of `block` points; parts >= 1.
@@ -74,7 +78,8 @@ struct Split {
 };
 
 // The reduction cuts that a split implies, in the order of the nest. A loop cut by several axes
-// makes one cut of parts x parts blocks, so its inner block must divide the outer one. The parts of
+// makes one cut of parts x parts blocks, so its inner block must divide the outer one. Parts in
+// time are no cut: the sum of one goes on in the next. The parts of
 // so many replicas make a run: those in a row, where sums over replicas are nested.
 std::vector<graph::ReduceCut> reduction_cuts(
     const graph::LoopNest& nest, const Split& split,

@@ -57,6 +57,12 @@ Result<void> verify_region(std::size_t index, const machine::Region& region, con
 
 Result<void> verify_compute(std::size_t index, const Compute& compute, const Program& program) {
   DOJO_TRY_VOID(verify_split(index, compute.split));
+  const AxisCut* const turns = compute.split.find(Axis::Micro);
+  if (turns != nullptr && program.micro.count > 1 && turns->parts != program.micro.count) {
+    return at_phase(index, fmt::format("its loops have {} parts in time, but there are {} "
+                                       "micro-batches",
+                                       turns->parts, program.micro.count));
+  }
   const NodeWork& work = compute.work;
   if (work.points < 0 || work.macs < 0 || work.total_points < 0 || work.total_macs < 0 ||
       work.rounded > work.stored) {
@@ -115,6 +121,13 @@ Result<void> verify_phase(std::size_t index, const Program& program,
                       fmt::format("it waits for phase {}, which is not before it", before.index));
     }
   }
+  for (const PhaseId before : phase.previous) {
+    if (program.runs(index) == 1 || program.runs(before.index) == 1) {
+      return at_phase(index, fmt::format("it waits for phase {} of the micro-batch before, but "
+                                         "not both run for each micro-batch",
+                                         before.index));
+    }
+  }
   if (const auto* compute = std::get_if<Compute>(&phase.body)) {
     return verify_compute(index, *compute, program);
   }
@@ -125,6 +138,21 @@ Result<void> verify_phase(std::size_t index, const Program& program,
 }
 
 using internal::Problem;
+
+std::optional<Problem> find_micro_problem(const Program& program) {
+  const MicroBatches& micro = program.micro;
+  const bool is_range = micro.first < micro.end && micro.end.index <= program.phases.size();
+  if (micro.count == 1 || (micro.count > 1 && is_range)) {
+    return std::nullopt;
+  }
+  return Problem{Problem::Of::Micro, 0,
+                 Error{ErrorKind::InvalidInput,
+                       fmt::format("program: {} micro-batches of phases {}..{}, but it has phases "
+                                   "0..{}",
+                                   micro.count, micro.first.index,
+                                   static_cast<std::int64_t>(micro.end.index) - 1,
+                                   static_cast<std::int64_t>(program.phases.size()) - 1)}};
+}
 
 // Values are written by phases before those that read them. Leaves are there from the start: no
 // phase writes them, or (updated in place) they lie in memory all the time.
@@ -168,6 +196,14 @@ std::optional<Problem> find_memory_problem(const Program& program,
       return problem(entry, ErrorKind::InvalidInput,
                      fmt::format("{}: its phases {}..{} or bytes are impossible",
                                  quoted(entry.tensor), entry.first.index, entry.last.index));
+    }
+    const bool is_from_before = entry.first < program.micro.first;
+    if (program.micro.count > 1 && is_from_before && entry.last >= program.micro.first &&
+        entry.last.index + 1 < program.micro.end.index) {
+      return problem(entry, ErrorKind::InvalidInput,
+                     fmt::format("{} is given up in phase {}, but the next micro-batch needs it "
+                                 "again",
+                                 quoted(entry.tensor), entry.last.index));
     }
     if (program.reserved + entry.offset + entry.bytes > machine.node.sram) {
       return problem(
@@ -226,6 +262,9 @@ std::optional<Problem> find_problem(const Program& program, const machine::Machi
                           "with {}x{} dies",
                           replicas.count, replicas.available, replicas.dies.rows,
                           replicas.dies.columns, machine.name, dies.rows, dies.columns)}};
+  }
+  if (std::optional<Problem> micro = find_micro_problem(program)) {
+    return micro;
   }
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
     if (Result<void> verified = verify_phase(i, program, machine); !verified) {

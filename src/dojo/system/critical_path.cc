@@ -57,12 +57,14 @@ std::vector<PhaseId> critical_path(const Program& program, const Timeline& timel
   return path;
 }
 
-std::vector<PathShare> path_shares(const Timeline& timeline, const std::vector<PhaseId>& path) {
+std::vector<PathShare> path_shares(const Timeline& timeline, const std::vector<PhaseId>& path,
+                                   const std::vector<double>& times) {
   std::map<std::string, double> by_bound;
   Picoseconds reached{};
   for (const PhaseId id : path) {
     const PhaseTiming& timing = timeline.phases[id.index];
-    by_bound[timing.bound_by] += to_seconds(timing.end - reached);
+    const double stands_for = times.empty() ? 1.0 : times[id.index];
+    by_bound[timing.bound_by] += to_seconds(timing.end - reached) * stands_for;
     reached = timing.end;
   }
   std::vector<PathShare> shares;

@@ -19,7 +19,9 @@ struct PathShare {
   std::string bound_by{};
   double seconds = 0;
 };
-std::vector<PathShare> path_shares(const Timeline& timeline, const std::vector<PhaseId>& path);
+// `times`: by phase, how many its time stands for; empty: one.
+std::vector<PathShare> path_shares(const Timeline& timeline, const std::vector<PhaseId>& path,
+                                   const std::vector<double>& times = {});
 
 // How much later each phase could end without the step getting longer, every phase keeping its own
 // duration. With stated shares; zero for all of the critical path but feeds of a pipelined phase.

@@ -25,7 +25,8 @@ void add(Events& events, const cost::Traffic& traffic) {
 
 void add(Events& events, const program::Compute& compute, const machine::MachineModel& machine) {
   const cost::NodeCost cost = cost::node_cost(compute.work, machine.node);
-  // From the busiest node to all: its products by multiply-adds, the rest by points.
+  // From the busiest node to all, and from one micro-batch to the step: its products by
+  // multiply-adds, the rest by points.
   const double nodes = ratio(compute.work.total_points, compute.work.points);
   events.matrix_macs += cost.matrix_macs * ratio(compute.work.total_macs, compute.work.macs);
   events.vector_lanes += cost.vector_lanes * nodes;
@@ -40,18 +41,22 @@ Joules Energy::total() const { return std::accumulate(parts.begin(), parts.end()
 
 Events events_of(const program::Program& program, const machine::MachineModel& machine) {
   Events events;
-  for (const program::Phase& phase : program.phases) {
+  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+    const program::Phase& phase = program.phases[i];
+    const auto runs = static_cast<double>(program.runs(i));
     if (const auto* compute = std::get_if<program::Compute>(&phase.body)) {
       add(events, *compute, machine);
     } else if (const auto* transfer = std::get_if<program::Transfer>(&phase.body)) {
       for (const program::Move& move : transfer->moves) {
         const cost::TransferCost cost = cost::move_cost(move, program.replicas, machine);
         const bool is_in_each = move.scope == program::Scope::Inside;
-        add(events, cost.traffic * (is_in_each ? static_cast<double>(program.replicas.count) : 1));
+        const double replicas = is_in_each ? static_cast<double>(program.replicas.count) : 1;
+        add(events, cost.traffic * (replicas * runs));
       }
     } else {
       const auto& ingest = std::get<program::Ingest>(phase.body);
-      add(events, cost::ingest_time(ingest, program.replicas, phase.region, machine).cost.traffic);
+      add(events,
+          cost::ingest_time(ingest, program.replicas, phase.region, machine).cost.traffic * runs);
     }
   }
   return events;

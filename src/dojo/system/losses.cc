@@ -68,8 +68,9 @@ Picoseconds exposed(const std::vector<Interval>& gaps, const Interval& interval)
   return sum;
 }
 
+// `runs`: of the phase in a step, which share its totals.
 void add_compute(const Compute& compute, const PhaseTiming& timing,
-                 const machine::MachineModel& machine, Losses& losses) {
+                 const machine::MachineModel& machine, double runs, Losses& losses) {
   const double cycle = 1.0 / static_cast<double>(machine.clock.hertz());
   const cost::NodeCost node = cost::compute_time(compute, machine).cost;
   const auto live_nodes = static_cast<double>(machine.live_nodes());
@@ -82,7 +83,7 @@ void add_compute(const Compute& compute, const PhaseTiming& timing,
     return taken;
   };
 
-  const double ideal = static_cast<double>(work.total_macs) /
+  const double ideal = static_cast<double>(work.total_macs) / runs /
                        (static_cast<double>(machine.node.macs_per_cycle()) * live_nodes) * cycle;
   if (node.matrix.total > 0) {
     losses.ideal_seconds += take(ideal);
@@ -97,7 +98,7 @@ void add_compute(const Compute& compute, const PhaseTiming& timing,
   // spread work would not have needed belongs to idle nodes.
   const double beyond = (node.busiest() - node.matrix.total) * cycle;
   const double spread = work.points > 0
-                            ? std::min(1.0, static_cast<double>(work.total_points) /
+                            ? std::min(1.0, static_cast<double>(work.total_points) / runs /
                                                 (static_cast<double>(work.points) * live_nodes))
                             : 1.0;
   const Cause cause =
@@ -129,12 +130,22 @@ Losses& Losses::operator+=(const Losses& other) {
   return *this;
 }
 
+Losses Losses::operator*(double times) const {
+  Losses out = *this;
+  out.ideal_seconds *= times;
+  for (double& one : out.seconds) {
+    one *= times;
+  }
+  return out;
+}
+
 Cause Losses::largest() const {
   return static_cast<Cause>(std::max_element(seconds.begin(), seconds.end()) - seconds.begin());
 }
 
 std::vector<Losses> phase_losses(const program::Program& program, const Timeline& timeline,
-                                 const machine::MachineModel& machine) {
+                                 const machine::MachineModel& machine,
+                                 const std::vector<std::int64_t>& runs) {
   const std::vector<Interval> open = gaps(timeline);
   const std::vector<Interval> own = own_times(timeline);
   std::vector<Losses> losses(timeline.phases.size());
@@ -143,7 +154,8 @@ std::vector<Losses> phase_losses(const program::Program& program, const Timeline
     const PhaseTiming& timing = timeline.phases[i];
     if (timing.lane == Lane::Compute) {
       const auto& compute = std::get<Compute>(program.phases[i].body);
-      add_compute(compute, timing, machine, losses[i]);
+      add_compute(compute, timing, machine, runs.empty() ? 1.0 : static_cast<double>(runs[i]),
+                  losses[i]);
       for (const PhaseId feed : compute.pipelined) {
         is_feed[feed.index] = true;
       }

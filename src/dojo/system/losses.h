@@ -35,17 +35,20 @@ struct Losses {
   double& operator[](Cause cause) { return seconds[static_cast<std::size_t>(cause)]; }
   double operator[](Cause cause) const { return seconds[static_cast<std::size_t>(cause)]; }
   Losses& operator+=(const Losses& other);
+  Losses operator*(double times) const;
   double total() const;   // the step, up to rounding
   Cause largest() const;  // ties to the first
 };
 
+// Of a Program without micro-batches, or that has them written out (micro_batches.h).
 Losses losses_of(const program::Program& program, const Timeline& timeline,
                  const machine::MachineModel& machine);
 
 // Of each phase the part that the step pays for; what belongs to none (waiting, ingest beyond the
-// step) is left out.
+// step) is left out. `runs`: by phase, of how many runs its totals are; empty: of one.
 std::vector<Losses> phase_losses(const program::Program& program, const Timeline& timeline,
-                                 const machine::MachineModel& machine);
+                                 const machine::MachineModel& machine,
+                                 const std::vector<std::int64_t>& runs = {});
 
 // The part of each phase's time that the step pays for: a compute phase's duration, a transfer's
 // time while no compute phase runs and no earlier transfer is under way. Their sum, with waiting

@@ -51,7 +51,7 @@ class Picture {
     }
   }
 
-  void add(const program::Move& move) {
+  void add(const program::Move& move, double runs) {
     const cost::LinkProfile profile = cost::link_profile(move, program_.replicas, machine_);
     for (int row = 0; row < plane_.rows; ++row) {
       for (int column = 0; column < plane_.columns; ++column) {
@@ -61,12 +61,12 @@ class Picture {
         if (column + 1 < plane_.columns && row * step_.rows < profile.row_count &&
             link_column < static_cast<int>(profile.rows.size())) {
           plane_.row_link_bytes[at(row, column, plane_.columns - 1)] +=
-              profile.rows[static_cast<std::size_t>(link_column)];
+              profile.rows[static_cast<std::size_t>(link_column)] * runs;
         }
         if (row + 1 < plane_.rows && column * step_.columns < profile.column_count &&
             link_row < static_cast<int>(profile.columns.size())) {
           plane_.column_link_bytes[at(row, column, plane_.columns)] +=
-              profile.columns[static_cast<std::size_t>(link_row)];
+              profile.columns[static_cast<std::size_t>(link_row)] * runs;
         }
       }
     }
@@ -97,12 +97,13 @@ Plane plane_of(const Program& program, const Timeline& timeline,
   Picture picture(program, machine);
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
     const program::Phase& phase = program.phases[i];
+    const auto runs = static_cast<double>(program.runs(i));
     if (const auto* compute = std::get_if<Compute>(&phase.body)) {
       const PhaseTiming& timing = timeline.phases[i];
-      picture.add(*compute, phase.region, to_seconds(timing.end - timing.begin));
+      picture.add(*compute, phase.region, to_seconds(timing.end - timing.begin) * runs);
     } else if (const auto* transfer = std::get_if<Transfer>(&phase.body)) {
       for (const program::Move& move : transfer->moves) {
-        picture.add(move);
+        picture.add(move, runs);
       }
     }
   }

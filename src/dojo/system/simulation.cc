@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "dojo/cost/node_cost.h"
+#include "dojo/system/micro_batches.h"
 
 namespace dojo::system {
 namespace {
@@ -22,10 +23,11 @@ double sram_bytes(const Compute& compute, const machine::MachineModel& machine) 
   return (node.loaded + node.stored) * nodes;
 }
 
-std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
-                             const machine::MachineModel& machine) {
+std::vector<OpTime> op_times(const ShownStep& shown, const machine::MachineModel& machine) {
+  const Program& program = shown.written.program;
+  const Timeline& timeline = shown.timeline;
   const std::vector<Picoseconds> exposed = exposed_times(timeline);
-  const std::vector<Losses> losses = phase_losses(program, timeline, machine);
+  const std::vector<Losses> losses = phase_losses(program, timeline, machine, shown.runs);
   const std::vector<std::size_t> payer = payers(program);
   std::map<std::tuple<std::string, std::string, graph::Phase>, std::size_t> slot;
   std::vector<OpTime> ops;
@@ -46,16 +48,17 @@ std::vector<OpTime> op_times(const Program& program, const Timeline& timeline,
       longest.emplace_back();
     }
     OpTime& op = ops[found->second];
-    op.seconds += to_seconds(exposed[i]);
-    op.losses += losses[i];
+    op.seconds += to_seconds(exposed[i]) * shown.times[i];
+    op.losses += losses[i] * shown.times[i];
     if (exposed[i] > longest[found->second]) {
       longest[found->second] = exposed[i];
       op.bound_by = timeline.phases[i].bound_by;
     }
-    if (payer[i] == i) {
+    const bool is_first_run = shown.runs[i] == 1 || shown.written.micro_batch[i] == 0;
+    if (payer[i] == i && is_first_run) {  // totals are of all runs
       op.sram_bytes += sram_bytes(*compute, machine);
     }
-    if (payer[i] == i && !compute->is_recomputed) {
+    if (payer[i] == i && is_first_run && !compute->is_recomputed) {
       op.flops += Flops(2 * compute->work.total_macs);
     }
   }
@@ -106,6 +109,28 @@ std::vector<FactEffect> fact_effects(const Program& program, const machine::Desc
 
 }  // namespace
 
+namespace {
+
+void add_critical_path(const ShownStep& shown, Simulation& simulation) {
+  const Program& program = shown.written.program;
+  const std::vector<PhaseId> path = critical_path(program, shown.timeline);
+  simulation.critical_shares = path_shares(shown.timeline, path, shown.times);
+  for (const PhaseId id : path) {
+    simulation.critical_path.push_back(shown.written.of[id.index]);
+  }
+  if (simulation.sharing != Sharing::Stated) {
+    return;
+  }
+  const std::vector<Picoseconds> slack = slack_of(program, shown.timeline);
+  simulation.slack.assign(simulation.program.phases.size(), shown.timeline.step);
+  for (std::size_t i = 0; i < slack.size(); ++i) {  // the least of all runs
+    Picoseconds& least = simulation.slack[shown.written.of[i].index];
+    least = std::min(least, slack[i]);
+  }
+}
+
+}  // namespace
+
 double FactEffect::effect(double step_seconds) const {
   const double low = std::abs(seconds_low.value_or(step_seconds) - step_seconds);
   const double high = std::abs(seconds_high.value_or(step_seconds) - step_seconds);
@@ -130,17 +155,15 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
       simulation.timeline = std::move(timeline);
     }
   }
-  simulation.critical_path = critical_path(program, simulation.timeline);
-  simulation.critical_shares = path_shares(simulation.timeline, simulation.critical_path);
-  if (sharing == Sharing::Stated) {
-    simulation.slack = slack_of(program, simulation.timeline);
-  }
-  simulation.losses = losses_of(program, simulation.timeline, model);
+  const ShownStep shown = shown_step(program, model, sharing);
+  add_critical_path(shown, simulation);
+  simulation.losses = losses_of(shown, simulation.timeline.step, model);
   simulation.bounds = bounds_of(program, model);
   simulation.energy = energy_of(events_of(program, model), simulation.timeline.step, machine);
-  for (const PhaseTiming& phase : simulation.timeline.phases) {
-    for (std::size_t i = 0; i < phase.bytes.size(); ++i) {
-      simulation.link_bytes[i] += phase.bytes[i];
+  for (std::size_t phase = 0; phase < program.phases.size(); ++phase) {
+    const cost::LinkBytes& bytes = simulation.timeline.phases[phase].bytes;
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      simulation.link_bytes[i] += bytes[i] * static_cast<double>(program.runs(phase));
     }
   }
   simulation.step_seconds = to_seconds(simulation.timeline.step);
@@ -149,7 +172,7 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
                            (model.peak_matrix().value() * simulation.step_seconds);
   simulation.sram_peak_per_node = program.sram_peak();
   simulation.sram_per_node = model.node.sram;
-  simulation.ops = op_times(program, simulation.timeline, model);
+  simulation.ops = op_times(shown, model);
   simulation.peak_matrix = model.peak_matrix();
   simulation.sram_rate =
       model.per_second(model.node.vector_load) * static_cast<double>(model.live_nodes());

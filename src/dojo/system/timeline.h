@@ -8,6 +8,10 @@
 // the machine's own DRAM, what `dram.overlap` leaves of it comes before the step. So each begin is
 // a maximum of ends before it: making any duration shorter makes nothing later (monotone; tested).
 //
+// Micro-batches: the phases between run that often, one micro-batch behind the other in each lane.
+// Once two in a row shift every phase by the same time, so do all that follow: they are counted,
+// not walked. Of these phases the times of the last run are given.
+//
 // That is stated sharing: every transfer has the network to itself. With max-min sharing up to
 // kInFlight transfers are under way at once and share it (cost/flow.h); they still begin in Program
 // order, and a wait for one is a wait for all before it. What uses bytes that others used before
@@ -50,7 +54,7 @@ struct PhaseTiming {
 };
 
 struct Timeline {
-  std::vector<PhaseTiming> phases{};  // by phase of the Program
+  std::vector<PhaseTiming> phases{};  // by phase of the Program; of several runs the last
   Picoseconds computed{};             // when the last compute phase or transfer has ended
   Picoseconds step{};                 // from one step to the next: also no shorter than ingest
 };

@@ -38,6 +38,8 @@ std::int64_t Mesh::places(Axis axis) const {
       return replicas.count;
     case Axis::Group:
       return groups;
+    case Axis::Micro:
+      return micro_batches;
     case Axis::NodeY:
       return rows_per_group();
     case Axis::NodeX:
@@ -80,13 +82,22 @@ void deal_rows(Mesh& mesh, std::int64_t groups) {
 
 }  // namespace
 
+Mesh with_micro_batches(Mesh mesh, std::int64_t count) {
+  mesh.micro_batches = std::min(count, mesh.replicas.block);
+  mesh.micro_batches = ceil_div(mesh.replicas.block, mesh.samples_at_once());
+  return mesh;
+}
+
 Mesh with_groups(Mesh mesh) {
-  const std::int64_t samples = mesh.replicas.block;
+  if (mesh.replicas.block % mesh.micro_batches != 0) {
+    return mesh;
+  }
+  const std::int64_t samples = mesh.samples_at_once();
   // Blocks divide the replica's samples, so that sums over samples are cut regularly.
   for (std::int64_t block = 1; block < samples; ++block) {
     const std::int64_t groups = samples / block;
     if (samples % block == 0 && groups <= mesh.region.rows()) {
-      mesh.samples_per_group = block;
+      mesh.samples_per_group = block * mesh.micro_batches;
       deal_rows(mesh, groups);
       return mesh;
     }

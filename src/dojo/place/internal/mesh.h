@@ -22,6 +22,8 @@ struct Mesh {
   // Groups of `rows_per_group` node rows, one after the other; 1: no groups.
   std::int64_t groups = 1;
   std::int64_t samples_per_group = 1;
+  // A group's (or the replica's) samples are worked on in so many turns.
+  std::int64_t micro_batches = 1;
   Bytes room{};  // that one op's part of its tensors may take of a node
   // Weights lie in dimensions where that keeps so many percent of the nodes busy; else in shares.
   int least_busy = 50;
@@ -36,6 +38,9 @@ struct Mesh {
   std::int64_t places(program::Axis axis) const;
   std::int64_t rows_per_group() const { return region.rows() / groups; }
   std::int64_t nodes() const { return region.nodes(); }
+  // Of a group, if there are any, else of the replica; and how many of them are there at a time.
+  std::int64_t samples() const { return groups > 1 ? samples_per_group : replicas.block; }
+  std::int64_t samples_at_once() const { return (samples() + micro_batches - 1) / micro_batches; }
   // The first `rows` rows and `columns` columns of the replica's nodes, in whole dies where more
   // than one is needed.
   machine::Region lines(std::int64_t rows, std::int64_t columns) const;
@@ -44,7 +49,10 @@ struct Mesh {
 // Samples per step: the first dimension of the first input that has one; 1 if there is none.
 std::int64_t global_batch(const graph::Graph& graph);
 
-// Deals the rows of the mesh to groups of samples, where a replica has several samples.
+// Works on the samples in `count` turns, or as many as blocks of equal size make of it.
+Mesh with_micro_batches(Mesh mesh, std::int64_t count);
+
+// Deals the rows of the mesh to groups of samples, where a replica has several at a time.
 Mesh with_groups(Mesh mesh);
 
 // Replicas of `dies` with at least `block` samples each, as many as the batch needs.

@@ -15,7 +15,7 @@
 namespace dojo::program::internal {
 
 struct Problem {
-  enum class Of : std::uint8_t { Head, Phase, Memory };
+  enum class Of : std::uint8_t { Head, Micro, Phase, Memory };
   Of of = Of::Head;
   std::size_t index = 0;  // of the phase or memory entry
   Error error;
@@ -26,6 +26,7 @@ std::optional<Problem> find_problem(const Program& program, const machine::Machi
 
 // 1-based lines of a Program's text, by phase and by memory entry.
 struct ProgramLines {
+  int micro = 1;  // where micro-batches are stated
   std::vector<int> phases;
   std::vector<int> memory;
 };
