@@ -10,6 +10,7 @@
 #include "dojo/base/text.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/graph/text.h"
+#include "dojo/place/internal/memory.h"
 #include "dojo/place/internal/op_kinds.h"
 #include "dojo/place/internal/plan.h"
 #include "dojo/place/internal/room.h"
@@ -57,12 +58,15 @@ struct LastTouch {
 class Waits {
  public:
   Waits(const Draft& draft, const Fit& fit)
-      : draft_(draft), fit_(fit), by_buffer_(draft.buffers.size()) {
+      : draft_(draft), fit_(fit), by_buffer_(draft.buffers.size()), in_each_(draft.buffers.size()) {
     for (std::size_t at = 0; at < draft.order.size(); ++at) {
       const DraftPhase& phase = draft.phases[draft.order[at]];
       for (const auto* list : {&phase.reads, &phase.writes}) {
         for (const BufferId buffer : *list) {
           by_buffer_[buffer].note(kind_of(phase), at);
+          if (phase.turn == internal::Turn::Each) {
+            in_each_[buffer].note(kind_of(phase), at);
+          }
         }
       }
     }
@@ -76,29 +80,55 @@ class Waits {
     });
   }
 
+  bool is_sketch() const { return by_offset_.empty(); }  // nothing has a place
+
+  // What used the buffer's bytes for the micro-batch before, behind this position.
+  std::vector<PhaseId> of_previous(BufferId buffer, std::size_t at) const {
+    LastTouch waits;
+    const Kind kind = kind_of(draft_.phases[draft_.order[at]]);
+    for (const BufferId other : by_offset_) {
+      if (overlap(buffer, other)) {
+        in_each_[other].add_others(kind, draft_.order.size(), waits);
+      }
+    }
+    std::vector<PhaseId> out;
+    for (const auto& position : waits.position) {
+      if (position.has_value() && *position > at) {
+        out.push_back({static_cast<std::uint32_t>(*position)});
+      }
+    }
+    return out;
+  }
+
   // For the phase at a position that is the first to write the buffer.
   void of_reuse(BufferId buffer, std::size_t at, LastTouch& after) const {
-    if (by_offset_.empty()) {
-      return;  // a sketch: nothing has a place
+    if (is_sketch()) {
+      return;
     }
-    const Bytes begin = *fit_.plan.offset[buffer];
-    const Bytes end = begin + draft_.buffers[buffer].bytes;
+    const Bytes end = *fit_.plan.offset[buffer] + draft_.buffers[buffer].bytes;
     const Kind kind = kind_of(draft_.phases[draft_.order[at]]);
     for (const BufferId other : by_offset_) {
       if (*fit_.plan.offset[other] >= end) {
         break;
       }
-      const bool overlaps = *fit_.plan.offset[other] + draft_.buffers[other].bytes > begin;
-      if (other != buffer && overlaps && fit_.life[other]->last < fit_.life[buffer]->first) {
+      if (other != buffer && overlap(buffer, other) &&
+          fit_.life[other]->last < fit_.life[buffer]->first) {
         by_buffer_[other].add_others(kind, at, after);
       }
     }
   }
 
  private:
+  bool overlap(BufferId a, BufferId b) const {
+    const auto& offset = fit_.plan.offset;
+    return *offset[a] < *offset[b] + draft_.buffers[b].bytes &&
+           *offset[b] < *offset[a] + draft_.buffers[a].bytes;
+  }
+
   const Draft& draft_;
   const Fit& fit_;
   std::vector<LastTouch> by_buffer_;
+  std::vector<LastTouch> in_each_;  // in phases that run for each micro-batch
   std::vector<BufferId> by_offset_;
 };
 
@@ -119,7 +149,12 @@ std::vector<program::Phase> number_phases(const Draft& draft, const Fit& fit) {
       after.insert(number[before.index]);
     }
     LastTouch memory;
+    std::set<PhaseId> previous;
     for (const BufferId buffer : from.writes) {
+      if (from.turn == internal::Turn::Each && !is_written[buffer] && !waits.is_sketch()) {
+        const std::vector<PhaseId> those = waits.of_previous(buffer, at);
+        previous.insert(those.begin(), those.end());
+      }
       so_far[buffer].add_others(kind_of(from), at, memory);
       if (!is_written[buffer]) {
         waits.of_reuse(buffer, at, memory);
@@ -136,6 +171,7 @@ std::vector<program::Phase> number_phases(const Draft& draft, const Fit& fit) {
         so_far[buffer].note(kind_of(from), at);
       }
     }
+    phase.previous.assign(previous.begin(), previous.end());
     phase.after.clear();
     for (const std::uint32_t one : after) {
       phase.after.push_back({one});
@@ -159,6 +195,11 @@ Program make_sketch(const Graph& graph, const MachineModel& machine, internal::P
   program.machine_digest = machine.digest;
   program.replicas = plan.mesh.replicas;
   program.reserved = machine.node.code;
+  if (const auto body = internal::body_of(plan.draft)) {
+    program.micro = {.count = plan.mesh.micro_batches,
+                     .first = {static_cast<std::uint32_t>(body->first)},
+                     .end = {static_cast<std::uint32_t>(body->last) + 1}};
+  }
   program.phases = number_phases(plan.draft, plan.fit);
   for (BufferId buffer = 0; buffer < plan.draft.buffers.size(); ++buffer) {
     const auto& life = plan.fit.life[buffer];
@@ -245,6 +286,7 @@ internal::Mesh mesh_for(const Choice& choice, const Graph& graph, const MachineM
   internal::Mesh mesh =
       internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(graph));
   mesh.streams_states = choice.streams_states;
+  mesh = internal::with_micro_batches(mesh, choice.micro_batches);
   mesh = choice.has_groups ? internal::with_groups(mesh) : mesh;
   mesh.least_busy = choice.has_even_weights ? internal::kBusyShares : mesh.least_busy;
   mesh.panels = choice.panels;
@@ -257,6 +299,7 @@ Choice choice_of(const internal::Plan& plan) {
   return {.dies = mesh.replicas.dies,
           .block = mesh.replicas.block,
           .has_groups = mesh.groups > 1,
+          .micro_batches = mesh.micro_batches,
           .has_even_weights = mesh.least_busy == internal::kBusyShares,
           .streams_states = mesh.streams_states,
           .panels = plan.panels,
@@ -350,8 +393,9 @@ Result<PlacedStep> place_as(const Graph& lowered, const MachineModel& machine,
   return placed_step(lowered, machine, std::move(plan));
 }
 
-Result<RuledStep> place_by_rule(const Graph& lowered, const MachineModel& machine) {
-  DOJO_TRY(internal::Plan plan, internal::plan_step(lowered, machine));
+Result<RuledStep> place_by_rule(const Graph& lowered, const MachineModel& machine,
+                                std::optional<std::int64_t> micro_batches) {
+  DOJO_TRY(internal::Plan plan, internal::plan_step(lowered, machine, micro_batches));
   Choice choice = choice_of(plan);
   return RuledStep{std::move(choice), placed_step(lowered, machine, std::move(plan))};
 }

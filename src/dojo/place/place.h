@@ -7,6 +7,7 @@
 // anywhere; place() then holds the Graph to them and changes nothing.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "dojo/base/ids.h"
@@ -28,11 +29,12 @@ struct Deal {
 
 // What a search may choose of a step; the rules do the rest.
 struct Choice {
-  machine::Shape dies{};          // of one replica
-  std::int64_t block = 1;         // samples of one replica, at least
-  bool has_groups = false;        // its node rows are dealt to groups of samples
-  bool has_even_weights = false;  // weights lie in even shares wherever dimensions leave many idle
-  bool streams_states = false;    // optimiser states lie in DRAM
+  machine::Shape dies{};           // of one replica
+  std::int64_t block = 1;          // samples of one replica, at least
+  bool has_groups = false;         // its node rows are dealt to groups of samples
+  std::int64_t micro_batches = 1;  // in which a replica works on its samples
+  bool has_even_weights = false;   // weights lie in even shares wherever dimensions leave many idle
+  bool streams_states = false;     // optimiser states lie in DRAM
   // That the panels of one phase may take, both buffers; 0: the widest that fit.
   Bytes panels{};
   std::vector<Deal> deals{};  // ascending by kind, one of each
@@ -77,12 +79,14 @@ struct PlacedStep {
 Result<PlacedStep> place_as(const graph::Graph& lowered, const machine::MachineModel& machine,
                             const Choice& choice);
 
-// The same as the rules choose, and what that is. Errors: as place().
+// The same as the rules choose, and what that is; with so many micro-batches, if that is said
+// (fewer where a replica has fewer samples). Errors: as place().
 struct RuledStep {
   Choice choice;
   PlacedStep step;
 };
-Result<RuledStep> place_by_rule(const graph::Graph& lowered, const machine::MachineModel& machine);
+Result<RuledStep> place_by_rule(const graph::Graph& lowered, const machine::MachineModel& machine,
+                                std::optional<std::int64_t> micro_batches = std::nullopt);
 
 // For searches: the phases of place_as() as they would be if every node had room for all: quick to
 // make and good to compare, and not a Program to run (its memory has no map). Errors: DoesNotFit,

@@ -13,6 +13,10 @@
 // too small for its content is found, too. Of sums the additions are followed: their order is that
 // of the lowered Graph's cuts, ascending along each loop (in runs, where its cut has them), the
 // innermost loop first.
+//
+// Micro-batches are walked one after the other, and of the samples of one nothing is left in the
+// next. A part of a sum over samples has to go on with every micro-batch, in order, and all of them
+// have to be in it when it is used.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +28,7 @@
 
 #include "dojo/graph/graph.h"
 #include "dojo/place/internal/plan.h"
+#include "dojo/place/internal/turns.h"
 #include "dojo/program/program.h"
 
 namespace dojo::place::internal {
@@ -66,6 +71,13 @@ class Delivery {
     graph::Shape shape;
     Parts parts;
     std::vector<std::set<std::int64_t>> all;  // by element: the parts there are
+    // Of a sum that goes on from one micro-batch to the next: by node, by element, in how many it
+    // has; and by node in how many it has to.
+    bool goes_on = false;
+    std::vector<std::vector<std::int64_t>> had;
+    std::vector<std::int64_t> has_to;
+    std::size_t last_writer = 0;
+    bool is_in_memory = false;  // of the interface processors
     // Of a sum in a stated order: which additions made what is there, as a hash; 0 for nothing.
     bool is_ordered = false;
     std::vector<std::vector<std::uint64_t>> additions;  // by node, by element
@@ -138,6 +150,16 @@ class Delivery {
   std::string tensor_name(OpId id, const graph::TensorRef& tensor) const;
   void copy_update(std::size_t index);
 
+  // --- micro-batches ---
+  Turn turn_at(std::size_t index) const;
+  const EarlySum* early_sum(OpId id) const;
+  void begin_micro_batch(std::int64_t micro_batch);
+  void end_micro_batches(std::optional<std::size_t> index = std::nullopt);
+  void run_early(std::size_t index, OpId id, const EarlySum& sum);
+  void go_on(std::size_t index, OpId id, const graph::Stage& stage, Pending& pending, Node node,
+             const Elements& made, const std::string& name);
+  bool is_finished(const Pending& pending, const std::string& name, std::size_t index);
+
   std::vector<std::vector<Node>> lines(const program::Move& move) const;
   void complete(const std::string& tensor, std::size_t index);
   void join(const program::Move& move, const std::vector<std::vector<Node>>& groups,
@@ -165,7 +187,10 @@ class Delivery {
 
   const graph::Graph& graph_;
   const Plan& plan_;
+  program::WrittenOut written_out_;
   const program::Program& program_;
+  program::MicroBatches micro_batches_;
+  std::int64_t micro_batch_ = 0;  // at hand
   graph::Uses uses_;
   std::int64_t rows_ = 1;
   std::int64_t columns_ = 1;

@@ -124,7 +124,9 @@ Delivery::Delivery(const graph::Graph& graph, const Plan& plan, const program::P
                    const machine::MachineModel& machine)
     : graph_(graph),
       plan_(plan),
-      program_(program),
+      written_out_(program::write_out(program, program.micro.count)),
+      program_(written_out_.program),
+      micro_batches_(program.micro),
       uses_(graph::uses_of(graph)),
       rows_(plan.mesh.region.rows()),
       columns_(plan.mesh.region.columns()),
@@ -137,10 +139,10 @@ Delivery::Delivery(const graph::Graph& graph, const Plan& plan, const program::P
     named_.emplace(graph.values[i].name, ValueId{i});
     own_[i].assign(nodes_, none(graph.values[i].shape));
   }
-  waits_for_.resize(program.phases.size());
-  for (std::size_t i = 0; i < program.phases.size(); ++i) {
-    waits_for_[i].assign(program.phases.size(), false);
-    for (const PhaseId before : program.phases[i].after) {
+  waits_for_.resize(program_.phases.size());
+  for (std::size_t i = 0; i < program_.phases.size(); ++i) {
+    waits_for_[i].assign(program_.phases.size(), false);
+    for (const PhaseId before : program_.phases[i].after) {
       waits_for_[i][before.index] = true;
       for (std::size_t k = 0; k < before.index; ++k) {
         waits_for_[i][k] = waits_for_[i][k] || waits_for_[before.index][k];
@@ -170,6 +172,7 @@ SplitNest::Place Delivery::split_place(Node node) const {
   SplitNest::Place out{};
   out[index_of(Axis::Replica)] = place.replica;
   out[index_of(Axis::Group)] = place.row / plan_.mesh.rows_per_group();
+  out[index_of(Axis::Micro)] = micro_batch_;
   out[index_of(Axis::NodeY)] = place.row % plan_.mesh.rows_per_group();
   out[index_of(Axis::NodeX)] = place.column;
   return out;

@@ -8,6 +8,16 @@
 
 namespace dojo::place::internal {
 
+namespace {
+
+// Whether the operand is a sum over samples, in parts in time.
+bool split_has_sum_in_time(const SplitNest& split, const graph::Stage& stage,
+                           const graph::Operand& operand) {
+  return split.written(stage, operand)[program::Axis::Micro].sharing == program::Sharing::Partial;
+}
+
+}  // namespace
+
 using graph::Operand;
 using graph::OperandUse;
 using graph::Stage;
@@ -30,6 +40,9 @@ std::int64_t Delivery::part_of(const OpPlan& plan, const Stage& stage, Node node
   const SplitNest::Place place = split_place(node);
   std::int64_t part = 0;
   for (const Axis axis : kAxes) {
+    if (axis == Axis::Micro) {
+      continue;  // no part of its own: the sum goes on
+    }
     const bool is_reduced = split.on(axis).has_value() &&
                             graph::kind_of(stage, split.on(axis)->loop) == graph::LoopKind::Reduce;
     const bool is_masked =
@@ -97,6 +110,11 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
   if (is_output && !op.outputs[size_of(operand.tensor.index)].has_value()) {
     return;
   }
+  const EarlySum* const early = early_sum(id);
+  const bool is_known = early != nullptr && is_output && early->output == operand.tensor.index;
+  if (is_known && turn_at(index) != Turn::Before) {
+    return;
+  }
   const std::string name = tensor_name(id, operand.tensor);
   const bool is_parted = is_in_parts(id, stage, operand) || (is_output && !plan.masked.empty());
   if (is_parted && !pending_.contains(name)) {
@@ -107,6 +125,9 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
     pending.parts.assign(nodes_, pending.all);
     pending.is_ordered = plan.masked.empty() && is_sum(stage);
     pending.cuts = cuts_of(id, stage);
+    pending.goes_on = split_has_sum_in_time(plan.split, stage, operand);
+    pending.had.assign(nodes_, std::vector<std::int64_t>(pending.all.size(), 0));
+    pending.has_to.assign(nodes_, 0);
     pending.additions.assign(nodes_, std::vector<std::uint64_t>(pending.all.size(), 0));
   }
   std::vector<Elements>* target = nullptr;
@@ -138,6 +159,10 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
       continue;
     }
     Pending& pending = pending_[name];
+    pending.last_writer = index;
+    if (pending.goes_on) {
+      go_on(index, id, stage, pending, node, made, name);
+    }
     const std::int64_t part = part_of(plan, stage, node);
     for (std::size_t i = 0; i < made.size(); ++i) {
       if (made[i] != 0) {
@@ -184,8 +209,20 @@ void Delivery::run_op(std::size_t index, OpId id) {
   if (plan_.layouts.ops[id.index].is_alias) {
     return;
   }
+  if (const EarlySum* const early = early_sum(id);
+      early != nullptr && turn_at(index) == Turn::Before) {
+    run_early(index, id, *early);
+    return;
+  }
   const std::vector<Stage>& stages = plan_.layouts.ops[id.index].split.nest().stages;
   Progress& progress = progress_[id.index];
+  const bool is_in_each = !plan_.layouts.turn.empty() && plan_.layouts.turn[id.index] == Turn::Each;
+  if (progress.stage == stages.size() && is_in_each && turn_at(index) == Turn::After) {
+    for (const std::string& name : program_.phases[index].writes) {  // a sum that is rounded
+      complete(name, index);
+    }
+    return;
+  }
   if (progress.stage == stages.size()) {  // done again
     progress.stage = first_stage_again(index, progress);
     if (progress.stage == 0) {
@@ -354,6 +391,18 @@ void Delivery::run_transfer(std::size_t index, const Transfer& transfer) {
       sums.insert(move.tensor);
     }
   }
+  const bool is_open = std::any_of(
+      sums.begin(), sums.end(), [&](const std::string& name) { return pending_.at(name).goes_on; });
+  if (is_open && !transfer.moves.empty() && transfer.moves.front().scope == Scope::Memory) {
+    for (const std::string& name : sums) {  // to DRAM and back: each node its own part
+      pending_.at(name).is_in_memory =
+          transfer.moves.front().pattern.kind == machine::PatternKind::GatherToEdge;
+      if (turn_at(index) == Turn::After) {
+        end_micro_batches(index);  // what nobody has to join is there
+      }
+    }
+    return;
+  }
   for (const Move& move : transfer.moves) {
     const auto value = named_.find(move.tensor);
     if (!sums.empty()) {
@@ -431,6 +480,10 @@ void Delivery::send(const Move& move, const std::vector<std::vector<Node>>& grou
 
 // Once every element is whole somewhere, the tensor is made; each node has what is whole there.
 void Delivery::complete(const std::string& tensor, std::size_t index) {
+  if (!pending_.contains(tensor)) {
+    report(fmt::format("phase {} finishes %{}, which is no sum in parts", index, tensor));
+    return;
+  }
   const Pending& pending = pending_.at(tensor);
   const auto value = named_.find(tensor);
   std::vector<Elements> whole(nodes_, none(pending.shape));
@@ -444,8 +497,16 @@ void Delivery::complete(const std::string& tensor, std::size_t index) {
     }
     add(anywhere, whole[node]);
   }
+  for (std::size_t i = 0; i < anywhere.size() && micro_batches_.count > 1; ++i) {
+    if (pending.all[i].empty()) {
+      anywhere[i] = 1;  // of another micro-batch
+    }
+  }
   if (std::find(anywhere.begin(), anywhere.end(), 0) != anywhere.end()) {
     return;  // its sum over replicas is still to come
+  }
+  if (!is_finished(pending, tensor, index)) {
+    return;
   }
   wanted_[pending.number] = whole;
   if (pending.is_ordered) {
@@ -481,6 +542,13 @@ void Delivery::put_leaves() {
 }
 
 void Delivery::run_phase(std::size_t index) {
+  const std::int64_t micro_batch = written_out_.micro_batch[index];
+  if (micro_batch != micro_batch_) {
+    begin_micro_batch(micro_batch);
+  }
+  if (turn_at(index) == Turn::After && index > 0 && turn_at(index - 1) == Turn::Each) {
+    end_micro_batches();
+  }
   const program::PhaseBody& body = program_.phases[index].body;
   if (const auto* compute = std::get_if<Compute>(&body)) {
     run_compute(index, *compute);

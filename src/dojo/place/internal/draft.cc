@@ -29,19 +29,24 @@ std::string block_of(const std::string& module) {
 
 Draft Drafter::run() {
   place_leaves();
-  for (const OpId op : order_of_ops()) {
-    draft_op(op);
+  if (mesh_.micro_batches > 1) {
+    draft_in_turns();
+  } else {
+    add_ingest();
+    for (const OpId op : order_of_ops()) {
+      draft_op(op);
+    }
   }
-  for (std::size_t i = 0; i < streams_.size(); ++i) {
-    flush(i);
-  }
+  flush_all();
   flush_buckets();
   copy_updates();
   for (const graph::Output& output : graph_.outputs) {
     if (const auto buffer = storage_[root(output.value).index]) {
       draft_.buffers[*buffer].is_result = true;
+      keep_of_all_samples(output.value, *buffer);
     }
   }
+  mark_carried();
   for (DraftId i = 0; i < draft_.phases.size(); ++i) {
     draft_.order.push_back(i);
   }
@@ -81,8 +86,8 @@ bool Drafter::is_streamed(ValueId id) const {
 }
 
 void Drafter::place_leaves() {
-  program::Ingest ingest;
-  std::vector<BufferId> next;
+  std::int64_t bytes = 0;  // of the whole step
+  std::int64_t each = 0;
   for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
     const ValueId id{i};
     const Value& leaf = value(id);
@@ -94,22 +99,34 @@ void Drafter::place_leaves() {
     storage_[i] = add_buffer(leaf.name, held, !comes_for_update(id));
     draft_.buffers.back().is_statistic = is_statistic(id);
     if (is_data) {  // the next step's data come in while this step reads its own
-      next.push_back(add_buffer(leaf.name + ":next", held, true));
-      ingest.tensors.push_back(leaf.name);
+      ingested_.push_back(add_buffer(leaf.name + ":next", held, true));
+      ingest_.tensors.push_back(leaf.name);
       const Layout& layout = plan_.held[i];
       Layout replica;
       replica[Axis::Replica] = layout[Axis::Replica];
-      ingest.bytes += graph::stored_bytes(leaf);
-      ingest.bytes_per_replica += program::slice_bytes(replica, leaf.shape, leaf.format);
+      bytes += graph::stored_bytes(leaf).count();
+      each += program::slice_bytes(replica, leaf.shape, leaf.format).count();
     }
   }
-  if (!ingest.tensors.empty()) {
-    DraftPhase phase;
-    phase.phase.region = mesh_.region;
-    phase.phase.writes = ingest.tensors;
-    phase.phase.body = std::move(ingest);
-    phase.writes = std::move(next);
-    draft_.phases.push_back(std::move(phase));
+  ingest_.bytes = Bytes((bytes + mesh_.micro_batches - 1) / mesh_.micro_batches);
+  ingest_.bytes_per_replica = Bytes((each + mesh_.micro_batches - 1) / mesh_.micro_batches);
+}
+
+void Drafter::add_ingest() {
+  if (ingest_.tensors.empty()) {
+    return;
+  }
+  DraftPhase phase;
+  phase.phase.region = mesh_.region;
+  phase.phase.writes = ingest_.tensors;
+  phase.phase.body = std::move(ingest_);
+  phase.writes = std::move(ingested_);
+  add_phase(std::move(phase));
+}
+
+void Drafter::flush_all() {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    flush(i);
   }
 }
 
@@ -254,6 +271,7 @@ void Drafter::draft_op(OpId id) {
   if (!states.empty()) {
     transfers_.push_back(move_states(states, true, std::nullopt));
   }
+  begin_sums(id);
   const Panels panels = fetch_operands(id, transfers_, landings_);
   const std::size_t stream = join_streams(id);
   use_fetched(streams_[stream]);

@@ -25,6 +25,10 @@ struct Buffer {
   bool is_result = false;  // lives to the end of the step
   // Running statistics: phases that are done again may find them changed.
   bool is_statistic = false;
+  // Its bytes are needed from one micro-batch to the next.
+  bool is_carried = false;
+  // A sum over samples, in parts in time: who adds to it is not done again.
+  bool is_sum = false;
   // Nodes along each axis that hold the same bytes; 1 if every node has its own.
   std::int64_t copies_y = 1;
   std::int64_t copies_x = 1;
@@ -38,6 +42,7 @@ struct DraftPhase {
   std::optional<DraftId> beside;
   std::string block;  // of modules: "encoder.layer.3", "stages.1.layers.0"; empty without numbers
   bool is_forward = false;
+  Turn turn = Turn::After;
 };
 
 struct Draft {

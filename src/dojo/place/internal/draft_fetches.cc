@@ -148,6 +148,7 @@ DraftId Drafter::add_phase(DraftPhase draft) {
   if (std::holds_alternative<Compute>(draft.phase.body)) {
     last_compute_ = draft_.phases.size();
   }
+  draft.turn = turn_;
   draft_.phases.push_back(std::move(draft));
   return draft_.phases.size() - 1;
 }

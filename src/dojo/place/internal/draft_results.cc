@@ -80,10 +80,11 @@ Combine Drafter::scratch_combine(OpId id, const graph::TensorRef& tensor) const 
 
 void Drafter::finish_op(OpId id, std::size_t stream) {
   const Op& op = graph_.ops[id.index];
-  if (!partial_.empty()) {
+  if (!partial_.empty() || has_new_sums(id)) {
     // Everything else that the op made is stored with it.
     store_outputs(id, stream);
     const auto compute = flush(stream);
+    end_sums(id, compute);
     for (const graph::TensorRef& tensor : partial_) {
       emit_combine(id, tensor, compute);
     }
@@ -101,13 +102,16 @@ void Drafter::finish_op(OpId id, std::size_t stream) {
 }
 
 void Drafter::store_outputs(OpId id, std::size_t stream) {
-  for (const auto& output : graph_.ops[id.index].outputs) {
-    if (!output.has_value() || producer_[output->index].has_value()) {
+  const auto& outputs = graph_.ops[id.index].outputs;
+  for (std::size_t slot = 0; slot < outputs.size(); ++slot) {
+    const auto& output = outputs[slot];
+    if (!output.has_value() || producer_[output->index].has_value() ||
+        goes_on(id, {TensorKind::Output, static_cast<int>(slot)})) {
       continue;
     }
     const bool is_partial = std::any_of(partial_.begin(), partial_.end(), [&](const auto& tensor) {
       return tensor.kind == TensorKind::Output &&
-             graph_.ops[id.index].outputs[static_cast<std::size_t>(tensor.index)] == output;
+             outputs[static_cast<std::size_t>(tensor.index)] == output;
     });
     if (value(*output).is_fused && !is_partial) {
       open(*output, stream);

@@ -121,10 +121,21 @@ bool Drafter::reads_any(const Stage& stage, const std::vector<graph::TensorRef>&
 }
 
 void Drafter::run_stages(OpId id, std::size_t stream, std::optional<std::int64_t> panel) {
-  const OpPlan& plan = op_plan(id);
-  partial_.clear();
   scratch_.clear();
-  for (const Stage& stage : plan.split.nest().stages) {
+  run_stages_from(0, id, stream, panel);
+}
+
+void Drafter::run_stages_from(std::size_t first, OpId id, std::size_t stream,
+                              std::optional<std::int64_t> panel) {
+  partial_.clear();
+  std::vector<graph::TensorRef> sums;  // that go on in the next micro-batch
+  const std::vector<Stage>& stages = op_plan(id).split.nest().stages;
+  for (std::size_t i = first; i < stages.size(); ++i) {
+    const Stage& stage = stages[i];
+    if (reads_any(stage, sums)) {
+      open_[id.index].rest = i;
+      break;
+    }
     if (reads_any(stage, partial_)) {
       stream = end_partials(id, stream);
     }
@@ -134,7 +145,9 @@ void Drafter::run_stages(OpId id, std::size_t stream, std::optional<std::int64_t
       if (operand.use != graph::OperandUse::Write) {
         continue;
       }
-      if (work_.is_written_in_parts(id, stage, operand)) {
+      if (goes_on(id, operand.tensor)) {
+        sums.push_back(operand.tensor);
+      } else if (work_.is_written_in_parts(id, stage, operand) && !is_early(id, operand.tensor)) {
         partial_.push_back(operand.tensor);
       }
     }
@@ -150,6 +163,11 @@ void Drafter::touch_scratch(OpId id, const Stage& stage, std::size_t stream) {
     if (!scratch_.contains(operand.tensor.index)) {
       const Bytes bytes = graph::bytes(stage, operand, op_plan(id).split.busiest(), Format::F32);
       scratch_[operand.tensor.index] = add_buffer(fmt_scratch(id, operand.tensor.index), bytes);
+      if (goes_on(id, operand.tensor)) {
+        const BufferId sum = scratch_[operand.tensor.index];
+        draft_.buffers[sum].is_carried = draft_.buffers[sum].is_sum = true;
+        open_[id.index].sums.push_back({.tensor = operand.tensor, .parts = sum});
+      }
     }
     const BufferId buffer = scratch_[operand.tensor.index];
     (operand.use == graph::OperandUse::Write ? streams_[stream].writes : streams_[stream].reads)
@@ -183,6 +201,7 @@ std::size_t Drafter::end_partials(OpId id, std::size_t stream) {
     }
   }
   const auto compute = flush(stream);
+  end_sums(id, compute);
   const std::size_t first_sum = draft_.phases.size();
   std::set<DraftId> sums;
   for (const graph::TensorRef& tensor : partial_) {
@@ -272,7 +291,8 @@ std::optional<BufferId> Drafter::in_place_of(ValueId id) const {
 }
 
 std::optional<DraftId> Drafter::emit_combine(OpId id, const graph::TensorRef& tensor,
-                                             std::optional<DraftId> compute) {
+                                             std::optional<DraftId> compute,
+                                             std::optional<BufferId> given) {
   const Op& op = graph_.ops[id.index];
   const OpPlan& plan = op_plan(id);
   Combine what;
@@ -291,6 +311,7 @@ std::optional<DraftId> Drafter::emit_combine(OpId id, const graph::TensorRef& te
   } else {
     what = scratch_combine(id, tensor);
   }
+  what.raw[program::Axis::Micro] = what.stored[program::Axis::Micro];
   DraftPhase draft;
   draft.is_forward = op.phase == graph::Phase::Forward;
   draft.block = block_of(op.module);
@@ -298,6 +319,12 @@ std::optional<DraftId> Drafter::emit_combine(OpId id, const graph::TensorRef& te
   std::vector<program::Move> moves = combine(what, plan.split, mesh_, machine_);
   const auto over_replicas =
       result.has_value() ? take_sum_over_replicas(value(*result), moves) : std::nullopt;
+  if (given.has_value() && result.has_value()) {
+    if (moves.empty() && !over_replicas.has_value()) {
+      return take_sum(id, *result, *given, *compute);
+    }
+    begin_storage(*result);
+  }
   draft.phase.body = Transfer{.moves = std::move(moves)};
   draft.phase.reads = draft.phase.writes = {what.tensor};
   if (compute.has_value()) {
@@ -307,13 +334,14 @@ std::optional<DraftId> Drafter::emit_combine(OpId id, const graph::TensorRef& te
   for (program::AxisState& state : partial.axes) {
     state = state.sharing == Sharing::Partial ? program::AxisState{} : state;
   }
-  const BufferId parts = result.has_value()
+  const BufferId parts = given.has_value() ? *given
+                         : result.has_value()
                              ? add_buffer(what.tensor + ":parts",
                                           program::slice_bytes(partial, what.shape, what.format))
                              : scratch_[tensor.index];
   draft.reads = {parts};
   draft.writes = {parts};
-  if (compute.has_value()) {
+  if (compute.has_value() && !given.has_value()) {
     draft_.phases[*compute].writes.push_back(parts);
   }
   if (result.has_value()) {

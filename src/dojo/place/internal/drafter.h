@@ -13,6 +13,7 @@
 #include "dojo/place/internal/draft.h"
 #include "dojo/place/internal/gradient_buckets.h"
 #include "dojo/place/internal/op_work.h"
+#include "dojo/place/internal/turns.h"
 
 namespace dojo::place::internal {
 
@@ -38,6 +39,19 @@ struct Stream {
   std::set<BufferId> writes;
   bool has_matrix = false;
   bool is_empty() const { return ops.empty(); }
+};
+
+// Of an op that sums over samples, until all micro-batches have run.
+struct OpenSums {
+  struct Sum {
+    graph::TensorRef tensor{};
+    BufferId parts = 0;                // what it has come to
+    Bytes in_memory{};                 // a node's share of it in DRAM; 0: it stays in SRAM
+    std::optional<DraftId> made_by{};  // the phase that goes on with it, or takes it to DRAM
+  };
+  std::vector<Sum> sums;
+  std::map<int, BufferId> scratch;
+  std::size_t rest = 0;  // the first stage that needs them whole
 };
 
 class Drafter {
@@ -99,6 +113,34 @@ class Drafter {
 
   // Of the value or of an alias of it; other updates aside, which take turns.
   std::optional<OpId> reader_not_done(ValueId id, const std::vector<bool>& is_done) const;
+
+  // --- micro-batches ---
+  Turn turn_of(OpId id) const { return plan_.turn.empty() ? Turn::After : plan_.turn[id.index]; }
+  void draft_in_turns();
+  void flush_all();
+  // A sum that labels decide, over all samples.
+  void draft_early(OpId id, const EarlySum& sum);
+  bool is_early(OpId id, const graph::TensorRef& tensor) const;
+  // In parts in time: it goes on with the next micro-batch.
+  bool goes_on(OpId id, const graph::TensorRef& tensor) const;
+  program::Layout raw_of(OpId id, const graph::TensorRef& tensor) const;
+  bool lies_in_memory(OpId id, const graph::TensorRef& tensor, Bytes bytes) const;
+  BufferId add_parts(OpId id, const graph::TensorRef& tensor);
+  // Where the sums of the op at hand are, and what brings those from DRAM.
+  void begin_sums(OpId id);
+  // The phase has gone on with those of the op that it made.
+  void end_sums(OpId id, std::optional<DraftId> compute);
+  void finish_sums(OpId id);
+  // One that no nodes have to join: it is the result, or is rounded to it.
+  DraftId take_sum(OpId id, ValueId result, BufferId parts, DraftId made_by);
+  DraftId round_sum(OpId id, ValueId result, BufferId parts, DraftId made_by);
+  DraftId move_sum(OpId id, const OpenSums::Sum& sum, bool is_load);
+  void run_rest(OpId id, const OpenSums& open, const std::set<DraftId>& after);
+  bool has_new_sums(OpId id) const;
+  void add_ingest();
+  void mark_carried();
+  // A result of samples is kept of all micro-batches.
+  void keep_of_all_samples(ValueId id, BufferId buffer);
 
   // --- states in DRAM ---
   // A state that one update reads and overwrites where it lies.
@@ -191,6 +233,8 @@ class Drafter {
   // Runs the stages of the op; where a later one reads a sum that is still in parts, the phase ends
   // and the parts are combined first.
   void run_stages(OpId id, std::size_t stream, std::optional<std::int64_t> panel);
+  void run_stages_from(std::size_t first, OpId id, std::size_t stream,
+                       std::optional<std::int64_t> panel);
 
   void touch_scratch(OpId id, const graph::Stage& stage, std::size_t stream);
 
@@ -207,8 +251,10 @@ class Drafter {
   // The leaf whose bytes an update overwrites, if nobody reads the old value after this op.
   std::optional<BufferId> in_place_of(ValueId id) const;
 
+  // `parts`: where they are, if not where the phase `compute` leaves them.
   std::optional<DraftId> emit_combine(OpId id, const graph::TensorRef& tensor,
-                                      std::optional<DraftId> compute);
+                                      std::optional<DraftId> compute,
+                                      std::optional<BufferId> parts = std::nullopt);
 
   // --- sums of gradients over replicas, several in one transfer ---
   void put_in_bucket(ValueId id, const program::Move& move, BufferId parts, bool has_moves);
@@ -255,6 +301,10 @@ class Drafter {
   std::vector<BufferId> landings_;         // of the op at hand: where they are kept
   std::vector<graph::TensorRef> partial_;  // of the op at hand: sums still in parts
   std::map<int, BufferId> scratch_;        // of the op at hand
+  Turn turn_ = Turn::After;
+  program::Ingest ingest_;  // of a micro-batch
+  std::vector<BufferId> ingested_;
+  std::map<std::uint32_t, OpenSums> open_;  // by op
 };
 
 }  // namespace dojo::place::internal

@@ -235,16 +235,48 @@ class Fetcher {
     return Bytes(sum * bytes_of(value_.format));
   }
 
+  // Dimensions are maps of loops, or picked by an operand that has no loops but these.
+  static bool picks_one_of_each_row(const Reading& reading) {
+    const auto loops_of = [](const std::vector<graph::Access>& access) {
+      std::set<int> loops;
+      for (const graph::Access& each : access) {
+        if (const auto* map = std::get_if<graph::Affine>(&each)) {
+          for (const graph::Term& term : map->terms) {
+            loops.insert(term.loop);
+          }
+        }
+      }
+      return loops;
+    };
+    const std::set<int> rows = loops_of(reading.operand->access);
+    return std::all_of(
+        reading.operand->access.begin(), reading.operand->access.end(),
+        [&](const graph::Access& each) {
+          const auto* pick = std::get_if<graph::Indexed>(&each);
+          if (pick == nullptr) {
+            return std::holds_alternative<graph::Affine>(each);
+          }
+          const auto& index = reading.stage->operands[static_cast<std::size_t>(pick->by)].access;
+          const std::set<int> of_index = loops_of(index);
+          return std::includes(rows.begin(), rows.end(), of_index.begin(), of_index.end());
+        });
+  }
+
   std::int64_t elements_read(const Reading& reading) const {
     const auto has_map = [](const graph::Access& access) {
       return std::holds_alternative<graph::Affine>(access);
     };
     const auto& access = reading.operand->access;
-    if (!std::all_of(access.begin(), access.end(), has_map)) {
+    // Where micro-batches keep rows together, what each of them picks is counted, too.
+    const bool has_picks = mesh_.micro_batches > 1 && picks_one_of_each_row(reading);
+    if (!has_picks && !std::all_of(access.begin(), access.end(), has_map)) {
       return graph::element_count(value_.shape);
     }
     std::set<int> loops;
     for (const graph::Access& each : access) {
+      if (!has_map(each)) {
+        continue;  // one for every point of the other dimensions
+      }
       const auto& map = std::get<graph::Affine>(each);
       for (const graph::Term& term : map.terms) {
         loops.insert(term.loop);
@@ -590,7 +622,7 @@ class Fetcher {
   // dimension there and it does not lie so, the ends as well as the middle.
   std::vector<SplitNest::Place> outer_places(Axis axis) const {
     std::vector<SplitNest::Place> places{split_.busiest_place()};
-    for (const Axis outer : {Axis::Replica, Axis::Group}) {
+    for (const Axis outer : {Axis::Replica, Axis::Group, Axis::Micro}) {
       if (outer >= axis || !split_.on(outer).has_value() ||
           holds(now_, outer, now_[axis].dimension)) {
         continue;
@@ -610,7 +642,7 @@ class Fetcher {
     const AxisState& state = now_[axis];
     const auto dim = static_cast<std::size_t>(state.dimension);
     Interval within{0, value_.shape[dim]};
-    for (const Axis outer : {Axis::Replica, Axis::Group}) {
+    for (const Axis outer : {Axis::Replica, Axis::Group, Axis::Micro}) {
       if (outer < axis && holds(now_, outer, state.dimension)) {
         const std::int64_t block = now_[outer].block;
         const std::int64_t first = within.begin + place[static_cast<std::size_t>(outer)] * block;

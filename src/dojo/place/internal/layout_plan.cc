@@ -6,6 +6,7 @@
 #include "dojo/graph/op_table.h"
 #include "dojo/place/internal/op_kinds.h"
 #include "dojo/place/internal/room.h"
+#include "dojo/place/internal/turns.h"
 
 namespace dojo::place::internal {
 
@@ -91,6 +92,7 @@ class Planner {
       kinds_ = kinds_of(graph);
     }
     mark_weights();
+    mark_early();
     for (std::uint32_t i = 0; i < graph.values.size(); ++i) {
       plan_.root.push_back(ValueId{i});
     }
@@ -147,7 +149,7 @@ class Planner {
     const bool has_samples = !value.shape.empty() && value.shape.front() == mesh_.replicas.batch;
     // An input without samples that is too large to lie everywhere lies as a weight does.
     if (value.kind == ValueKind::Input && (has_samples || is_small)) {
-      return input_layout(value.shape, value.format, mesh_);
+      return input_layout(value.shape, value.format, mesh_, is_early_[id.index]);
     }
     if (value.shape.empty() || (value.kind == ValueKind::Buffer && is_small)) {
       return {};
@@ -335,7 +337,8 @@ class Planner {
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
       if (op.inputs[i].has_value()) {
         view.operands.push_back({.input = static_cast<int>(i),
-                                 .layout = seen(*op.inputs[i]),
+                                 .layout = seen(*op.inputs[i], op),
+                                 .shape = graph_.value(*op.inputs[i]).shape,
                                  .is_fused = graph_.value(*op.inputs[i]).is_fused,
                                  .is_elsewhere = waits_[op.inputs[i]->index],
                                  .is_weight = is_weight_[op.inputs[i]->index]});
@@ -378,6 +381,41 @@ class Planner {
       return std::nullopt;
     }
     return dealt(plan.split, found->row_loop, found->column_loop, mesh_);
+  }
+
+  // What sums that are known before the first micro-batch are made from: all samples of it are
+  // there at once.
+  void mark_early() {
+    is_early_.resize(graph_.values.size(), false);
+    for (std::size_t i = graph_.ops.size(); i-- > 0 && mesh_.micro_batches > 1;) {
+      const Op& op = graph_.ops[i];
+      const EarlySum* const early = early_sum_of(op, uses_);
+      const bool feeds_one = std::any_of(
+          op.outputs.begin(), op.outputs.end(),
+          [&](const auto& output) { return output.has_value() && is_early_[output->index]; });
+      for (std::size_t input = 0; input < op.inputs.size(); ++input) {
+        const bool is_used =
+            feeds_one ||
+            (early != nullptr && std::find(early->operands.begin(), early->operands.end(),
+                                           static_cast<int>(input)) != early->operands.end());
+        if (is_used && op.inputs[input].has_value()) {
+          is_early_[op.inputs[input]->index] = true;
+        }
+      }
+    }
+  }
+
+  // The leaf as another op than those sees it: a micro-batch at a time.
+  Layout seen(ValueId id, const Op& reader) const {
+    Layout layout = seen(id);
+    const Value& value = graph_.value(id);
+    const bool feeds_early = std::any_of(
+        reader.outputs.begin(), reader.outputs.end(),
+        [&](const auto& output) { return output.has_value() && is_early_[output->index]; });
+    if (is_early_[id.index] && !feeds_early && value.kind == ValueKind::Input) {
+      layout[Axis::Micro] = input_layout(value.shape, value.format, mesh_)[Axis::Micro];
+    }
+    return layout;
   }
 
   // Weights, states and what is made of them alone.
@@ -473,8 +511,10 @@ class Planner {
       }
     }
     share_rest(raw, target, value, out);
-    if (raw[Axis::Replica].sharing == Sharing::Partial) {
-      out[Axis::Replica] = {};
+    for (const Axis axis : {Axis::Replica, Axis::Micro}) {
+      if (raw[axis].sharing == Sharing::Partial) {
+        out[axis] = {};
+      }
     }
     return out;
   }
@@ -559,7 +599,8 @@ class Planner {
   LayoutPlan plan_;
   std::vector<bool> waits_;
   std::vector<bool> is_weight_;
-  std::vector<int> kinds_;  // by op; empty where all splits are the rules'
+  std::vector<bool> is_early_;  // by value
+  std::vector<int> kinds_;      // by op; empty where all splits are the rules'
 };
 
 }  // namespace
@@ -581,6 +622,8 @@ bool makes_alike(const Op& op, const OpPlan& plan, Axis axis) {
 LayoutPlan plan_layouts(const Graph& graph, const Mesh& mesh) {
   LayoutPlan plan = Planner(graph, mesh).plan();
   plan.replicas_in_run = mesh.replicas_in_run;
+  plan.micro_batches = mesh.micro_batches;
+  plan_turns(graph, mesh, plan);
   return plan;
 }
 

@@ -3,7 +3,9 @@
 // before anything else is planned.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "dojo/graph/graph.h"
@@ -24,6 +26,13 @@ struct OpPlan {
   std::vector<program::Layout> stored;  // by output slot, as it lies at the end
 };
 
+// When an op runs, where a step has micro-batches.
+enum class Turn : std::uint8_t {
+  Before,  // once, before the first
+  Each,    // for each of them
+  After,   // once, behind the last; all ops of a step without micro-batches
+};
+
 struct LayoutPlan {
   std::vector<OpPlan> ops;
   std::vector<program::Layout> held;  // by value
@@ -31,6 +40,9 @@ struct LayoutPlan {
   // By value: Flat shares that are not in the row-major order of this value (a permuted alias).
   std::vector<bool> is_scrambled;
   std::optional<std::int64_t> replicas_in_run;  // of the mesh
+  std::int64_t micro_batches = 1;               // of the mesh
+  std::vector<Turn> turn;                       // by op; empty without micro-batches
+  std::string in_the_way;                       // of micro-batches, as a sentence; empty: nothing
 };
 
 LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);

@@ -14,6 +14,16 @@ Bytes aligned(Bytes bytes) {
 
 }  // namespace
 
+std::optional<Life> body_of(const Draft& draft) {
+  std::optional<Life> body;
+  for (std::size_t at = 0; at < draft.order.size(); ++at) {
+    if (draft.phases[draft.order[at]].turn == Turn::Each) {
+      body = Life{body.has_value() ? body->first : at, at};
+    }
+  }
+  return body;
+}
+
 std::vector<std::optional<Life>> lives(const Draft& draft) {
   std::vector<std::optional<Life>> life(draft.buffers.size());
   std::vector<std::size_t> position(draft.phases.size());
@@ -37,10 +47,15 @@ std::vector<std::optional<Life>> lives(const Draft& draft) {
       touch(buffer, i);
     }
   }
+  const std::optional<Life> body = body_of(draft);
   for (std::size_t buffer = 0; buffer < life.size(); ++buffer) {
     const Buffer& one = draft.buffers[buffer];
     if (draft.order.empty()) {
       continue;
+    }
+    if (one.is_carried && body.has_value() && life[buffer].has_value()) {
+      life[buffer]->first = std::min(life[buffer]->first, body->first);
+      life[buffer]->last = std::max(life[buffer]->last, body->last);
     }
     if (one.is_pinned) {
       life[buffer] = Life{0, draft.order.size() - 1};

@@ -18,6 +18,9 @@ struct Life {
   std::size_t last = 0;
 };
 
+// Positions that run for each micro-batch; nullopt: none.
+std::optional<Life> body_of(const Draft& draft);
+
 // By buffer; nullopt: nothing touches it.
 std::vector<std::optional<Life>> lives(const Draft& draft);
 

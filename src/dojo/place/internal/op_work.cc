@@ -190,6 +190,9 @@ NodeWork OpWork::stage_work(OpId id, const Stage& stage, std::optional<std::int6
   work.vector_ops = scaled(part.total.vector_ops);
   work.special_ops = scaled(part.total.special_ops);
   work.is_whole = stage.body == BodyClass::Whole;
+  const bool is_done_each_time = !plan_.turn.empty() && plan_.turn[id.index] == Turn::Each &&
+                                 !split(id).on(program::Axis::Micro).has_value();
+  work.total_points *= is_done_each_time ? plan_.micro_batches : 1;
   if (stage.body == BodyClass::Matrix && part.total.macs > 0) {
     work.matrix.push_back(matrix_work(id, stage, part.total.macs, panel));
   }
@@ -204,6 +207,9 @@ NodeWork OpWork::stage_work(OpId id, const Stage& stage, std::optional<std::int6
     const Bytes bytes(scaled(graph::bytes(stage, operand, slice, format).count()));
     if (is_partial) {
       work.stored += bytes;
+      const bool goes_on = split(id).written(stage, operand)[program::Axis::Micro].sharing ==
+                           program::Sharing::Partial;
+      work.loaded += goes_on ? bytes : Bytes(0);  // what the micro-batches before came to
     } else if (is_write) {
       add_result(id, stage, operand, bytes, work);
     } else {

@@ -157,16 +157,25 @@ std::vector<Mesh> variants(const Mesh& mesh, bool is_of_sequences) {
 struct Attempt {
   std::optional<Plan> fits;
   std::optional<Plan> closest;  // of those that do not
+  std::string in_the_way;       // of micro-batches, in the last way that they were tried
+  bool can_be_cut = false;      // in some way
 };
 
-// What the machine's interface processors have to hold of the states fits there.
-bool has_dram_for_states(const Graph& graph, const MachineModel& machine) {
+// What the machine's interface processors have to hold of the states fits there, with the sums of
+// gradients that go on from one micro-batch to the next, if there are several.
+bool has_dram_for_states(const Graph& graph, const MachineModel& machine,
+                         std::int64_t micro_batches = 1) {
   double sum = 0;
+  double sums = 0;
   for (const graph::Value& value : graph.values) {
     sum += value.kind == graph::ValueKind::State
                ? static_cast<double>(graph::stored_bytes(value).count())
                : 0.0;
+    sums += micro_batches > 1 && value.role == graph::Role::WeightGradient
+                ? static_cast<double>(graph::element_count(value.shape) * bytes_of(Format::F32))
+                : 0.0;
   }
+  sum += sum > 0 ? sums : 0;
   const double dram = static_cast<double>(machine.processor_hbm.count()) *
                       static_cast<double>(machine.processors.size());
   return machine.has(machine::LinkClass::Hbm) && sum > 0 && sum <= dram;
@@ -179,6 +188,11 @@ bool try_mesh(const Graph& graph, const MachineModel& machine, const std::vector
               const Wanted& wanted, bool is_last, Attempt& out) {
   for (const Mesh& mesh : ways) {
     Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+    if (!plan.layouts.in_the_way.empty()) {
+      out.in_the_way = plan.layouts.in_the_way;
+      continue;
+    }
+    out.can_be_cut = out.can_be_cut || mesh.micro_batches > 1;
     const bool is_wanted = wanted == nullptr || wanted(plan.layouts);
     const bool is_tried = has_room_for_state(graph, machine, plan.layouts, mesh) ||
                           (is_last && !out.closest.has_value());
@@ -204,7 +218,10 @@ bool try_mesh(const Graph& graph, const MachineModel& machine, const std::vector
 void note_how_it_fits(Plan& plan, bool was_refused, bool streams) {
   std::vector<program::Remedy>& remedies = plan.fit.remedies;
   if (streams) {
-    remedies.insert(remedies.begin(), {"hbm", "optimiser states", Bytes(0)});
+    remedies.insert(
+        remedies.begin(),
+        {"hbm", plan.mesh.micro_batches > 1 ? "optimiser states, sums" : "optimiser states",
+         Bytes(0)});
   }
   if (was_refused) {
     remedies.insert(remedies.begin(),
@@ -214,29 +231,44 @@ void note_how_it_fits(Plan& plan, bool was_refused, bool streams) {
 
 // The smallest replica that fits; where none does, with its optimiser states in DRAM. `wanted`:
 // only layouts of which it says so are tried; none: all are.
-Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& wanted = {}) {
-  Attempt out;
+void attempt_in(std::int64_t micro_batches, const Graph& graph, const MachineModel& machine,
+                const Wanted& wanted, Attempt& out) {
   const bool is_sequential = is_of_sequences(graph);
   const std::vector<Mesh> candidates = meshes(machine, global_batch(graph));
   for (const bool streams : {false, true}) {
-    if (streams && !has_dram_for_states(graph, machine)) {
+    if (streams && !has_dram_for_states(graph, machine, micro_batches)) {
       break;
     }
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       const bool is_last = i + 1 == candidates.size();
-      Mesh mesh = candidates[i];
+      Mesh mesh = with_micro_batches(candidates[i], micro_batches);
       mesh.streams_states = streams;
-      if (!is_last && !can_hold_state(graph, machine, mesh)) {
+      const bool is_known = micro_batches > 1 && 2 * mesh.micro_batches <= micro_batches;
+      if (is_known || (!is_last && !can_hold_state(graph, machine, mesh))) {
         continue;
       }
       const bool was_refused = out.closest.has_value();
       if (try_mesh(graph, machine, variants(mesh, is_sequential), wanted, is_last, out)) {
         note_how_it_fits(*out.fits, was_refused, streams);
-        return out;
+        return;
       }
     }
   }
-  return out;
+}
+
+// All samples of a replica at once, or the fewest micro-batches that make the step fit; or as many
+// as are asked for.
+Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& wanted,
+                std::optional<std::int64_t> asked) {
+  Attempt out;
+  const std::int64_t batch = global_batch(graph);
+  for (std::int64_t count = asked.value_or(1);; count = std::min(2 * count, batch)) {
+    attempt_in(count, graph, machine, wanted, out);
+    const bool is_hopeless = count > 1 && !out.can_be_cut;
+    if (out.fits.has_value() || asked.has_value() || count >= batch || is_hopeless) {
+      return out;
+    }
+  }
 }
 
 // The least memory per node, in steps of an eighth from what the closest plan needs, with which
@@ -263,11 +295,19 @@ Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& 
   const program::Replicas& replicas = plan.mesh.replicas;
   return Error{ErrorKind::DoesNotFit,
                fmt::format("graph {} does not fit machine {}: it needs {} per node with one "
-                           "replica on {}x{} dies ({} of weights and states), a node has {}{}",
+                           "replica on {}x{} dies{} ({} of weights and states), a node has {}{}",
                            quoted(graph.name), machine.name, kilobytes(needs), replicas.dies.rows,
                            replicas.dies.columns,
+                           plan.mesh.micro_batches > 1
+                               ? fmt::format(" and {} micro-batches", plan.mesh.micro_batches)
+                               : "",
                            kilobytes(state_bytes(graph, plan.layouts, plan.mesh).count()),
                            kilobytes(machine.node.sram.count()), nearest)};
+}
+
+Error cannot_be_cut(const Graph& graph, const std::string& in_the_way) {
+  return Error{ErrorKind::DoesNotFit, fmt::format("graph {} cannot be cut into micro-batches: {}",
+                                                  quoted(graph.name), in_the_way)};
 }
 
 // Layouts alone. Errors: DoesNotFit, if not even the states would.
@@ -289,6 +329,9 @@ Result<Plan> plan_with_room_for_state(const Graph& graph, const MachineModel& ma
 
 Result<Plan> sketch_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
+  if (!plan.layouts.in_the_way.empty()) {
+    return cannot_be_cut(graph, plan.layouts.in_the_way);
+  }
   Fetches fetches(graph, plan.layouts, plan.mesh);
   plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
   plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
@@ -298,6 +341,9 @@ Result<Plan> sketch_on(const Graph& graph, const MachineModel& machine, const Me
 
 Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
+  if (!plan.layouts.in_the_way.empty()) {
+    return cannot_be_cut(graph, plan.layouts.in_the_way);
+  }
   plan_phases(graph, machine, plan);
   if (!plan.fit.fits) {
     return does_not_fit(graph, machine, plan, "");
@@ -307,29 +353,38 @@ Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh
 
 std::optional<Plan> plan_with(const Graph& graph, const MachineModel& machine,
                               const Wanted& wanted) {
-  return attempt(graph, machine, wanted).fits;
+  return attempt(graph, machine, wanted, std::nullopt).fits;
 }
 
-Result<Plan> plan_step(const Graph& graph, const MachineModel& machine) {
+Result<Plan> plan_step(const Graph& graph, const MachineModel& machine,
+                       std::optional<std::int64_t> micro_batches) {
   if (!graph.is_lowered()) {
     return Error{
         ErrorKind::InvalidInput,
         fmt::format("graph {} is not lowered: give a recipe (--recipe)", quoted(graph.name))};
   }
-  Attempt tried = attempt(graph, machine);
+  Attempt tried = attempt(graph, machine, {}, micro_batches);
   if (tried.fits.has_value()) {
     return std::move(*tried.fits);
+  }
+  if (!tried.closest.has_value()) {
+    return cannot_be_cut(graph, tried.in_the_way);
   }
   const auto memory = memory_that_fits(graph, machine, *tried.closest);
   const std::string no_dram = has_dram_for_states(graph, machine)
                                   ? ""
                                   : ", and it has no interface processors with DRAM for states";
+  const std::string not_cut =
+      tried.can_be_cut || tried.in_the_way.empty()
+          ? ""
+          : fmt::format("; it cannot be cut into micro-batches: {}", tried.in_the_way);
   return does_not_fit(
       graph, machine, *tried.closest,
-      memory.has_value()
-          ? fmt::format("{}; nearest setting that fits: nodes with {} (placed, to be sure)",
-                        no_dram, kilobytes(memory->count()))
-          : no_dram);
+      no_dram + not_cut +
+          (memory.has_value()
+               ? fmt::format("; nearest setting that fits: nodes with {} (placed, to be sure)",
+                             kilobytes(memory->count()))
+               : ""));
 }
 
 }  // namespace dojo::place::internal

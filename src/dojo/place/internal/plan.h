@@ -22,8 +22,11 @@ struct Plan {
   Bytes panels{};  // that the panels of one phase may take, both buffers
 };
 
-// The plan with the smallest replica that fits. Errors: those of place().
-Result<Plan> plan_step(const graph::Graph& graph, const machine::MachineModel& machine);
+// The plan with the smallest replica that fits; `micro_batches`: in which it works on its samples,
+// or fewer where it has fewer samples; none: one, or the fewest with which anything fits (powers of
+// two, all samples). Errors: those of place().
+Result<Plan> plan_step(const graph::Graph& graph, const machine::MachineModel& machine,
+                       std::optional<std::int64_t> micro_batches = std::nullopt);
 
 // The same of a step whose layouts have to be `wanted`; nullopt: none of those fits.
 std::optional<Plan> plan_with(const graph::Graph& graph, const machine::MachineModel& machine,

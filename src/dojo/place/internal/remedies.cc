@@ -128,7 +128,8 @@ class Fitter {
     const auto& all = touches_[buffer].all;
     const auto after = std::lower_bound(all.begin(), all.end(), peak_.position);
     if (draft_.buffers[buffer].is_pinned || draft_.buffers[buffer].is_result ||
-        after == all.begin() || after == all.end() || *after == peak_.position) {
+        draft_.buffers[buffer].is_carried || after == all.begin() || after == all.end() ||
+        *after == peak_.position) {
       return std::nullopt;
     }
     return std::pair{*std::prev(after), *after};
@@ -252,6 +253,7 @@ class Fitter {
     gather.phase.after = {id_of(draft_.order[what.since])};
     gather.reads = {share};
     gather.writes = {again};
+    gather.turn = draft_.phases[draft_.order[what.before]].turn;
     const DraftId added = draft_.phases.size();
     draft_.phases[draft_.order[what.since]].writes.push_back(share);
     draft_.phases.push_back(std::move(gather));
@@ -320,6 +322,11 @@ class Fitter {
   // Adds a phase to do again; what it reads from outside has to stay until then. False if a leaf
   // that it reads is overwritten in between.
   bool add_again(DraftId id, Candidate& out) const {
+    const auto is_sum = [&](BufferId buffer) { return draft_.buffers[buffer].is_sum; };
+    const std::vector<BufferId>& written = draft_.phases[id].writes;
+    if (std::any_of(written.begin(), written.end(), is_sum)) {
+      return false;
+    }
     const auto is_made = [&](BufferId buffer) {
       return std::any_of(out.again.begin(), out.again.end(), [&](DraftId earlier) {
         return contains(draft_.phases[earlier].writes, buffer);
@@ -413,6 +420,7 @@ class Fitter {
     for (const DraftId id : what.again) {
       DraftPhase clone = draft_.phases[id];
       clone.is_forward = false;
+      clone.turn = draft_.phases[draft_.order[what.before]].turn;
       clone.block.clear();
       clone.beside.reset();
       for (BufferId& read : clone.reads) {
@@ -424,6 +432,7 @@ class Fitter {
           copy.name += ":again";
           copy.is_pinned = false;
           copy.is_statistic = false;
+          copy.is_carried = false;
           renamed[written] = draft_.buffers.size();
           draft_.buffers.push_back(std::move(copy));
         }

@@ -64,7 +64,7 @@ double cycles(const graph::Graph& graph, const graph::Op& op, const SplitNest& s
 // With the samples' axes of the split alone.
 SplitNest samples_of(const SplitNest& chosen) {
   SplitNest out(chosen.nest());
-  for (const Axis axis : {Axis::Replica, Axis::Group}) {
+  for (const Axis axis : {Axis::Replica, Axis::Group, Axis::Micro}) {
     if (chosen.on(axis).has_value()) {
       out.assign(axis, chosen.on(axis)->loop, chosen.on(axis)->cut.block);
     }

@@ -101,7 +101,7 @@ Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool i
   return layout;
 }
 
-Layout input_layout(const Shape& shape, Format format, const Mesh& mesh) {
+Layout input_layout(const Shape& shape, Format format, const Mesh& mesh, bool is_whole) {
   Layout layout;
   if (shape.empty() || shape.front() != mesh.replicas.batch) {
     return layout;
@@ -116,8 +116,11 @@ Layout input_layout(const Shape& shape, Format format, const Mesh& mesh) {
   if (mesh.groups > 1 && groups.parts > 1) {
     layout[Axis::Group] = program::sliced(0, groups);
   }
-  const std::int64_t samples =
-      std::min(mesh.replicas.block, mesh.groups > 1 ? mesh.samples_per_group : mesh.replicas.block);
+  if (mesh.micro_batches > 1 && !is_whole) {
+    const AxisCut turns{Axis::Micro, mesh.micro_batches, mesh.samples_at_once()};
+    layout[Axis::Micro] = program::sliced(0, turns);
+  }
+  const std::int64_t samples = is_whole ? mesh.samples() : mesh.samples_at_once();
   const auto spread = [&](Axis axis, std::size_t dimension) {
     const std::int64_t quantum = shape.size() >= 4 ? 1 : kMatrixQuantum;
     const AxisCut blocks =
@@ -201,10 +204,23 @@ class Chooser {
     return nullptr;
   }
 
+  // The result that has the shape of an operand of which only the shape is read.
+  const Operand* result_like(const OperandView& view) const {
+    for (const Operand& operand : nest().stages.front().operands) {
+      if (operand.use == graph::OperandUse::Write && operand.shape == view.shape) {
+        return &operand;
+      }
+    }
+    return nullptr;
+  }
+
   // Takes over an operand's slices along one axis. False if its loops do not allow it.
   bool follow(Axis axis, const OperandView& view) {
     const AxisState& state = view.layout[axis];
-    const Operand* const operand = reading(view.input);
+    const Operand* operand = reading(view.input);
+    if (operand == nullptr && axis == Axis::Micro) {
+      operand = result_like(view);
+    }
     if (state.sharing != Sharing::Sliced || operand == nullptr) {
       return false;
     }
@@ -220,7 +236,7 @@ class Chooser {
   // The loop that carries the samples of the first operand that has any. Of a leaf's own slices
   // over groups (weights) nothing is followed.
   void follow_batch() {
-    for (const Axis axis : {Axis::Replica, Axis::Group}) {
+    for (const Axis axis : {Axis::Replica, Axis::Group, Axis::Micro}) {
       for (const OperandView& view : op_.operands) {
         if (!view.is_elsewhere && !view.is_weight && follow(axis, view)) {
           break;

@@ -26,13 +26,16 @@ program::Layout weight_layout(const graph::Shape& shape, Format format, const Me
 
 // Inputs that carry the batch: samples over replicas; images have rows over node.y and columns over
 // node.x, sequences their positions over node.y and features over node.x, tables of features their
-// samples and features. Other inputs are the same everywhere.
-program::Layout input_layout(const graph::Shape& shape, Format format, const Mesh& mesh);
+// samples and features. Other inputs are the same everywhere. `is_whole`: all samples of a replica
+// are there at once, and not those of a micro-batch.
+program::Layout input_layout(const graph::Shape& shape, Format format, const Mesh& mesh,
+                             bool is_whole = false);
 
 // What the rules see of an operand.
 struct OperandView {
   int input = 0;  // number of the operand
   program::Layout layout{};
+  graph::Shape shape{};
   bool is_fused = false;
   bool is_elsewhere = false;  // its producer waits for this op's choice
   bool is_weight = false;     // a weight or state, or made of one alone: its slices are no samples

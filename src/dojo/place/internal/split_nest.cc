@@ -86,7 +86,7 @@ bool SplitNest::assign(Axis axis, int loop, std::int64_t block) {
   bool is_reduced = false;
   for (const Stage& stage : nest_.stages) {
     const auto kind = graph::kind_of(stage, loop);
-    if (kind == LoopKind::Scan || kind == LoopKind::Indexed) {
+    if (kind == LoopKind::Scan || (kind == LoopKind::Indexed && axis != Axis::Micro)) {
       return false;
     }
     is_reduced = is_reduced || kind == LoopKind::Reduce;
@@ -103,7 +103,10 @@ bool SplitNest::assign(Axis axis, int loop, std::int64_t block) {
     // to be of one size.
     const bool is_node_axis = other == Axis::NodeY || other == Axis::NodeX;
     const bool leaves_rows = other == Axis::Group && axis == Axis::NodeX;
-    if (is_node_axis || (is_reduced && (leaves_rows || on(other)->cut.block % block != 0))) {
+    // Parts in time are no cuts: they go on with the sum, so they need not be of one size; but then
+    // a node has to have all points of a part.
+    const bool is_irregular = axis != Axis::Micro && on(other)->cut.block % block != 0;
+    if (is_node_axis || (is_reduced && (leaves_rows || other == Axis::Micro || is_irregular))) {
       return false;
     }
   }
@@ -234,7 +237,7 @@ Layout SplitNest::written(const Stage& stage, const Operand& operand) const {
       const auto kind = graph::kind_of(stage, on(axis)->loop);
       if (kind == LoopKind::Parallel) {
         layout[axis] = *state(operand, axis);
-      } else if (kind == LoopKind::Reduce) {
+      } else if (kind == LoopKind::Reduce || kind == LoopKind::Indexed) {
         layout[axis].sharing = Sharing::Partial;
       }
     }

@@ -38,8 +38,9 @@ class SplitNest {
   const graph::LoopNest& nest() const { return nest_; }
 
   // Deals blocks of `block` points of the loop to the axis. False, and nothing done, if that is not
-  // possible: the axis or loop is taken, the loop is scanned or indexed, one part has all, a cut
-  // of a reduction would not be regular, or an output would not be slices of its dimensions.
+  // possible: the axis or loop is taken, the loop is scanned or (but in time) indexed, one part has
+  // all, a cut of a reduction would not be regular or lie inside its parts in time, or an output
+  // would not be slices of its dimensions.
   // Assign outer axes first.
   bool assign(program::Axis axis, int loop, std::int64_t block);
   const std::optional<AxisLoop>& on(program::Axis axis) const {

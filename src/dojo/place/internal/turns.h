@@ -1,0 +1,28 @@
+// Turns: which ops run once before the micro-batches of a step, which for each of them and which
+// once behind, and whether a step can be cut into micro-batches at all: no sum over samples may
+// feed what runs over samples, but for what labels alone decide.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dojo/graph/graph.h"
+#include "dojo/place/internal/layout_plan.h"
+#include "dojo/place/internal/mesh.h"
+
+namespace dojo::place::internal {
+
+// A sum over samples that some operands of its op decide on their own, so that it can be known
+// before the rest of the op: how many labels count.
+struct EarlySum {
+  int output = 0;
+  std::vector<int> operands{};
+};
+// nullptr: the op has none, or nobody reads it.
+const EarlySum* early_sum_of(const graph::Op& op, const graph::Uses& uses);
+
+// Sets turns of ops and what stands in the way (layout_plan.h), where the mesh has micro-batches.
+void plan_turns(const graph::Graph& graph, const Mesh& mesh, LayoutPlan& plan);
+
+}  // namespace dojo::place::internal
