@@ -89,9 +89,10 @@ Json link_bytes(const Simulation& simulation) {
 // How long the network works, by what bounds the transfer: a link class, or latency.
 Json network_seconds(const Simulation& simulation) {
   std::map<std::string, Picoseconds> sums;
-  for (const system::PhaseTiming& phase : simulation.timeline.phases) {
+  for (std::size_t i = 0; i < simulation.timeline.phases.size(); ++i) {
+    const system::PhaseTiming& phase = simulation.timeline.phases[i];
     if (phase.lane == system::Lane::Transfer) {
-      sums[phase.bound_by] += phase.work;
+      sums[phase.bound_by] += phase.work * simulation.program.runs(i);
     }
   }
   Json json = Json::object();
@@ -237,6 +238,7 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"replicas_available", replicas.available},
           {"dies_per_replica", replicas.dies.count()},
           {"samples_per_replica", replicas.block},
+          {"micro_batches", simulation.program.micro.count},
           {"phases_in_program", simulation.program.phases.size()},
           {"reshard_fallbacks", simulation.program.fallbacks()},
           {"memory_remedies", std::move(remedies)},

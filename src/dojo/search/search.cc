@@ -86,9 +86,13 @@ class Searcher {
     look_at_rules();
     sketch_replicas();
     look_at_replicas(kReplicasFirst);
+    if (out_.best.has_value() && best().choice.micro_batches > 1) {
+      vary_micro_batches();  // of several there is a better number more often than not
+    }
     search_splits();
     look_at_replicas(std::ssize(replicas_));
     search_splits();  // of another replica, if one of the rest is the best now
+    vary_micro_batches();
     widen_panels();
     mark_front(out_.candidates);
     return std::move(out_);
@@ -113,9 +117,10 @@ class Searcher {
   }
 
   void look_at_rules() {
-    Result<place::RuledStep> ruled = place::place_by_rule(graph_, machine_);
+    Result<place::RuledStep> ruled = place::place_by_rule(graph_, machine_, options_.micro_batches);
     if (ruled.has_value()) {
       ++out_.known;
+      micro_batches_ = ruled->choice.micro_batches;
       take(ruled->choice, std::move(ruled->step));
     }
   }
@@ -123,6 +128,9 @@ class Searcher {
   // All replicas, those with the quickest sketches first; then those without one.
   void sketch_replicas() {
     replicas_ = place::choices(graph_, machine_);
+    for (place::Choice& choice : replicas_) {
+      choice.micro_batches = std::min(choice.block, micro_batches_);
+    }
     out_.known += std::ssize(replicas_);
     if (is_over()) {
       return;  // none will be looked at
@@ -229,7 +237,8 @@ class Searcher {
     for (std::size_t i = 0; i < payer.size(); ++i) {
       const auto* compute = std::get_if<program::Compute>(&program.phases[payer[i]].body);
       if (compute != nullptr && !compute->ops.empty()) {
-        cost[static_cast<std::size_t>(kinds_[compute->ops.front().index])] += exposed[i];
+        Picoseconds& of_kind = cost[static_cast<std::size_t>(kinds_[compute->ops.front().index])];
+        of_kind += exposed[i] * program.runs(i);
       }
     }
     std::vector<int> order;
@@ -308,6 +317,24 @@ class Searcher {
     return times;
   }
 
+  // Half as many as the best has, then twice as many, as long as that gains.
+  void vary_micro_batches() {
+    for (const bool halves : {true, false}) {
+      bool gains = !options_.micro_batches.has_value();
+      while (gains && out_.best.has_value() && !is_over()) {
+        place::Choice choice = best().choice;
+        const std::int64_t count = choice.micro_batches;
+        choice.micro_batches = halves ? count / 2 : std::min(2 * count, choice.block);
+        choice.panels = Bytes(0);
+        if (choice.micro_batches == count || choice.micro_batches == 0) {
+          break;
+        }
+        ++out_.known;
+        gains = look_at(choice);
+      }
+    }
+  }
+
   // What the splits leave free may hold wider panels.
   void widen_panels() {
     if (!out_.best.has_value() || is_over()) {
@@ -330,6 +357,7 @@ class Searcher {
   system::Timeline timeline_;                         // of the best
   std::vector<place::Choice> replicas_;               // in the order in which they are looked at
   std::vector<std::optional<Picoseconds>> sketches_;  // of these
+  std::int64_t micro_batches_ = 1;                    // of the rules' choice
   std::size_t next_replica_ = 0;
   std::ptrdiff_t fitting_ = 0;             // replicas that fit
   std::vector<int> kinds_;                 // by op

@@ -7,7 +7,8 @@
 // all) and timed, and those that promise most placed. Then splits of the best of those: kind of op
 // by kind of op, the one that costs most time first, all pairs of loops over node.y and node.x.
 // Each pair is sketched, and the most promising become candidates; what is quicker stays. That is
-// repeated until no kind of op gains any more. Then the rest of the replicas.
+// repeated until no kind of op gains any more. Then the rest of the replicas. Replicas have as many
+// micro-batches as the rules take; of the best, fewer and more are tried.
 //
 // Deterministic: candidates come in a fixed order, and the result depends on how many were looked
 // at, not on how long that took, nor on how many threads sketch. A replica that cannot beat the
@@ -31,7 +32,8 @@
 namespace dojo::search {
 
 struct SearchOptions {
-  std::int64_t most_candidates = 0;  // 0: all
+  std::optional<std::int64_t> micro_batches{};  // none: the rules' number, then half and twice it
+  std::int64_t most_candidates = 0;             // 0: all
   // Both are looked at between candidates, and only once one fits.
   std::optional<std::chrono::duration<double>> most_time{};
   const std::atomic<bool>* stop = nullptr;

@@ -38,6 +38,10 @@ void add_step_options(CLI::App& command, StepOptions& options) {
                      "Of products and convolutions: sequential, tile4, w21 or exact");
   command.add_flag("--relower", options.relower,
                    "Cut the reductions of a lowered Graph anew for this machine");
+  command
+      .add_option("--micro-batches", options.micro_batches,
+                  "Work on a replica's samples in N turns; without: one, or the fewest that fit")
+      ->check(CLI::PositiveNumber);
 }
 
 machine::Description with_facts(const machine::Description& machine,

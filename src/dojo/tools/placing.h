@@ -20,6 +20,7 @@ struct StepOptions {
   std::vector<std::string> overrides;
   std::string sum_order;
   bool relower = false;
+  std::optional<std::int64_t> micro_batches;
 };
 void add_step_options(CLI::App& command, StepOptions& options);
 

@@ -45,12 +45,14 @@ std::string_view name(Outcome outcome) {
 }
 
 std::string words(const place::Choice& choice) {
-  return fmt::format("{}x{} dies, {} a replica{}{}{}", choice.dies.rows, choice.dies.columns,
-                     counted(choice.block, "sample"), choice.has_groups ? ", in groups" : "",
-                     choice.streams_states ? ", states in DRAM" : "",
-                     choice.deals.empty() ? ""
-                                          : fmt::format(", {} of ops split anew",
-                                                        counted(std::ssize(choice.deals), "kind")));
+  return fmt::format(
+      "{}x{} dies, {} a replica{}{}{}{}", choice.dies.rows, choice.dies.columns,
+      counted(choice.block, "sample"),
+      choice.micro_batches > 1 ? fmt::format(" in {} micro-batches", choice.micro_batches) : "",
+      choice.has_groups ? ", in groups" : "", choice.streams_states ? ", states in DRAM" : "",
+      choice.deals.empty()
+          ? ""
+          : fmt::format(", {} of ops split anew", counted(std::ssize(choice.deals), "kind")));
 }
 
 // A kind of op that the plan splits otherwise than the rules.
@@ -85,6 +87,7 @@ std::vector<NewSplit> new_splits(const graph::Graph& graph, const place::Choice&
 nlohmann::ordered_json as_json(const Candidate& one) {
   nlohmann::ordered_json json{{"dies", {one.choice.dies.rows, one.choice.dies.columns}},
                               {"samples_per_replica", one.choice.block},
+                              {"micro_batches", one.choice.micro_batches},
                               {"groups", one.choice.has_groups},
                               {"splits", one.choice.deals.size()},
                               {"fits", one.outcome != Outcome::DoesNotFit},

@@ -42,7 +42,8 @@ SearchedStep searched_step(const StepOptions& options, const machine::Descriptio
                            const SearchLimits& limits) {
   const machine::MachineModel model = machine::resolve(machine);
   const graph::Graph graph = with_recipe(options, model.name);
-  search::SearchOptions how{.most_candidates = limits.candidates.value_or(0),
+  search::SearchOptions how{.micro_batches = options.micro_batches,
+                            .most_candidates = limits.candidates.value_or(0),
                             .stop = &is_interrupted};
   if (limits.seconds.value_or(0) > 0) {
     how.most_time = std::chrono::duration<double>(*limits.seconds);
@@ -64,17 +65,23 @@ SearchedStep searched_step(const StepOptions& options, const machine::Descriptio
 
 ChosenStep chosen_step(const StepOptions& options, const machine::Description& machine,
                        const SearchLimits& limits) {
-  if (!limits.is_given()) {
-    const machine::MachineModel model = machine::resolve(machine);
+  const machine::MachineModel model = machine::resolve(machine);
+  if (!limits.is_given() && !options.micro_batches.has_value()) {
     graph::Graph graph = lowered_graph(options, model);
     program::Program program = value_of(place::place(graph, model));
     return {{std::move(graph), std::move(program)}};
   }
   if (!options.relower && value_of(graph::load_graph(options.file)).is_lowered()) {
-    throw ApiError(Error{ErrorKind::InvalidInput,
-                         fmt::format("{}: a search cuts sums anew, and values of a lowered Graph "
-                                     "then differ; --relower allows that",
-                                     options.file)});
+    throw ApiError(
+        Error{ErrorKind::InvalidInput,
+              fmt::format("{}: {} cuts sums anew, and values of a lowered Graph then "
+                          "differ; --relower allows that",
+                          options.file, limits.is_given() ? "a search" : "--micro-batches")});
+  }
+  if (!limits.is_given()) {
+    place::RuledStep ruled = value_of(
+        place::place_by_rule(with_recipe(options, model.name), model, options.micro_batches));
+    return {std::move(ruled.step)};
   }
   SearchedStep searched = searched_step(options, machine, limits);
   return {std::move(searched.best), std::ssize(searched.found.candidates)};

@@ -77,15 +77,19 @@ Placed placed_or_said(const SimulateOptions& options, const machine::Description
   }
 }
 
+std::string in_turns(std::int64_t micro_batches) {
+  return micro_batches > 1 ? fmt::format(" in {} micro-batches", micro_batches) : "";
+}
+
 void print_summary(const system::Simulation& simulation) {
   fmt::print("{} ({}) on {}\n", simulation.graph, simulation.recipe, simulation.machine);
   fmt::print("step {}, {:.3f} % of the matrix peak, {} a step\n", as_time(simulation.step_seconds),
              100 * simulation.utilisation,
              with_prefix(static_cast<double>(simulation.flops.count()), "FLOP"));
   const program::Replicas& replicas = simulation.program.replicas;
-  fmt::print("{} of {} replicas of {} work, {} of {} samples each; peak SRAM {} of {} a node\n",
+  fmt::print("{} of {} replicas of {} work, {} of {} samples each{}; peak SRAM {} of {} a node\n",
              replicas.count, replicas.available, counted(replicas.dies.count(), "die"),
-             replicas.block, replicas.batch,
+             replicas.block, replicas.batch, in_turns(simulation.program.micro.count),
              with_prefix(static_cast<double>(simulation.sram_peak_per_node.count()), "B"),
              with_prefix(static_cast<double>(simulation.sram_per_node.count()), "B"));
   const system::Energy& energy = simulation.energy;
