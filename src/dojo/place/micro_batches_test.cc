@@ -61,16 +61,16 @@ Placed in_micro_batches(const std::string& file, const std::string& recipe,
 
 // The same on replicas of a die with so many samples each.
 Placed on_replicas(std::int64_t block, std::int64_t count, const char* recipe,
-                   bool has_groups = false) {
+                   bool has_groups = false, const char* file = "golden/place/without_norm.graph") {
   const machine::MachineModel machine = with_facts(
       "training-tile", {{"mesh.die.dead", "0,1"}, {"mesh.die.size", "3x3"}, {"tile.dies", "2x2"}});
-  const graph::Graph graph = lowered("golden/place/without_norm.graph", recipe, machine);
+  const graph::Graph graph = lowered(file, recipe, machine);
   const Choice choice{
       .dies = {1, 1}, .block = block, .has_groups = has_groups, .micro_batches = count};
   Result<PlacedStep> step = place_as(graph, machine, choice);
   EXPECT_TRUE(step.has_value()) << step.error().to_string();
-  internal::Mesh mesh =
-      internal::with_micro_batches(internal::mesh_of({1, 1}, block, machine, 24), count);
+  internal::Mesh mesh = internal::with_micro_batches(
+      internal::mesh_of({1, 1}, block, machine, batch_of(graph)), count);
   mesh = has_groups ? internal::with_groups(mesh) : mesh;
   Plan plan = *internal::plan_on(step->graph, machine, mesh);
   return {std::move(step->graph), std::move(plan), std::move(step->program), machine};
@@ -80,7 +80,7 @@ std::string first_of(const std::vector<std::string>& breaches) {
   return breaches.empty() ? "" : breaches.front();
 }
 
-void expect_delivered(const Placed& step, std::int64_t count) {
+void expect_delivered(const Placed& step, std::int64_t count, std::int64_t least = 1000) {
   EXPECT_EQ(step.program.micro.count, count);
   const auto verified = program::verify_program(step.program, step.machine);
   EXPECT_TRUE(verified.has_value()) << verified.error().to_string();
@@ -91,8 +91,8 @@ void expect_delivered(const Placed& step, std::int64_t count) {
   for (const std::string& breach : delivery.run(3)) {
     ADD_FAILURE() << breach;
   }
-  EXPECT_GT(delivery.elements_checked(), 1000);
-  EXPECT_GT(delivery.sizes_checked(), 100);
+  EXPECT_GT(delivery.elements_checked(), least);
+  EXPECT_GT(delivery.sizes_checked(), std::min<std::int64_t>(least, 100));
 }
 
 TEST(DeliveredInMicroBatches, AlsoWhereTheLastOneHasFewerSamples) {
@@ -107,6 +107,21 @@ TEST(DeliveredInMicroBatches, OnReplicasAndInGroups) {
   expect_delivered(on_replicas(8, 4, "bf16"), 4);
   expect_delivered(on_replicas(7, 4, "fp32"), 4);  // 7, 7, 7 and 3 samples, two at a time
   expect_delivered(on_replicas(12, 3, "cfloat8_shp", true), 3);
+}
+
+// Rows of an embedding's gradient are added in the order of all samples, which groups share: what
+// they come from is kept of each micro-batch.
+TEST(DeliveredInMicroBatches, WhatTakesAllSamplesRunsBehindThem) {
+  const char* const file = "golden/place/rows_of_a_table.graph";
+  const Placed replicas = on_replicas(4, 2, "cfloat8", false, file);
+  const Placed groups = on_replicas(8, 2, "cfloat8", true, file);
+  const Placed alone = on_replicas(8, 2, "cfloat8", false, file);  // adds them as they come
+  EXPECT_GT(groups.plan.mesh.groups, 1);
+  for (const Placed* const step : {&replicas, &groups, &alone}) {
+    const auto& kept = step->plan.layouts.is_kept;
+    EXPECT_EQ(std::count(kept.begin(), kept.end(), true), step == &alone ? 0 : 2);
+    expect_delivered(*step, 2, 10);
+  }
 }
 
 // Sums that lie in DRAM with the states come for each micro-batch, go back, and come once more.

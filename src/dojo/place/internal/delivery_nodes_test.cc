@@ -326,6 +326,12 @@ const std::vector<std::int64_t>& Delivery::alias_map(OpId alias) {
 
 Elements Delivery::available(ValueId value, Node node, std::size_t index) {
   Elements out = own_[value.index][node];
+  if (turn_at(index) == Turn::Each && plan_.layouts.is_kept[value.index]) {
+    const Elements now = held(value, node);  // of the micro-batch at hand
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i] = static_cast<char>(out[i] & now[i]);
+    }
+  }
   for (const std::size_t maker : made_by_[value.index]) {
     if (maker != index && maker < index && !waits_for_[index][maker]) {
       report(fmt::format("phase {} uses %{} and does not wait for phase {}, which makes it", index,

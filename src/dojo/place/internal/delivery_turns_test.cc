@@ -40,7 +40,9 @@ void Delivery::begin_micro_batch(std::int64_t micro_batch) {
     }
     made_by_[i].clear();
     for (Node node = 0; node < nodes_; ++node) {
+      const Elements kept = plan_.layouts.is_kept[i] ? own_[i][node] : none(graph_.values[i].shape);
       own_[i][node] = made.has_value() ? none(graph_.values[i].shape) : held(ValueId{i}, node);
+      add(own_[i][node], kept);
     }
   }
   for (auto& [op, progress] : progress_) {

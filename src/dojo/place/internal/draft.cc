@@ -54,7 +54,8 @@ Draft Drafter::run() {
 }
 
 BufferId Drafter::add_storage(ValueId id) {
-  const BufferId buffer = add_buffer(value(id).name, held_bytes(id));
+  const BufferId buffer = add_buffer(value(id).name, held_bytes(id) * times_held(id));
+  draft_.buffers[buffer].is_carried = times_held(id) > 1;
   const Layout& layout = plan_.held[id.index];
   const auto copies = [&](Axis axis) {
     return layout[axis].sharing == Sharing::Replicated ? mesh_.places(axis) : 1;
@@ -95,7 +96,7 @@ void Drafter::place_leaves() {
       continue;
     }
     const bool is_data = leaf.kind == ValueKind::Input && !leaf.shape.empty();
-    const Bytes held = is_data && is_streamed(id) ? Bytes(0) : held_bytes(id);
+    const Bytes held = is_data && is_streamed(id) ? Bytes(0) : held_bytes(id) * times_held(id);
     storage_[i] = add_buffer(leaf.name, held, !comes_for_update(id));
     draft_.buffers.back().is_statistic = is_statistic(id);
     if (is_data) {  // the next step's data come in while this step reads its own

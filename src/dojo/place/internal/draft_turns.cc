@@ -308,7 +308,8 @@ void Drafter::mark_carried() {
 }
 
 void Drafter::keep_of_all_samples(ValueId id, BufferId buffer) {
-  if (plan_.held[id.index][Axis::Micro].sharing == Sharing::Sliced) {
+  const bool is_of_one = times_held(root(id)) == 1;
+  if (is_of_one && plan_.held[id.index][Axis::Micro].sharing == Sharing::Sliced) {
     draft_.buffers[buffer].bytes = draft_.buffers[buffer].bytes * mesh_.micro_batches;
     draft_.buffers[buffer].is_carried = true;
   }

@@ -139,6 +139,10 @@ class Drafter {
   bool has_new_sums(OpId id) const;
   void add_ingest();
   void mark_carried();
+  // How much of it there is at a time, against what the nodes hold of one micro-batch.
+  std::int64_t times_held(ValueId id) const {
+    return !plan_.is_kept.empty() && plan_.is_kept[id.index] ? mesh_.micro_batches : 1;
+  }
   // A result of samples is kept of all micro-batches.
   void keep_of_all_samples(ValueId id, BufferId buffer);
 

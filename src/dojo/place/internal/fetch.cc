@@ -57,6 +57,9 @@ class Fetcher {
         value_(graph.value(id_)),
         now_(plan.held[id_.index]),
         is_scrambled_(plan.is_scrambled[id_.index]) {
+    if (!plan.turn.empty() && plan.turn[op.index] == Turn::After) {
+      now_[Axis::Micro] = {};  // it is kept of all micro-batches
+    }
     for (const Stage& stage : split_.nest().stages) {
       for (const Operand& operand : stage.operands) {
         if (operand.use == graph::OperandUse::Read &&

@@ -47,6 +47,7 @@ std::string Fetches::key_of(OpId op, int input) const {
   Key key;
   key.add(input).add(value.shape).add(value.format).add(plan_.held[id.index]);
   key.add(static_cast<bool>(plan_.is_scrambled[id.index]));
+  key.add(!plan_.turn.empty() && plan_.turn[op.index] == Turn::After);
   return key.take() + op_keys_[op.index];
 }
 

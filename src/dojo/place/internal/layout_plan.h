@@ -42,7 +42,9 @@ struct LayoutPlan {
   std::optional<std::int64_t> replicas_in_run;  // of the mesh
   std::int64_t micro_batches = 1;               // of the mesh
   std::vector<Turn> turn;                       // by op; empty without micro-batches
-  std::string in_the_way;                       // of micro-batches, as a sentence; empty: nothing
+  // By value: of all micro-batches, for an op that takes all samples at once behind them.
+  std::vector<bool> is_kept;
+  std::string in_the_way;  // of micro-batches, as a sentence; empty: nothing
 };
 
 LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);

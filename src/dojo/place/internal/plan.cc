@@ -80,7 +80,9 @@ void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
       return;
     }
   }
-  if (plan.fit.plan.peak > capacity * kHopeless) {
+  // Blocks that are computed again save most where little else is kept.
+  const std::int64_t hopeless = plan.mesh.micro_batches > 1 ? 4 * kHopeless : kHopeless;
+  if (plan.fit.plan.peak > capacity * hopeless) {
     return;
   }
   for (const Bytes budget : narrow) {

@@ -204,6 +204,12 @@ class Chooser {
     return nullptr;
   }
 
+  bool is_scattered(int loop) const {
+    return std::any_of(nest().stages.begin(), nest().stages.end(), [&](const Stage& stage) {
+      return graph::kind_of(stage, loop) == LoopKind::Indexed;
+    });
+  }
+
   // The result that has the shape of an operand of which only the shape is read.
   const Operand* result_like(const OperandView& view) const {
     for (const Operand& operand : nest().stages.front().operands) {
@@ -226,6 +232,13 @@ class Chooser {
     }
     const auto found = loop_of_slice(
         split_, operand->access[static_cast<std::size_t>(state.dimension)], axis, state.block);
+    // Rows that are added in the order of samples: the first micro-batch of several replicas or
+    // groups has later ones already.
+    const bool is_shared = view.layout[Axis::Replica].sharing == Sharing::Sliced ||
+                           view.layout[Axis::Group].sharing == Sharing::Sliced;
+    if (axis == Axis::Micro && is_shared && found.has_value() && is_scattered(found->loop)) {
+      return false;
+    }
     // A longer loop than the operand's dimension (concatenation) may need more places than there
     // are.
     const std::int64_t extent = found.has_value() ? split_.extent_at(axis, found->loop) : 0;

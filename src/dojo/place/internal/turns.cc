@@ -49,6 +49,7 @@ class Turns {
 
   void run() {
     plan_.turn.assign(graph_.ops.size(), Turn::After);
+    plan_.is_kept.assign(graph_.values.size(), false);
     for (std::size_t i = 0; i < graph_.values.size(); ++i) {
       if (is_sliced(plan_.held[i], Axis::Micro)) {
         carries_[i] = Carries::Samples;
@@ -103,11 +104,10 @@ class Turns {
       }
     }
     if (has_samples && !runs_over_samples(id)) {
-      refuse(fmt::format("{} takes all samples at once", name(id)));
-      return;
+      keep_operands(id);
     }
     if (total.has_value() && runs_over_samples(id)) {
-      refuse(fmt::format("%{}, a sum over all samples, feeds {}, which runs over samples",
+      refuse(fmt::format("%{}, which all samples make, feeds {}, which runs over samples",
                          graph_.value(*total).name, name(id)));
       return;
     }
@@ -133,9 +133,25 @@ class Turns {
         carries = Carries::Samples;
       } else if (early != nullptr && early->output == static_cast<int>(slot)) {
         carries = Carries::None;
-      } else if (runs_over_samples(id) || total.has_value()) {
+      } else if (runs_over_samples(id) || total.has_value() || has_samples) {
         carries = Carries::Total;
       }
+    }
+  }
+
+  void keep_operands(OpId id) {
+    for (const auto& input : op(id).inputs) {
+      if (!input.has_value() || carries_[input->index] != Carries::Samples) {
+        continue;
+      }
+      // Those of all micro-batches lie as one slice, where nodes share no samples of one.
+      const program::Layout& layout = plan_.held[input->index];
+      for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
+        if (is_sliced(layout, axis) && layout[axis].dimension == layout[Axis::Micro].dimension) {
+          refuse(fmt::format("{} takes all samples at once", name(id)));
+        }
+      }
+      plan_.is_kept[plan_.root[input->index].index] = true;
     }
   }
 
@@ -209,24 +225,6 @@ class Turns {
           fmt::format("{} adds {} points of a micro-batch, and the order tile4 takes four at a "
                       "time",
                       name(id), inside));
-    }
-    if (graph::kind_of(stage, samples) == LoopKind::Indexed) {
-      check_scatter(id);
-    }
-  }
-
-  // Rows that are added to where an index says come from all replicas and groups, which have
-  // later samples in the first micro-batch already.
-  void check_scatter(OpId id) {
-    for (const auto& input : op(id).inputs) {
-      if (!input.has_value() || carries_[input->index] != Carries::Samples) {
-        continue;
-      }
-      const program::Layout& layout = plan_.held[input->index];
-      if (is_sliced(layout, Axis::Replica) || is_sliced(layout, Axis::Group)) {
-        refuse(fmt::format("{} adds rows of all replicas and groups in the order of their samples",
-                           name(id)));
-      }
     }
   }
 

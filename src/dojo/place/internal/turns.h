@@ -1,6 +1,8 @@
 // Turns: which ops run once before the micro-batches of a step, which for each of them and which
 // once behind, and whether a step can be cut into micro-batches at all: no sum over samples may
-// feed what runs over samples, but for what labels alone decide.
+// feed what runs over samples, but for what labels alone decide. An op that takes all samples at
+// once (rows that are added in the order of their samples, which replicas and groups share) runs
+// behind them, and what it reads is kept of each.
 #pragma once
 
 #include <cstdint>
