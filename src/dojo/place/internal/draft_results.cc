@@ -58,6 +58,17 @@ void Drafter::flush_buckets() {
   }
 }
 
+Combine Drafter::output_combine(OpId id, const graph::TensorRef& tensor) const {
+  const OpPlan& plan = op_plan(id);
+  const auto slot = static_cast<std::size_t>(tensor.index);
+  const graph::Value& result = value(*graph_.ops[id.index].outputs[slot]);
+  return {.tensor = result.name,
+          .shape = result.shape,
+          .format = plan.masked.empty() ? Format::F32 : result.format,
+          .raw = plan.raw[slot],
+          .stored = plan.stored[slot]};
+}
+
 Combine Drafter::scratch_combine(OpId id, const graph::TensorRef& tensor) const {
   const OpPlan& plan = op_plan(id);
   Combine what;

@@ -295,19 +295,14 @@ std::optional<DraftId> Drafter::emit_combine(OpId id, const graph::TensorRef& te
                                              std::optional<BufferId> given) {
   const Op& op = graph_.ops[id.index];
   const OpPlan& plan = op_plan(id);
-  Combine what;
   std::optional<ValueId> result;
+  Combine what;
   if (tensor.kind == TensorKind::Output) {
-    const auto index = static_cast<std::size_t>(tensor.index);
-    result = op.outputs[index];
+    result = op.outputs[static_cast<std::size_t>(tensor.index)];
     if (!result.has_value()) {
       return std::nullopt;
     }
-    what = {.tensor = value(*result).name,
-            .shape = value(*result).shape,
-            .format = plan.masked.empty() ? Format::F32 : value(*result).format,
-            .raw = plan.raw[index],
-            .stored = plan.stored[index]};
+    what = output_combine(id, tensor);
   } else {
     what = scratch_combine(id, tensor);
   }

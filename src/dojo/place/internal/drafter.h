@@ -267,6 +267,8 @@ class Drafter {
 
   void flush_buckets();
 
+  // What nodes have to join of a result that exists, and of a stage's sum.
+  Combine output_combine(OpId id, const graph::TensorRef& tensor) const;
   Combine scratch_combine(OpId id, const graph::TensorRef& tensor) const;
 
   void finish_op(OpId id, std::size_t stream);

@@ -40,9 +40,8 @@ enum class Carries : std::uint8_t {
 
 class Turns {
  public:
-  Turns(const Graph& graph, const Mesh& mesh, LayoutPlan& plan)
+  Turns(const Graph& graph, LayoutPlan& plan)
       : graph_(graph),
-        mesh_(mesh),
         plan_(plan),
         uses_(graph::uses_of(graph)),
         carries_(graph.values.size(), Carries::None) {}
@@ -268,7 +267,6 @@ class Turns {
   }
 
   const Graph& graph_;
-  const Mesh& mesh_;
   LayoutPlan& plan_;
   graph::Uses uses_;
   std::vector<Carries> carries_;
@@ -302,7 +300,7 @@ const EarlySum* early_sum_of(const Op& op, const graph::Uses& uses) {
 
 void plan_turns(const Graph& graph, const Mesh& mesh, LayoutPlan& plan) {
   if (mesh.micro_batches > 1) {
-    Turns(graph, mesh, plan).run();
+    Turns(graph, plan).run();
   }
 }
 
