@@ -111,3 +111,32 @@ def test_what_is_wrong_with_a_program_has_a_line(placed, tmp_path):
     )
     broken.write_text(program.read_text()[:300])
     assert error_of("simulate", str(broken), "--machine", "d1").startswith(f"{broken}:")
+
+
+def test_samples_are_worked_on_in_micro_batches(tmp_path):
+    table = str(ROOT / "tests/golden/place/rows_of_a_table.graph")
+    program = tmp_path / "step.program"
+    output_of("place", table, "--machine", "d1", "--micro-batches", "4", "-o", str(program))
+    lines = program.read_text().splitlines()
+    assert lines[5].startswith("  micro_batches 4 phases 0..")
+    assert "split {t0[8]: micro 4x2" in program.read_text()
+    of_program = simulated(str(program), "--machine", "d1")
+    of_graph = simulated(table, "--machine", "d1", "--micro-batches", "4")
+    assert of_program == of_graph and of_graph["micro_batches"] == 4
+    whole = simulated(table, "--machine", "d1")
+    assert whole["micro_batches"] == 1 and whole["step_seconds"] < of_graph["step_seconds"]
+    for key in ("flops", "samples_per_replica"):
+        assert whole[key] == of_graph[key]
+    causes = sum(of_graph["seconds_by_cause"].values()) + of_graph["ideal_seconds"]
+    assert causes == pytest.approx(of_graph["step_seconds"], rel=1e-6)
+    assert "in 4 micro-batches" in output_of(
+        "simulate", table, "--machine", "d1", "--micro-batches", "4"
+    )
+
+
+def test_what_stands_in_the_way_of_micro_batches_is_said():
+    assert error_of("place", STEP, "--machine", "d1", "--micro-batches", "2") == (
+        'graph "Net.step" cannot be cut into micro-batches: '
+        'aten._native_batch_norm_legit_functional of module "bn" sums over all samples before it '
+        "goes through them"
+    )

@@ -115,3 +115,12 @@ def test_what_fits_nowhere_is_said(tmp_path: Path):
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     said = json.loads(result.stdout)
     assert said["fits"] is False and said["why"] in result.stderr
+
+
+def test_half_and_twice_as_many_micro_batches_are_tried():
+    table = str(ROOT / "tests/golden/place/rows_of_a_table.graph")
+    plans = json.loads(output_of("plan", table, "--machine", "d1", "--json", "-"))["plans"]
+    assert {plan["micro_batches"] for plan in plans} >= {1, 2}
+    asked = ("--micro-batches", "4", "--search-candidates", "4")
+    plans = json.loads(output_of("plan", table, "--machine", "d1", *asked, "--json", "-"))["plans"]
+    assert {plan["micro_batches"] for plan in plans if plan["samples_per_replica"] == 8} == {4}
