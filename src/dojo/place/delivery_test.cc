@@ -168,15 +168,22 @@ std::optional<Placed> with_random_splits(const std::string& file, const std::str
   }
   Choice choice = place_by_rule(ruled->graph, machine)->choice;
   choice.panels = Bytes(0);
+  const std::vector<Choice> grouped = with_free_groups(machine, choice);
+  if (random() % 4 != 0 && !grouped.empty()) {
+    choice = grouped[random() % grouped.size()];
+  }
   const std::vector<int> kinds = op_kinds(ruled->graph);
   for (int kind = 0; kind <= *std::max_element(kinds.begin(), kinds.end()); ++kind) {
-    const std::vector<Deal> deals = deals_of(ruled->graph, machine, choice, kind);
+    const std::vector<Deal> deals = deals_of(ruled->graph, machine, choice, kind).all;
     const std::size_t drawn = random() % (2 * deals.size() + 1);
     if (drawn < deals.size()) {
       choice.deals.push_back(deals[drawn]);
     }
   }
   internal::Mesh mesh = ruled->plan.mesh;
+  if (choice.free_groups > 1) {
+    mesh = internal::with_free_groups(mesh, choice.free_groups);
+  }
   mesh.deals = choice.deals;
   Result<PlacedStep> step = place_as(ruled->graph, machine, choice);
   if (!step.has_value()) {
@@ -189,7 +196,7 @@ std::optional<Placed> with_random_splits(const std::string& file, const std::str
 TEST_P(Delivered, AlsoWhateverASearchDeals) {
   std::mt19937 random(5);
   int done = 0;
-  for (int trial = 0; trial < 3; ++trial) {
+  for (int trial = 0; trial < 5; ++trial) {
     const Drawn drawn = draw(random);
     const auto step = with_random_splits(GetParam(), kRecipes[trial % 5], drawn.machine, random);
     if (!step.has_value()) {

@@ -287,7 +287,11 @@ internal::Mesh mesh_for(const Choice& choice, const Graph& graph, const MachineM
       internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(graph));
   mesh.streams_states = choice.streams_states;
   mesh = internal::with_micro_batches(mesh, choice.micro_batches);
-  mesh = choice.has_groups ? internal::with_groups(mesh) : mesh;
+  if (choice.has_groups) {
+    mesh = internal::with_groups(mesh);
+  } else if (choice.free_groups > 1) {
+    mesh = internal::with_free_groups(mesh, choice.free_groups);
+  }
   mesh.least_busy = choice.has_even_weights ? internal::kBusyShares : mesh.least_busy;
   mesh.panels = choice.panels;
   mesh.deals = choice.deals;
@@ -298,7 +302,8 @@ Choice choice_of(const internal::Plan& plan) {
   const internal::Mesh& mesh = plan.mesh;
   return {.dies = mesh.replicas.dies,
           .block = mesh.replicas.block,
-          .has_groups = mesh.groups > 1,
+          .has_groups = mesh.groups > 1 && !mesh.has_free_groups(),
+          .free_groups = mesh.has_free_groups() ? mesh.groups : 1,
           .micro_batches = mesh.micro_batches,
           .has_even_weights = mesh.least_busy == internal::kBusyShares,
           .streams_states = mesh.streams_states,
@@ -361,25 +366,48 @@ std::vector<Choice> choices(const Graph& graph, const MachineModel& machine) {
   return out;
 }
 
+std::vector<Choice> with_free_groups(const MachineModel& machine, const Choice& choice) {
+  std::vector<Choice> out;
+  if (!choice.has_groups) {
+    const internal::Mesh mesh = internal::mesh_of(choice.dies, choice.block, machine, 1);
+    for (const std::int64_t groups : internal::free_groups(mesh, machine)) {
+      out.push_back(choice);
+      out.back().free_groups = groups;
+    }
+  }
+  return out;
+}
+
+bool has_dram_for_states(const Graph& graph, const MachineModel& machine, const Choice& choice) {
+  return internal::has_dram_for_states(graph, machine, choice.micro_batches);
+}
+
 std::vector<int> op_kinds(const Graph& graph) { return internal::kinds_of(graph); }
 
-std::vector<Deal> deals_of(const Graph& graph, const MachineModel& machine, const Choice& choice,
-                           int kind) {
+Deals deals_of(const Graph& graph, const MachineModel& machine, const Choice& choice, int kind) {
   const internal::Mesh mesh = mesh_for(choice, graph, machine);
   const internal::LayoutPlan layouts = internal::plan_layouts(graph, mesh);
   const std::vector<int> kinds = internal::kinds_of(graph);
   const auto first =
       static_cast<std::size_t>(std::find(kinds.begin(), kinds.end(), kind) - kinds.begin());
-  std::vector<Deal> out;
+  Deals out;
   if (first == kinds.size() || !internal::may_be_dealt(graph.ops[first], layouts.ops[first])) {
     return out;
   }
   const internal::SplitNest& chosen = layouts.ops[first].split;
   const int loops = static_cast<int>(chosen.nest().loops.size());
-  for (int rows = 0; rows <= loops; ++rows) {
-    for (int columns = 0; columns <= loops; ++columns) {
-      if (internal::dealt(chosen, rows, columns, mesh).has_value()) {
-        out.push_back({kind, rows, columns});
+  const auto loop_on = [&](program::Axis axis) {
+    return chosen.on(axis).has_value() ? chosen.on(axis)->loop : loops;
+  };
+  out.now = {kind, mesh.has_free_groups() ? loop_on(program::Axis::Group) : loops,
+             loop_on(program::Axis::NodeY), loop_on(program::Axis::NodeX)};
+  for (int groups = mesh.has_free_groups() ? 0 : loops; groups <= loops; ++groups) {
+    for (int rows = 0; rows <= loops; ++rows) {
+      for (int columns = 0; columns <= loops; ++columns) {
+        const Deal deal{kind, groups, rows, columns};
+        if (internal::dealt(chosen, deal, mesh).has_value()) {
+          out.all.push_back(deal);
+        }
       }
     }
   }

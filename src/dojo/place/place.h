@@ -18,10 +18,12 @@
 
 namespace dojo::place {
 
-// A split other than the rules say: which loop of its nest runs over node.y and which over node.x
-// in all ops of one kind; its number of loops: none.
+// A split other than the rules say: which loop of its nest runs over groups, which over node.y and
+// which over node.x in all ops of one kind; its number of loops: none (over groups of samples the
+// rules' own).
 struct Deal {
   int kind = 0;
+  int group_loop = 0;
   int row_loop = 0;
   int column_loop = 0;
   friend bool operator==(const Deal&, const Deal&) = default;
@@ -29,9 +31,11 @@ struct Deal {
 
 // What a search may choose of a step; the rules do the rest.
 struct Choice {
-  machine::Shape dies{};           // of one replica
-  std::int64_t block = 1;          // samples of one replica, at least
-  bool has_groups = false;         // its node rows are dealt to groups of samples
+  machine::Shape dies{};    // of one replica
+  std::int64_t block = 1;   // samples of one replica, at least
+  bool has_groups = false;  // its node rows are dealt to groups of samples
+  // Without those: its node rows are dealt to so many groups for whatever loops; 1: to none.
+  std::int64_t free_groups = 1;
   std::int64_t micro_batches = 1;  // in which a replica works on its samples
   bool has_even_weights = false;   // weights lie in even shares wherever dimensions leave many idle
   bool streams_states = false;     // optimiser states lie in DRAM
@@ -45,10 +49,15 @@ struct Choice {
 // kind, numbered as they first appear.
 std::vector<int> op_kinds(const graph::Graph& graph);
 
-// All pairs of loops that can be dealt on the choice's replica; none for a kind that the Graph has
-// not or whose split is settled by what it works on (updates, look-ups, shares, views).
-std::vector<Deal> deals_of(const graph::Graph& graph, const machine::MachineModel& machine,
-                           const Choice& choice, int kind);
+// All loops that can be dealt together on the choice's replica, and what is dealt now; none for a
+// kind that the Graph has not or whose split is settled by what it works on (updates, look-ups,
+// shares, views).
+struct Deals {
+  Deal now{};
+  std::vector<Deal> all;
+};
+Deals deals_of(const graph::Graph& graph, const machine::MachineModel& machine,
+               const Choice& choice, int kind);
 
 // Samples per step: the first extent of the first input that has one; 1 without any.
 std::int64_t batch_of(const graph::Graph& graph);
@@ -57,6 +66,15 @@ std::int64_t batch_of(const graph::Graph& graph);
 // first; each with the fewest samples that use all replicas, then twice as many and so on; each
 // without and with groups.
 std::vector<Choice> choices(const graph::Graph& graph, const machine::MachineModel& machine);
+
+// The same replica with its node rows dealt to free groups, the fewest first: of as many dies each,
+// so that every group crosses the same edges, or several of the same size in each row of dies. None
+// of a choice with groups of samples.
+std::vector<Choice> with_free_groups(const machine::MachineModel& machine, const Choice& choice);
+
+// Whether the machine has DRAM with room for all optimiser states, in as many micro-batches.
+bool has_dram_for_states(const graph::Graph& graph, const machine::MachineModel& machine,
+                         const Choice& choice);
 
 // The cuts of one op's reduce loops, in the order of its nest.
 struct OpCuts {

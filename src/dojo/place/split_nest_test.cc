@@ -6,6 +6,7 @@
 #include <set>
 
 #include "dojo/base/text.h"
+#include "dojo/cost/pattern_cost.h"
 #include "dojo/graph/lower.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/graph/text.h"
@@ -51,7 +52,7 @@ TEST(Halo, OfA3x3ConvolutionIsOneRowOnEitherSide) {
   const LayoutPlan plan = plan_layouts(graph, mesh);
   // 56 rows in 8 parts of 7: rows 21..27 of the output need 20..28.
   EXPECT_EQ(plan.ops[1].split.on(Axis::NodeY)->cut, (program::AxisCut{Axis::NodeY, 8, 7}));
-  const Fetch moved = fetch(graph, OpId{1}, 0, plan, mesh);
+  const Fetch moved = fetch(graph, OpId{1}, 0, plan, mesh, die());
   ASSERT_EQ(moved.moves.size(), 1);
   // One row of 56 x 64 channels in FP32 per side: 4 times the 3,584 B of one-byte codes.
   EXPECT_EQ(moved.moves[0].pattern,
@@ -70,7 +71,7 @@ TEST(Halo, OfAStridedStemIsThreeRowsLowAndTwoHigh) {
   const LayoutPlan plan = plan_layouts(graph, mesh);
   // 112 rows in 16 parts of 7; part 5 needs 67..85 and its node owns 70..83 of X.
   EXPECT_EQ(plan.ops[0].split.on(Axis::NodeY)->cut.block, 7);
-  const Fetch moved = fetch(graph, OpId{0}, 0, plan, mesh);
+  const Fetch moved = fetch(graph, OpId{0}, 0, plan, mesh, die());
   ASSERT_EQ(moved.moves.size(), 1);
   EXPECT_EQ(moved.moves[0].pattern, machine::halo({.north = Bytes(3 * 224 * 3),
                                                    .south = Bytes(2 * 224 * 3)}));  // 2,016, 1,344
@@ -80,7 +81,7 @@ TEST(Weights, OfASpatialSplitAreGatheredWhole) {
   const graph::Graph graph = convolutions();
   const Mesh mesh = mesh_of(8, 8);
   const LayoutPlan plan = plan_layouts(graph, mesh);
-  const Fetch moved = fetch(graph, OpId{1}, 1, plan, mesh);
+  const Fetch moved = fetch(graph, OpId{1}, 1, plan, mesh, die());
   ASSERT_EQ(moved.moves.size(), 1);
   EXPECT_EQ(moved.moves[0].pattern,
             machine::all_gather(machine::Axis::Both, Bytes(64 * 64 * 9 * 4)));
@@ -98,7 +99,7 @@ TEST(Product, OnAGridTakes232By216OfTheDocumentsExample) {
   EXPECT_EQ(plan.ops[0].split.on(Axis::NodeY)->cut, (program::AxisCut{Axis::NodeY, 18, 232}));
   EXPECT_EQ(plan.ops[0].split.on(Axis::NodeX)->cut, (program::AxisCut{Axis::NodeX, 19, 216}));
   // The left factor has no n: each row of nodes gathers its 232 x 4096 strip; the right no m.
-  const Fetch left = fetch(graph, OpId{0}, 0, plan, mesh);
+  const Fetch left = fetch(graph, OpId{0}, 0, plan, mesh, die());
   EXPECT_EQ(left.moves[0].pattern, machine::all_gather(machine::Axis::Rows, Bytes(232 * 4096 * 2)));
   EXPECT_EQ(left.moves.size(), 1);
 }
@@ -254,7 +255,7 @@ TEST(Slices, OfEveryOperandHoldOrFetchWhatTheyRead) {
             }
             const graph::Value& value =
                 graph.value(*op.inputs[static_cast<std::size_t>(operand.tensor.index)]);
-            const Fetch moved = fetch(graph, OpId{i}, operand.tensor.index, plan, mesh);
+            const Fetch moved = fetch(graph, OpId{i}, operand.tensor.index, plan, mesh, machine);
             const program::Layout& held =
                 plan.held[op.inputs[static_cast<std::size_t>(operand.tensor.index)]->index];
             const Bytes read =
@@ -314,7 +315,53 @@ TEST(Gather, PicksFromItsOwnRowsWithoutMovingThem) {
   const LayoutPlan plan = plan_layouts(graph, mesh);
   ASSERT_EQ(plan.ops[1].split.on(Axis::NodeY)->cut.parts, 8);
   // One of the 100 columns is picked, in the row that the node has.
-  EXPECT_TRUE(fetch(graph, OpId{1}, 0, plan, mesh).moves.empty());
+  EXPECT_TRUE(fetch(graph, OpId{1}, 0, plan, mesh, die()).moves.empty());
+}
+
+TEST(FreeGroups, LeaveNoRowOverAndCrossTheSameEdges) {
+  const machine::MachineModel tile = *machine::load_machine("training-tile");
+  const Mesh mesh = meshes(tile, 1).back();
+  EXPECT_EQ(free_groups(mesh, tile), (std::vector<std::int64_t>{5, 10, 15, 30, 45, 90}));
+  const Mesh grouped = with_free_groups(mesh, 10);
+  EXPECT_TRUE(grouped.has_free_groups());
+  EXPECT_EQ(grouped.rows_per_group(), 9);
+  const machine::MachineModel pod = *machine::load_machine("exapod");
+  for (const std::int64_t groups : free_groups(meshes(pod, 1).back(), pod)) {
+    const std::int64_t dies = pod.dies().rows / groups;  // 0: several groups in each row of them
+    for (std::int64_t row = dies; dies > 0 && row < pod.dies().rows; ++row) {
+      if ((row + 1) % dies != 0) {
+        EXPECT_EQ(pod.row_boundary(static_cast<int>(row)),
+                  pod.row_boundary(static_cast<int>(row % dies)))
+            << groups << " groups, row " << row;
+      }
+    }
+  }
+}
+
+// A sum over groups of one row of dies each: what is gathered along columns stays inside of a die.
+TEST(FreeGroups, GatherInsideTheirDies) {
+  const machine::MachineModel tile = *machine::load_machine("training-tile");
+  const graph::Graph graph = parsed(R"(
+    %x = input f32[128,4096] "x"
+    %w = weight f32[4096,1024] "w"
+    %y = aten.mm(%x, %w) : f32[128,1024] @"a" fwd
+    output %y "y")");
+  Mesh mesh = meshes(tile, 1).back();
+  mesh = with_free_groups(mesh, 5);
+  mesh.deals = {{.kind = 0, .group_loop = 2, .row_loop = 0, .column_loop = 1}};  // k, m, n
+  const LayoutPlan plan = plan_layouts(graph, mesh);
+  const program::Split split = plan.ops[0].split.split();
+  EXPECT_EQ(program::to_string(split),
+            "{m[128]: node.y 16x8, n[1024]: node.x 64x16, k[4096]: group 4x1024}");
+  EXPECT_EQ(program::to_string(plan.held[1]),
+            "[0: group 4x1024, 0: node.y 16x64, 1: node.x 64x16]");
+  const Fetch moved = fetch(graph, OpId{0}, 1, plan, mesh, tile);
+  ASSERT_EQ(moved.moves.size(), 1u);
+  EXPECT_EQ(moved.moves[0].pattern,
+            machine::all_gather(machine::Axis::Columns, Bytes(1024 * 16 * 4)));
+  EXPECT_EQ(moved.moves[0].region.rows(), 16);
+  const cost::TransferCost cost = cost::move_cost(moved.moves[0], mesh.replicas, tile);
+  EXPECT_EQ(cost.bytes[static_cast<std::size_t>(machine::LinkClass::DieEdge)], 0.0);
 }
 
 TEST(Groups, DealTheSamplesOfAReplicaToWholeRows) {

@@ -77,6 +77,11 @@ constexpr std::size_t kPlacedOfAKind = 3;
 // Replicas that fit and are placed before splits are searched.
 constexpr std::ptrdiff_t kReplicasFirst = 8;
 
+// Replicas whose node rows are dealt to free groups, too, those with the quickest sketches.
+constexpr std::size_t kReplicasGrouped = 2;
+// Numbers of groups of one of those, and of each way to make room, that are looked at.
+constexpr std::size_t kGroupsOfAWay = 2;
+
 class Searcher {
  public:
   Searcher(const graph::Graph& lowered, const MachineModel& machine, const SearchOptions& options)
@@ -135,18 +140,78 @@ class Searcher {
     if (is_over()) {
       return;  // none will be looked at
     }
-    const std::vector<std::optional<Picoseconds>> times = sketch(replicas_);
+    sketches_ = sketch(replicas_);
+    sort_replicas();
+    std::vector<place::Choice> bases;
+    if (out_.best.has_value()) {
+      bases.push_back(best().choice);
+      bases.back().panels = Bytes(0);
+    }
+    for (std::size_t i = 0; i < std::min(kReplicasGrouped, replicas_.size()); ++i) {
+      const auto is_same = [&](const place::Choice& base) {
+        return base.dies == replicas_[i].dies && base.block == replicas_[i].block;
+      };
+      if (sketches_[i].has_value() && std::none_of(bases.begin(), bases.end(), is_same)) {
+        bases.push_back(replicas_[i]);
+      }
+    }
+    for (const place::Choice& base : bases) {
+      for (const place::Choice& choice : ways_of(base)) {
+        add_groups(choice);
+      }
+    }
+    sort_replicas();
+  }
+
+  // The same nodes with more room on each: weights in even shares, states in DRAM.
+  std::vector<place::Choice> ways_of(const place::Choice& choice) const {
+    std::vector<place::Choice> ways{choice};
+    if (!choice.has_even_weights) {
+      ways.push_back(choice);
+      ways.back().has_even_weights = true;
+    }
+    if (!choice.streams_states && place::has_dram_for_states(graph_, machine_, choice)) {
+      ways.push_back(choice);
+      ways.back().streams_states = true;
+    }
+    return ways;
+  }
+
+  // The most promising numbers of free groups.
+  void add_groups(const place::Choice& choice) {
+    const std::vector<place::Choice> grouped = place::with_free_groups(machine_, choice);
+    const std::vector<std::optional<Picoseconds>> times = sketch(grouped);
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < grouped.size(); ++i) {
+      if (times[i].has_value()) {
+        order.push_back(i);
+      }
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return *times[a] < *times[b]; });
+    for (std::size_t i = 0; i < std::min(order.size(), kGroupsOfAWay); ++i) {
+      ++out_.known;
+      replicas_.push_back(grouped[order[i]]);
+      sketches_.push_back(times[order[i]]);
+    }
+  }
+
+  // The quickest sketch first; then those without one.
+  void sort_replicas() {
     std::vector<std::size_t> order(replicas_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return times[a].has_value() && (!times[b].has_value() || *times[a] < *times[b]);
+      return sketches_[a].has_value() &&
+             (!sketches_[b].has_value() || *sketches_[a] < *sketches_[b]);
     });
-    std::vector<place::Choice> sorted;
+    std::vector<place::Choice> replicas;
+    std::vector<std::optional<Picoseconds>> sketches;
     for (const std::size_t i : order) {
-      sorted.push_back(replicas_[i]);
-      sketches_.push_back(times[i]);
+      replicas.push_back(replicas_[i]);
+      sketches.push_back(sketches_[i]);
     }
-    replicas_ = std::move(sorted);
+    replicas_ = std::move(replicas);
+    sketches_ = std::move(sketches);
   }
 
   // The next ones, up to so many of all that fit.
@@ -210,20 +275,30 @@ class Searcher {
       return;
     }
     kinds_ = place::op_kinds(graph_);
-    while (improve_splits()) {
+    while (improve_splits(Moves::Near) || improve_splits(Moves::All)) {
     }
     searched_ = out_.best;
   }
 
+  // With free groups: either another loop over groups, or others over rows and columns; then all.
+  enum class Moves : std::uint8_t { Near, All };
+  static bool is_near(const place::Deal& a, const place::Deal& b) {
+    return a.group_loop == b.group_loop ||
+           (a.row_loop == b.row_loop && a.column_loop == b.column_loop);
+  }
+
   // One round over the kinds of ops. True if the step got quicker and there is time left.
-  bool improve_splits() {
+  bool improve_splits(Moves moves) {
+    if (is_over() || (moves == Moves::All && best().choice.free_groups == 1)) {
+      return false;  // without free groups all are near
+    }
     const Picoseconds before = best().step;
     sketched_ = *step_of_sketch(best().choice);  // which fits
     for (const int kind : costly_kinds()) {
       if (is_over()) {
         return false;
       }
-      improve(kind);
+      improve(kind, moves);
     }
     return best().step < before;
   }
@@ -253,11 +328,14 @@ class Searcher {
     return order;
   }
 
-  void improve(int kind) {
+  void improve(int kind, Moves moves) {
     const place::Choice base = best().choice;
     std::vector<place::Choice> choices;
-    for (const place::Deal& deal : place::deals_of(graph_, machine_, base, kind)) {
-      choices.push_back(with_deal(base, deal));
+    const place::Deals deals = place::deals_of(graph_, machine_, base, kind);
+    for (const place::Deal& deal : deals.all) {
+      if (moves == Moves::All || is_near(deals.now, deal)) {
+        choices.push_back(with_deal(base, deal));
+      }
     }
     const std::vector<std::optional<Picoseconds>> times = sketch(choices);
     std::vector<std::size_t> order;

@@ -4,11 +4,13 @@
 // the earlier one.
 //
 // First what the rules choose. Then replicas: all are sketched (placed as if nodes had room for
-// all) and timed, and those that promise most placed. Then splits of the best of those: kind of op
-// by kind of op, the one that costs most time first, all pairs of loops over node.y and node.x.
-// Each pair is sketched, and the most promising become candidates; what is quicker stays. That is
-// repeated until no kind of op gains any more. Then the rest of the replicas. Replicas have as many
-// micro-batches as the rules take; of the best, fewer and more are tried.
+// all) and timed, those with the quickest sketches also with free groups, and those that promise
+// most placed. Then splits of the best of those: kind of op by kind of op, the one that costs most
+// time first, all pairs of loops over node.y and node.x; with free groups also all loops over
+// those, and where nothing gains any more all triples. Each is sketched, and the most promising
+// become candidates; what is quicker stays. That is repeated until no kind of op gains any more.
+// Then the rest of the replicas. Replicas have as many micro-batches as the rules take; of the
+// best, fewer and more are tried.
 //
 // Deterministic: candidates come in a fixed order, and the result depends on how many were looked
 // at, not on how long that took, nor on how many threads sketch. A replica that cannot beat the

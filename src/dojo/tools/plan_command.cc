@@ -45,11 +45,15 @@ std::string_view name(Outcome outcome) {
 }
 
 std::string words(const place::Choice& choice) {
+  const std::string groups = choice.has_groups ? ", in groups"
+                             : choice.free_groups > 1
+                                 ? fmt::format(", {} groups", choice.free_groups)
+                                 : "";
   return fmt::format(
       "{}x{} dies, {} a replica{}{}{}{}", choice.dies.rows, choice.dies.columns,
       counted(choice.block, "sample"),
       choice.micro_batches > 1 ? fmt::format(" in {} micro-batches", choice.micro_batches) : "",
-      choice.has_groups ? ", in groups" : "", choice.streams_states ? ", states in DRAM" : "",
+      groups, choice.streams_states ? ", states in DRAM" : "",
       choice.deals.empty()
           ? ""
           : fmt::format(", {} of ops split anew", counted(std::ssize(choice.deals), "kind")));
@@ -60,7 +64,8 @@ struct NewSplit {
   std::string op;
   std::string module;  // of the first
   std::int64_t count = 0;
-  std::string rows;  // the loop over node.y; empty: none
+  std::string groups;  // the loop over groups; empty: none
+  std::string rows;    // over node.y
   std::string columns;
 };
 
@@ -78,6 +83,7 @@ std::vector<NewSplit> new_splits(const graph::Graph& graph, const place::Choice&
     out.push_back({.op = std::string(op.info->name),
                    .module = op.module,
                    .count = std::count(kinds.begin(), kinds.end(), deal.kind),
+                   .groups = name(deal.group_loop),
                    .rows = name(deal.row_loop),
                    .columns = name(deal.column_loop)});
   }
@@ -89,6 +95,7 @@ nlohmann::ordered_json as_json(const Candidate& one) {
                               {"samples_per_replica", one.choice.block},
                               {"micro_batches", one.choice.micro_batches},
                               {"groups", one.choice.has_groups},
+                              {"free_groups", one.choice.free_groups},
                               {"splits", one.choice.deals.size()},
                               {"fits", one.outcome != Outcome::DoesNotFit},
                               {"outcome", name(one.outcome)}};
@@ -143,10 +150,11 @@ void print_splits(const Search& found, const graph::Graph& graph) {
     return;
   }
   fmt::print("\nThe quickest splits these otherwise than the rules do:\n\n");
-  Table table({{"op"}, {"first of"}, {"ops", Align::Right}, {"node.y"}, {"node.x"}});
+  Table table({{"op"}, {"first of"}, {"ops", Align::Right}, {"group"}, {"node.y"}, {"node.x"}});
+  const auto loop = [](const std::string& name) { return name.empty() ? "-" : name; };
   for (const NewSplit& one : splits) {
-    table.add_row({one.op, one.module, std::to_string(one.count), one.rows.empty() ? "-" : one.rows,
-                   one.columns.empty() ? "-" : one.columns});
+    table.add_row({one.op, one.module, std::to_string(one.count), loop(one.groups), loop(one.rows),
+                   loop(one.columns)});
   }
   table.print();
 }
@@ -167,6 +175,7 @@ nlohmann::ordered_json splits_as_json(const Search& found, const graph::Graph& g
     out.push_back({{"op", one.op},
                    {"module", one.module},
                    {"ops", one.count},
+                   {"group", one.groups},
                    {"node.y", one.rows},
                    {"node.x", one.columns}});
   }

@@ -355,7 +355,9 @@ std::vector<std::vector<Delivery::Node>> Delivery::lines(const Move& move) const
     std::vector<Node> around{node};
     for (std::int64_t row = at.row - up; row <= at.row + down; ++row) {
       for (std::int64_t column = at.column - left; column <= at.column + right; ++column) {
-        const bool is_there = row >= 0 && row < rows_ && column >= 0 && column < columns_;
+        const bool is_of_line = !is_of_group || row / rows_per_group == at.row / rows_per_group;
+        const bool is_there =
+            row >= 0 && row < rows_ && column >= 0 && column < columns_ && is_of_line;
         if (is_there && (row != at.row || column != at.column)) {
           around.push_back(node_at({at.replica, row, column}));
         }

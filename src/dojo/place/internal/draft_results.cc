@@ -233,8 +233,9 @@ std::optional<DraftId> Drafter::move_update(const graph::Update& update) {
   const Layout& to = plan_.held[update.target.index];
   Layout whole;
   whole[Axis::Replica] = from[Axis::Replica];
-  whole[Axis::Group] =
-      from[Axis::Group].sharing == Sharing::Sliced ? from[Axis::Group] : program::AxisState{};
+  const bool stays_in_groups =
+      from[Axis::Group].sharing == Sharing::Sliced && from[Axis::Group] == to[Axis::Group];
+  whole[Axis::Group] = stays_in_groups ? from[Axis::Group] : program::AxisState{};
   if (from == to || from == whole) {
     return std::nullopt;
   }
@@ -242,9 +243,10 @@ std::optional<DraftId> Drafter::move_update(const graph::Update& update) {
       program::slice_bytes(whole, value(update.value).shape, value(update.value).format);
   DraftPhase draft;
   draft.phase.region = mesh_.region;
+  const std::int64_t rows = stays_in_groups ? mesh_.rows_per_group() : mesh_.region.rows();
   draft.phase.body =
       Transfer{.moves = {{.tensor = value(update.value).name,
-                          .region = mesh_.region,
+                          .region = mesh_.lines(rows, mesh_.region.columns()),
                           .pattern = machine::all_gather(machine::Axis::Both, bytes)}},
                .is_fallback = true};
   draft.phase.reads = {value(update.value).name};

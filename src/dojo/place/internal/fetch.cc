@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "dojo/base/check.h"
+#include "dojo/cost/pattern_cost.h"
 #include "dojo/cost/replica_cost.h"
 #include "dojo/graph/op_table.h"
 
@@ -48,11 +50,13 @@ struct Reading {
 
 class Fetcher {
  public:
-  Fetcher(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh)
+  Fetcher(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh,
+          const machine::MachineModel& machine)
       : op_(graph.ops[op.index]),
         plan_(plan.ops[op.index]),
         split_(plan_.split),
         mesh_(mesh),
+        machine_(machine),
         id_(*graph.ops[op.index].inputs[static_cast<std::size_t>(input)]),
         value_(graph.value(id_)),
         now_(plan.held[id_.index]),
@@ -88,6 +92,7 @@ class Fetcher {
       fetch_.is_fallback = true;
       gather(is_spread(now_[Axis::NodeY]), is_spread(now_[Axis::NodeX]));
     } else {
+      leave_groups();
       change_axes();
       step_along_axes();
     }
@@ -134,7 +139,11 @@ class Fetcher {
   // that are put together), all along each axis.
   std::vector<SplitNest::Place> telling_places() const {
     std::vector<SplitNest::Place> places{split_.busiest_place()};
-    for (const Axis axis : kNodeAxes) {
+    std::vector<Axis> axes{Axis::NodeY, Axis::NodeX};
+    if (mesh_.has_free_groups()) {
+      axes.push_back(Axis::Group);
+    }
+    for (const Axis axis : axes) {
       const std::size_t count = places.size();
       for (const SplitNest::Place& along : places_along(axis)) {
         for (std::size_t i = 0; i < count; ++i) {
@@ -147,7 +156,7 @@ class Fetcher {
         std::all_of(places.begin(), places.end(),
                     [&](const SplitNest::Place& place) { return footprint_at(place) > Bytes(0); });
     const std::size_t count = is_everywhere ? 0 : places.size();
-    for (const Axis axis : kNodeAxes) {
+    for (const Axis axis : axes) {
       const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
       for (std::size_t i = 0; i < count; ++i) {
         for (std::int64_t part = 0; part < parts; ++part) {
@@ -200,6 +209,11 @@ class Fetcher {
     for (const SplitNest::Place& place : places_) {
       graph::Slice slice = split_.slice(place);
       const auto widen = [&](Axis axis) {
+        if (goes_through_groups(axis)) {
+          const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
+          slice[loop] = split_.slice(place, Axis::Replica)[loop];
+          return;
+        }
         for (const SplitNest::Place& along : places_along(axis)) {
           const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
           const Interval range = split_.slice(along)[loop];
@@ -221,6 +235,13 @@ class Fetcher {
       most = std::max(most, bytes_read(slice));
     }
     return most;
+  }
+
+  // The axis' loop lies over groups, too, which are gathered.
+  bool goes_through_groups(Axis axis) const {
+    return gathers_groups_ && axis != Axis::Group && split_.on(axis).has_value() &&
+           split_.on(Axis::Group).has_value() &&
+           split_.on(axis)->loop == split_.on(Axis::Group)->loop;
   }
 
   // What the busiest node keeps of all that passes it: an element for every point that reads one.
@@ -372,6 +393,36 @@ class Fetcher {
     return is_held_twice || (is_wanted_twice && (is_spread(y) || is_spread(x)));
   }
 
+  // Groups first, where rows or columns cannot go on without: where their blocks lie inside those
+  // of groups and are wanted in other slices; where what they read differs from group to group.
+  void leave_groups() {
+    if (!gathers_groups_) {
+      return;
+    }
+    const AxisState& groups = now_[Axis::Group];
+    const auto wants = [&](Axis axis, int dimension) {
+      return want(axis).is_sliced && want(axis).dimension == dimension;
+    };
+    bool is_inside = false;
+    bool differs = false;
+    for (const Axis axis : kNodeAxes) {
+      const bool is_sliced = now_[axis].sharing == Sharing::Sliced;
+      is_inside =
+          is_inside || (groups.sharing == Sharing::Sliced && holds(now_, axis, groups.dimension) &&
+                        (want(axis).is_sliced || wants(other(axis), groups.dimension)));
+      differs = differs || (want(Axis::Group).is_sliced && is_sliced &&
+                            (want(axis).is_sliced || wants(other(axis), now_[axis].dimension)));
+    }
+    if (differs || is_inside) {  // shares are parts of what a group has
+      const auto goes_along = [&](Axis axis) {
+        const bool is_of_groups =
+            groups.sharing == Sharing::Sliced && holds(now_, axis, groups.dimension);
+        return is_of_groups || now_[axis].sharing == Sharing::Flat;
+      };
+      gather(goes_along(Axis::NodeY), goes_along(Axis::NodeX), false);
+    }
+  }
+
   // Slices over groups that are not the op's own are gathered with the first thing that is.
   void gather(bool along_y, bool along_x, bool is_last = true) {
     if (!along_y && !along_x && !gathers_groups_) {
@@ -391,19 +442,17 @@ class Fetcher {
         (moves_each(after) || deals(Axis::NodeX, after) || deals(Axis::NodeY, after))) {
       return;
     }
+    if (gathers_groups_ && !along_y && along_x) {
+      gather_groups(after);
+    }
     // At the end what the nodes of the line read, halos included; before a further step, and by the
     // fallback, everything.
     const bool is_all = !is_last || fetch_.is_fallback;
     const Bytes bytes = is_all ? slice_bytes(after) : read_by_line(along_y, along_x);
     const bool keeps_y = gathers_groups_ && !along_y;
-    if (keeps_y && along_x) {  // rows first: a group's node rows keep their own part
-      const Bytes of_row(slice_bytes(now_).count() * now_[Axis::NodeX].parts);
-      add(machine::all_gather(machine::Axis::Rows, std::min(of_row, slice_bytes(after))));
-      fetch_.moves.back().region = all_groups();
-    }
-    add(machine::all_gather(keeps_y || !along_x ? machine::Axis::Columns
-                            : along_y           ? machine::Axis::Both
-                                                : machine::Axis::Rows,
+    add(machine::all_gather(!along_x  ? machine::Axis::Columns
+                            : along_y ? machine::Axis::Both
+                                      : machine::Axis::Rows,
                             bytes));
     if (gathers_groups_) {
       fetch_.moves.back().region = all_groups();
@@ -413,6 +462,31 @@ class Fetcher {
     now_ = after;
     fetch_.landing = is_all ? bytes : std::min(bytes, footprint());
     fetch_.is_gathered = true;
+  }
+
+  // Before rows are gathered, so that each column brings its own part: each node row of a group
+  // what those of the other groups have.
+  void gather_groups(const Layout& after) {
+    Bytes of_column(with_halo().count() * now_[Axis::Group].parts);
+    if (is_rearranged_ && now_.has(Sharing::Flat)) {  // no shares of what lies there now
+      of_column = slice_bytes(after);
+    }
+    add(machine::all_gather(machine::Axis::Columns, std::min(of_column, slice_bytes(after))));
+    fetch_.moves.back().region = all_groups();
+    fetch_.moves.back().reach = static_cast<int>(mesh_.rows_per_group());
+    gathers_groups_ = false;
+  }
+
+  // What a node holds, with what it was sent from its neighbours along node.y.
+  Bytes with_halo() const {
+    const AxisState& y = now_[Axis::NodeY];
+    const std::int64_t bytes = slice_bytes(now_).count();
+    if (y.sharing != Sharing::Sliced || !want(Axis::NodeY).is_sliced ||
+        want(Axis::NodeY).dimension != y.dimension) {
+      return Bytes(bytes);
+    }
+    const std::int64_t longest = std::max(y.block, longest_read(y.dimension));
+    return Bytes((bytes * longest + y.block - 1) / y.block);
   }
 
   // Every element goes from the node that holds it to those that read it, where that is less than
@@ -582,9 +656,9 @@ class Fetcher {
       const Need& need = want(axis);
       if (state.sharing == Sharing::Sliced && need.is_sliced) {
         if (need.dimension == state.dimension) {
-          collect_halo(axis, sides, reach);
+          gathers[i] = !collect_halo(axis, sides, reach);
         } else {
-          to_other_dimension(axis, need.dimension);
+          gathers[i] = !to_other_dimension(axis, need.dimension);
         }
       } else {
         gathers[i] = true;
@@ -599,11 +673,27 @@ class Fetcher {
 
   // Slots are as long as the largest pair: a block of what lies there, as much of the other
   // dimension as a node reads.
-  void to_other_dimension(Axis axis, int dimension) {
+  // False, and nothing done, where it is quicker to gather the line.
+  bool to_other_dimension(Axis axis, int dimension) {
     const std::int64_t parts = span(axis);
-    add(machine::all_to_all(lines_of(axis), largest_pair(now_, dimension)));
+    const Pattern pairs = machine::all_to_all(lines_of(axis), largest_pair(now_, dimension));
+    if (is_gathered_sooner(axis, pairs, 1)) {
+      return false;
+    }
+    add(pairs);
     now_[axis] = program::sliced(dimension, {axis, parts, longest_read(dimension)});
+    is_rearranged_ = true;
     fetch_.landing = footprint();
+    return true;
+  }
+
+  bool is_gathered_sooner(Axis axis, const Pattern& pattern, int reach) const {
+    Layout after = now_;
+    after[axis] = {};
+    const Pattern gathered = machine::all_gather(lines_of(axis), slice_bytes(after));
+    const double pace = machine_.network.pace;
+    return cost::pattern_cost(gathered, region(), machine_).total(pace) <
+           cost::pattern_cost(pattern, region(), machine_, reach).total(pace);
   }
 
   // What the worst-off node lacks of its interval, by side, and from how far it comes.
@@ -630,11 +720,16 @@ class Fetcher {
           holds(now_, outer, now_[axis].dimension)) {
         continue;
       }
+      std::vector<std::int64_t> at{0, split_.on(outer)->cut.parts - 1};
+      if (outer == Axis::Group && split_.on(outer)->loop == split_.on(axis)->loop) {
+        at.resize(static_cast<std::size_t>(split_.on(outer)->cut.parts));
+        std::iota(at.begin(), at.end(), std::int64_t{0});  // each begins elsewhere in a block
+      }
       const std::size_t count = places.size();
       for (std::size_t i = 0; i < count; ++i) {
-        for (const std::int64_t end : {std::int64_t{0}, split_.on(outer)->cut.parts - 1}) {
+        for (const std::int64_t part : at) {
           places.push_back(places[i]);
-          places.back()[static_cast<std::size_t>(outer)] = end;
+          places.back()[static_cast<std::size_t>(outer)] = part;
         }
       }
     }
@@ -652,9 +747,10 @@ class Fetcher {
         within = {std::min(within.end, first), std::min(within.end, first + block)};
       }
     }
+    const bool is_outer = axis == Axis::Replica || axis == Axis::Group;
     for (std::int64_t i = 0; i < split_.on(axis)->cut.parts; ++i) {
       place[static_cast<std::size_t>(axis)] = i;
-      const graph::Slice slice = split_.slice(place);
+      const graph::Slice slice = split_.slice(place, is_outer ? axis : Axis::NodeX);
       for (const Reading& reading : readings_) {
         Interval need = graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
         need = {std::max(need.begin, within.begin), std::min(need.end, within.end)};
@@ -691,7 +787,7 @@ class Fetcher {
       }
       most = std::max(most, (bytes_read(slice).count() + longest - 1) / longest);
     };
-    look_at(split_.busiest_place());
+    std::for_each(places_.begin(), places_.end(), look_at);
     for (const SplitNest::Place& along : places_along(axis)) {
       look_at(along);
       for (const SplitNest::Place& across : places_along(other(axis))) {
@@ -704,35 +800,44 @@ class Fetcher {
     return most;
   }
 
-  void collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
+  // False, and nothing done, where it is quicker to gather the line: of what comes from afar.
+  bool collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
     if (!split_.on(axis).has_value()) {
-      return;
+      return true;
     }
     const Shortage worst = shortage(axis);
     const std::int64_t line = bytes_per_index(axis);
     const Bytes low(worst.low_high[0] * line);
     const Bytes high(worst.low_high[1] * line);
-    if (axis == Axis::NodeY) {
-      sides.north = low;
-      sides.south = high;
-    } else {
-      sides.west = low;
-      sides.east = high;
+    machine::HaloBytes halo;
+    (axis == Axis::NodeY ? halo.north : halo.west) = low;
+    (axis == Axis::NodeY ? halo.south : halo.east) = high;
+    if (low + high == Bytes(0)) {
+      return true;
     }
-    if (low + high > Bytes(0)) {
-      reach = std::max(reach, static_cast<int>(worst.reach));
+    if (worst.reach > 1 &&
+        is_gathered_sooner(axis, machine::halo(halo), static_cast<int>(worst.reach))) {
+      return false;
     }
+    sides.north += halo.north;
+    sides.south += halo.south;
+    sides.east += halo.east;
+    sides.west += halo.west;
+    reach = std::max(reach, static_cast<int>(worst.reach));
+    return true;
   }
 
   const graph::Op& op_;
   const OpPlan& plan_;
   const SplitNest& split_;
   const Mesh& mesh_;
+  const machine::MachineModel& machine_;
   ValueId id_;
   const graph::Value& value_;
   Layout now_;
   bool is_scrambled_;
   bool gathers_groups_ = false;  // still to be done
+  bool is_rearranged_ = false;   // an axis has another dimension now
   std::vector<Reading> readings_;
   std::vector<SplitNest::Place> places_;
   std::array<Need, kAxes.size()> wants_{};
@@ -742,9 +847,9 @@ class Fetcher {
 
 }  // namespace
 
-Fetch fetch(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan,
-            const Mesh& mesh) {
-  return Fetcher(graph, op, input, plan, mesh).run();
+Fetch fetch(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh,
+            const machine::MachineModel& machine) {
+  return Fetcher(graph, op, input, plan, mesh, machine).run();
 }
 
 }  // namespace dojo::place::internal

@@ -22,8 +22,8 @@ struct Fetch {
 };
 
 // Operand `input` of the op, which lies as `held`.
-Fetch fetch(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan,
-            const Mesh& mesh);
+Fetch fetch(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh,
+            const machine::MachineModel& machine);
 
 // Whether nodes along the axis hold different parts.
 inline bool is_spread(const program::AxisState& state) {

@@ -34,8 +34,9 @@ std::string key_of_op(const graph::Op& op, const OpPlan& plan) {
 
 }  // namespace
 
-Fetches::Fetches(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh)
-    : graph_(graph), plan_(plan), mesh_(mesh), op_keys_(graph.ops.size()) {
+Fetches::Fetches(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+                 const machine::MachineModel& machine)
+    : graph_(graph), plan_(plan), mesh_(mesh), machine_(machine), op_keys_(graph.ops.size()) {
   for (std::size_t i = 0; i < graph.ops.size(); ++i) {
     op_keys_[i] = key_of_op(graph.ops[i], plan.ops[i]);
   }
@@ -54,7 +55,7 @@ std::string Fetches::key_of(OpId op, int input) const {
 Fetch Fetches::of(OpId op, int input) {
   const auto [found, is_new] = known_.try_emplace(key_of(op, input));
   if (is_new) {
-    found->second = fetch(graph_, op, input, plan_, mesh_);
+    found->second = fetch(graph_, op, input, plan_, mesh_, machine_);
   }
   Fetch out = found->second;
   const ValueId id = *graph_.ops[op.index].inputs[static_cast<std::size_t>(input)];

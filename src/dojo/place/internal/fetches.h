@@ -14,7 +14,8 @@ namespace dojo::place::internal {
 class Fetches {
  public:
   // All three have to outlive it.
-  Fetches(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh);
+  Fetches(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+          const machine::MachineModel& machine);
 
   Fetch of(OpId op, int input);
 
@@ -27,6 +28,7 @@ class Fetches {
   const graph::Graph& graph_;
   const LayoutPlan& plan_;
   const Mesh& mesh_;
+  const machine::MachineModel& machine_;
   std::vector<std::string> op_keys_;  // by op: its nest and split
   std::unordered_map<std::string, Fetch> known_;
 };

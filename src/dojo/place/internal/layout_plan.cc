@@ -4,9 +4,12 @@
 
 #include "dojo/base/check.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/leaf_layouts.h"
 #include "dojo/place/internal/op_kinds.h"
 #include "dojo/place/internal/room.h"
 #include "dojo/place/internal/turns.h"
+#include "dojo/place/internal/views.h"
+#include "dojo/place/internal/weights.h"
 
 namespace dojo::place::internal {
 
@@ -51,39 +54,11 @@ std::optional<Writing> writing_of(const LoopNest& nest, int index) {
 
 namespace {
 
-bool is_view(const Op& op) { return op.info->is_reshape || op.info->is_strided_view; }
-
-bool is_offset(const graph::Access& access) {
-  const auto* map = std::get_if<graph::Affine>(&access);
-  return map == nullptr || map->offset != 0;
-}
-
-// A view's split that keeps every slice where it is; nullopt if some slice would have to move.
-std::optional<SplitNest> keep_in_place(const LoopNest& nest, const Layout& layout) {
-  SplitNest split(nest);
-  const Operand* const operand = reading_of(nest, 0);
-  if (operand == nullptr) {
-    return std::nullopt;
-  }
-  for (const Axis axis : kAxes) {
-    const AxisState& state = layout[axis];
-    if (state.sharing != Sharing::Sliced) {
-      continue;
-    }
-    const graph::Access& access = operand->access[static_cast<std::size_t>(state.dimension)];
-    const auto found = loop_of_slice(split, access, axis, state.block);
-    if (is_offset(access) || !found.has_value() || !split.assign(axis, found->loop, found->block) ||
-        split.read(*operand)[axis] != state) {
-      return std::nullopt;
-    }
-  }
-  return split;
-}
-
 class Planner {
  public:
-  Planner(const Graph& graph, const Mesh& mesh)
-      : graph_(graph), mesh_(mesh), uses_(graph::uses_of(graph)) {
+  // `as_read`: by value, how weights are wanted; empty: as their shape says.
+  Planner(const Graph& graph, const Mesh& mesh, std::vector<std::optional<Layout>> as_read)
+      : graph_(graph), mesh_(mesh), uses_(graph::uses_of(graph)), as_read_(std::move(as_read)) {
     plan_.ops.resize(graph.ops.size());
     plan_.held.resize(graph.values.size());
     plan_.is_scrambled.resize(graph.values.size(), false);
@@ -154,9 +129,15 @@ class Planner {
     if (value.shape.empty() || (value.kind == ValueKind::Buffer && is_small)) {
       return {};
     }
-    // A state lies as its weight does; both have the same shape, but only the weight has readers
-    // that may all be look-ups.
-    return weight_layout(value.shape, value.format, mesh_, looked_up(id));
+    // A state lies as its weight does; both have the same shape, but only the weight has readers.
+    const ValueId weight = weight_of(id);
+    if (!as_read_.empty() && as_read_[weight.index].has_value()) {
+      if (const auto layout =
+              weight_layout_as_read(*as_read_[weight.index], value.shape, value.format, mesh_)) {
+        return *layout;
+      }
+    }
+    return weight_layout(value.shape, value.format, mesh_, is_only_looked_up(weight));
   }
 
   // A buffer that one op reads and changes (running statistics) lies as that op writes it.
@@ -173,18 +154,17 @@ class Planner {
     }
   }
 
-  // Of a weight, or of the weight that the same update op changes.
-  bool looked_up(ValueId id) const {
-    if (graph_.value(id).kind != ValueKind::State) {
-      return is_only_looked_up(id);
-    }
-    for (const OpId reader : uses_.readers[id.index]) {
-      const Op& op = graph_.ops[reader.index];
-      if (op.info->group == OpGroup::Update && op.inputs.front().has_value()) {
-        return is_only_looked_up(*op.inputs.front());
+  // The weight itself; of a state the one that the same update op changes.
+  ValueId weight_of(ValueId id) const {
+    if (graph_.value(id).kind == ValueKind::State) {
+      for (const OpId reader : uses_.readers[id.index]) {
+        const Op& op = graph_.ops[reader.index];
+        if (op.info->group == OpGroup::Update && op.inputs.front().has_value()) {
+          return *op.inputs.front();
+        }
       }
     }
-    return false;
+    return id;
   }
 
   // --- ops that wait for their reader ---
@@ -259,32 +239,11 @@ class Planner {
         }
         continue;
       }
-      if (auto back = through_view(op, *target)) {
+      if (auto back = through_view(graph_, op, *target)) {
         return back;
       }
     }
     return std::nullopt;
-  }
-
-  // The layout of a view's operand that makes its output lie as `layout` does.
-  std::optional<Layout> through_view(const Op& op, const Layout& layout) const {
-    if (layout.has(Sharing::Flat) && !op.info->is_reshape) {
-      return std::nullopt;
-    }
-    const SplitNest split = split_for_output(graph::nest_of(graph_, op), layout);
-    const Operand* const operand = reading_of(split.nest(), 0);
-    const auto writing = writing_of(split.nest(), 0);
-    if (operand == nullptr || !writing.has_value()) {
-      return std::nullopt;
-    }
-    Layout back = split.read(*operand);
-    Layout forth = split.written(*writing->stage, *writing->operand);
-    for (const Axis axis : kAxes) {
-      if (layout[axis].sharing == Sharing::Flat) {
-        back[axis] = forth[axis] = layout[axis];
-      }
-    }
-    return forth == layout ? std::optional(back) : std::nullopt;
   }
 
   // --- ops ---
@@ -380,7 +339,7 @@ class Planner {
     if (found == mesh_.deals.end() || found->kind != kinds_[id.index]) {
       return std::nullopt;
     }
-    return dealt(plan.split, found->row_loop, found->column_loop, mesh_);
+    return dealt(plan.split, *found, mesh_);
   }
 
   // What sums that are known before the first micro-batch are made from: all samples of it are
@@ -503,10 +462,13 @@ class Planner {
         continue;
       }
       const AxisState& wanted = (*target)[axis];
-      const bool is_free =
-          wanted.sharing == Sharing::Sliced &&
-          !(out[other].sharing == Sharing::Sliced && out[other].dimension == wanted.dimension);
-      if (is_free) {
+      const auto is_on = [&](Axis where) {
+        return out[where].sharing == Sharing::Sliced && out[where].dimension == wanted.dimension;
+      };
+      // Blocks inside those of groups are such only where the groups have theirs.
+      const bool is_inside = (*target)[Axis::Group].sharing == Sharing::Sliced &&
+                             (*target)[Axis::Group].dimension == wanted.dimension;
+      if (wanted.sharing == Sharing::Sliced && !is_on(other) && is_inside == is_on(Axis::Group)) {
         out[axis] = wanted;
       }
     }
@@ -596,6 +558,7 @@ class Planner {
   const Graph& graph_;
   const Mesh& mesh_;
   graph::Uses uses_;
+  std::vector<std::optional<Layout>> as_read_;
   LayoutPlan plan_;
   std::vector<bool> waits_;
   std::vector<bool> is_weight_;
@@ -620,7 +583,10 @@ bool makes_alike(const Op& op, const OpPlan& plan, Axis axis) {
 }
 
 LayoutPlan plan_layouts(const Graph& graph, const Mesh& mesh) {
-  LayoutPlan plan = Planner(graph, mesh).plan();
+  LayoutPlan plan = Planner(graph, mesh, {}).plan();
+  if (mesh.has_free_groups()) {  // once more, with weights where they are read
+    plan = Planner(graph, mesh, weights_as_read(graph, plan)).plan();
+  }
   plan.replicas_in_run = mesh.replicas_in_run;
   plan.micro_batches = mesh.micro_batches;
   plan_turns(graph, mesh, plan);

@@ -105,6 +105,39 @@ Mesh with_groups(Mesh mesh) {
   return mesh;
 }
 
+Mesh with_free_groups(Mesh mesh, std::int64_t groups) {
+  mesh.samples_per_group = mesh.replicas.block;
+  deal_rows(mesh, groups);
+  return mesh;
+}
+
+std::vector<std::int64_t> free_groups(const Mesh& mesh, const MachineModel& machine) {
+  const int dies = mesh.region.dies.rows;
+  const int rows = mesh.region.nodes_of_die.rows;
+  // Groups of `height` dies, one below the other.
+  const auto are_alike = [&](int height) {
+    for (int row = height; row < dies; ++row) {
+      const bool is_edge_of_group = (row + 1) % height == 0;
+      if (!is_edge_of_group && machine.row_boundary(row) != machine.row_boundary(row % height)) {
+        return false;
+      }
+    }
+    return true;
+  };
+  std::vector<std::int64_t> out;
+  for (int height = dies / 2; height >= 1; --height) {
+    if (dies % height == 0 && are_alike(height)) {
+      out.push_back(dies / height);
+    }
+  }
+  for (int in_die = 2; in_die <= rows; ++in_die) {
+    if (rows % in_die == 0) {
+      out.push_back(std::int64_t{dies} * in_die);
+    }
+  }
+  return out;
+}
+
 std::int64_t global_batch(const graph::Graph& graph) {
   for (const graph::Value& value : graph.values) {
     if (value.kind == graph::ValueKind::Input && !value.shape.empty()) {

@@ -19,7 +19,8 @@ struct Mesh {
   program::Replicas replicas;
   std::optional<std::int64_t> replicas_in_run{};  // where sums over them are nested
   machine::Region region{};  // all logical nodes of the first replica that work
-  // Groups of `rows_per_group` node rows, one after the other; 1: no groups.
+  // Groups of `rows_per_group` node rows, one after the other; 1: no groups. They share the samples
+  // of a replica out, or are free for any loop and all of them have all samples.
   std::int64_t groups = 1;
   std::int64_t samples_per_group = 1;
   // A group's (or the replica's) samples are worked on in so many turns.
@@ -36,6 +37,7 @@ struct Mesh {
 
   // Parts an axis can have.
   std::int64_t places(program::Axis axis) const;
+  bool has_free_groups() const { return groups > 1 && samples_per_group >= replicas.block; }
   std::int64_t rows_per_group() const { return region.rows() / groups; }
   std::int64_t nodes() const { return region.nodes(); }
   // Of a group, if there are any, else of the replica; and how many of them are there at a time.
@@ -54,6 +56,13 @@ Mesh with_micro_batches(Mesh mesh, std::int64_t count);
 
 // Deals the rows of the mesh to groups of samples, where a replica has several at a time.
 Mesh with_groups(Mesh mesh);
+
+// Deals them to so many groups that share all samples.
+Mesh with_free_groups(Mesh mesh, std::int64_t groups);
+
+// How many free groups a mesh may have: none of its node rows is left over, and all groups cross
+// the same edges of dies and tiles. Ascending, from 2 on.
+std::vector<std::int64_t> free_groups(const Mesh& mesh, const machine::MachineModel& machine);
 
 // Replicas of `dies` with at least `block` samples each, as many as the batch needs.
 Mesh mesh_of(machine::Shape dies, std::int64_t block, const machine::MachineModel& machine,

@@ -57,7 +57,7 @@ void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
   const std::int64_t buffers = machine.node.buffers.count();
   const Bytes capacity = capacity_of(machine);
   const Bytes widest(2 * buffers);
-  Fetches fetches(graph, plan.layouts, plan.mesh);
+  Fetches fetches(graph, plan.layouts, plan.mesh, machine);
   const auto drafted = [&](Bytes budget) {
     return draft_phases(graph, plan.layouts, plan.mesh, machine, budget, fetches);
   };
@@ -162,26 +162,6 @@ struct Attempt {
   std::string in_the_way;       // of micro-batches, in the last way that they were tried
   bool can_be_cut = false;      // in some way
 };
-
-// What the machine's interface processors have to hold of the states fits there, with the sums of
-// gradients that go on from one micro-batch to the next, if there are several.
-bool has_dram_for_states(const Graph& graph, const MachineModel& machine,
-                         std::int64_t micro_batches = 1) {
-  double sum = 0;
-  double sums = 0;
-  for (const graph::Value& value : graph.values) {
-    sum += value.kind == graph::ValueKind::State
-               ? static_cast<double>(graph::stored_bytes(value).count())
-               : 0.0;
-    sums += micro_batches > 1 && value.role == graph::Role::WeightGradient
-                ? static_cast<double>(graph::element_count(value.shape) * bytes_of(Format::F32))
-                : 0.0;
-  }
-  sum += sum > 0 ? sums : 0;
-  const double dram = static_cast<double>(machine.processor_hbm.count()) *
-                      static_cast<double>(machine.processors.size());
-  return machine.has(machine::LinkClass::Hbm) && sum > 0 && sum <= dram;
-}
 
 using Wanted = std::function<bool(const LayoutPlan&)>;
 
@@ -329,12 +309,30 @@ Result<Plan> plan_with_room_for_state(const Graph& graph, const MachineModel& ma
 
 }  // namespace
 
+bool has_dram_for_states(const Graph& graph, const MachineModel& machine,
+                         std::int64_t micro_batches) {
+  double sum = 0;
+  double sums = 0;
+  for (const graph::Value& value : graph.values) {
+    sum += value.kind == graph::ValueKind::State
+               ? static_cast<double>(graph::stored_bytes(value).count())
+               : 0.0;
+    sums += micro_batches > 1 && value.role == graph::Role::WeightGradient
+                ? static_cast<double>(graph::element_count(value.shape) * bytes_of(Format::F32))
+                : 0.0;
+  }
+  sum += sum > 0 ? sums : 0;
+  const double dram = static_cast<double>(machine.processor_hbm.count()) *
+                      static_cast<double>(machine.processors.size());
+  return machine.has(machine::LinkClass::Hbm) && sum > 0 && sum <= dram;
+}
+
 Result<Plan> sketch_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
   if (!plan.layouts.in_the_way.empty()) {
     return cannot_be_cut(graph, plan.layouts.in_the_way);
   }
-  Fetches fetches(graph, plan.layouts, plan.mesh);
+  Fetches fetches(graph, plan.layouts, plan.mesh, machine);
   plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
   plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
   plan.fit.life.resize(plan.draft.buffers.size());  // nothing has a place

@@ -41,4 +41,9 @@ Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& mac
 Result<Plan> sketch_on(const graph::Graph& graph, const machine::MachineModel& machine,
                        const Mesh& mesh);
 
+// Whether the machine's interface processors have DRAM with room for all optimiser states, with the
+// sums of gradients that go on from one micro-batch to the next, if there are several.
+bool has_dram_for_states(const graph::Graph& graph, const machine::MachineModel& machine,
+                         std::int64_t micro_batches = 1);
+
 }  // namespace dojo::place::internal

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/leaf_layouts.h"
 #include "dojo/place/internal/rules.h"
 
 namespace dojo::place::internal {
@@ -18,8 +19,6 @@ using graph::TensorKind;
 using program::Axis;
 
 namespace {
-
-constexpr std::int64_t kMatrixQuantum = 8;  // of the matrix unit's m and n
 
 std::int64_t element_bytes(const graph::Graph& graph, const graph::Op& op,
                            const graph::TensorRef& tensor) {
@@ -61,10 +60,10 @@ double cycles(const graph::Graph& graph, const graph::Op& op, const SplitNest& s
   return port + pipes;
 }
 
-// With the samples' axes of the split alone.
-SplitNest samples_of(const SplitNest& chosen) {
+// With these axes of the split alone.
+SplitNest only(const SplitNest& chosen, std::initializer_list<Axis> axes) {
   SplitNest out(chosen.nest());
-  for (const Axis axis : {Axis::Replica, Axis::Group, Axis::Micro}) {
+  for (const Axis axis : axes) {
     if (chosen.on(axis).has_value()) {
       out.assign(axis, chosen.on(axis)->loop, chosen.on(axis)->cut.block);
     }
@@ -72,8 +71,9 @@ SplitNest samples_of(const SplitNest& chosen) {
   return out;
 }
 
-// Whether a result lies with one dimension over rows and columns both (two loops of it).
-bool has_dimension_twice(const SplitNest& split) {
+// Whether a result lies with one dimension over rows and columns both (two loops of it). Free
+// groups may share a dimension with columns.
+bool has_dimension_twice(const SplitNest& split, const Mesh& mesh) {
   for (const Stage& stage : split.nest().stages) {
     for (const Operand& operand : stage.operands) {
       if (operand.use == OperandUse::Read) {
@@ -82,6 +82,9 @@ bool has_dimension_twice(const SplitNest& split) {
       const program::Layout layout = split.written(stage, operand);
       const program::AxisState& x = layout[Axis::NodeX];
       for (const Axis axis : {Axis::Group, Axis::NodeY}) {
+        if (axis == Axis::Group && mesh.has_free_groups()) {
+          continue;
+        }
         if (x.sharing == program::Sharing::Sliced &&
             layout[axis].sharing == program::Sharing::Sliced &&
             layout[axis].dimension == x.dimension) {
@@ -103,8 +106,9 @@ std::optional<SplitNest> with_loop(const SplitNest& from, Axis axis, int loop, c
   std::int64_t block =
       program::cut(axis, extent, mesh.places(axis), is_long ? kMatrixQuantum : 1).block;
   const auto& groups = from.on(Axis::Group);
-  if (axis == Axis::NodeX && groups.has_value() && groups->loop == loop) {
-    return std::nullopt;  // columns do not go on through groups
+  const bool goes_on = axis == Axis::NodeX && groups.has_value() && groups->loop == loop;
+  if (goes_on && (!mesh.has_free_groups() || is_summed(from, loop))) {
+    return std::nullopt;  // columns do not go on through groups of samples, nor do sums
   }
   if (is_summed(from, loop) && from.nest().stages.size() > 1) {
     return std::nullopt;  // stages that wait for each other's sums stay as the rules say
@@ -116,7 +120,7 @@ std::optional<SplitNest> with_loop(const SplitNest& from, Axis axis, int loop, c
     }
   }
   SplitNest out = from;
-  if (!out.assign(axis, loop, block) || has_dimension_twice(out)) {
+  if (!out.assign(axis, loop, block) || has_dimension_twice(out, mesh)) {
     return std::nullopt;
   }
   return out;
@@ -129,7 +133,7 @@ SplitNest roomiest(const SplitNest& chosen, const graph::Graph& graph, const gra
     const std::int64_t bytes = bytes_at_hand(graph, op, split);
     return std::pair(std::max(bytes, mesh.room.count()), cycles(graph, op, split));
   };
-  const SplitNest base = samples_of(chosen);
+  const SplitNest base = only(chosen, {Axis::Replica, Axis::Group, Axis::Micro});
   SplitNest best = base;
   auto least = rank(base);
   const int loops = static_cast<int>(base.nest().loops.size());
@@ -148,10 +152,13 @@ SplitNest roomiest(const SplitNest& chosen, const graph::Graph& graph, const gra
 
 }  // namespace
 
-std::optional<SplitNest> dealt(const SplitNest& chosen, int row_loop, int column_loop,
-                               const Mesh& mesh) {
-  const auto rows = with_loop(samples_of(chosen), Axis::NodeY, row_loop, mesh);
-  return rows.has_value() ? with_loop(*rows, Axis::NodeX, column_loop, mesh) : std::nullopt;
+std::optional<SplitNest> dealt(const SplitNest& chosen, const Deal& deal, const Mesh& mesh) {
+  const SplitNest base = mesh.has_free_groups()
+                             ? only(chosen, {Axis::Replica, Axis::Micro})
+                             : only(chosen, {Axis::Replica, Axis::Group, Axis::Micro});
+  auto split = with_loop(base, Axis::Group, deal.group_loop, mesh);
+  split = split.has_value() ? with_loop(*split, Axis::NodeY, deal.row_loop, mesh) : split;
+  return split.has_value() ? with_loop(*split, Axis::NodeX, deal.column_loop, mesh) : split;
 }
 
 std::int64_t bytes_at_hand(const graph::Graph& graph, const graph::Op& op, const SplitNest& split) {

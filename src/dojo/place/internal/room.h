@@ -16,10 +16,8 @@ namespace dojo::place::internal {
 // of sums, factors of matrix products not at all (they come in panels).
 std::int64_t bytes_at_hand(const graph::Graph& graph, const graph::Op& op, const SplitNest& split);
 
-// The same samples (axes outside the replica's grid) with these loops over node.y and node.x; none
-// where the nest's number of loops stands for a loop. nullopt: the nest cannot be split so.
-std::optional<SplitNest> dealt(const SplitNest& chosen, int row_loop, int column_loop,
-                               const Mesh& mesh);
+// The same samples with the loops that the deal says. nullopt: the nest cannot be split so.
+std::optional<SplitNest> dealt(const SplitNest& chosen, const Deal& deal, const Mesh& mesh);
 
 // The split itself if it leaves room, or if none needs half of it. Else, with the same samples, the
 // cheapest pair of loops on node.y and node.x that leaves room; if none does, the one that needs

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <string_view>
 
+#include "dojo/place/internal/leaf_layouts.h"
+
 namespace dojo::place::internal {
 
 using graph::BodyClass;
@@ -21,131 +23,6 @@ using program::cut;
 using program::kAxes;
 using program::Layout;
 using program::Sharing;
-
-namespace {
-
-constexpr std::int64_t kMatrixQuantum = 8;  // of the matrix unit's m and n
-constexpr std::int64_t kVectorBytes = 64;   // shares of vectors start at whole ones
-
-// Blocks that divide the extent, unless that would leave half of the parts.
-AxisCut even(const AxisCut& made, std::int64_t extent) {
-  std::int64_t block = made.block;
-  while (block < extent && extent % block != 0) {
-    ++block;
-  }
-  const std::int64_t parts = (extent + block - 1) / block;
-  return parts * 2 > made.parts ? AxisCut{made.axis, parts, block} : made;
-}
-
-// Blocks of the dimension on the axis, if they keep enough of it busy.
-std::optional<AxisState> busy_enough(Axis axis, const Shape& shape, std::size_t dimension,
-                                     const Mesh& mesh) {
-  if (dimension >= shape.size()) {
-    return std::nullopt;
-  }
-  const AxisCut blocks = cut(axis, shape[dimension], mesh.places(axis), kMatrixQuantum);
-  if (blocks.parts < 2 || blocks.parts * 100 < mesh.places(axis) * mesh.least_busy) {
-    return std::nullopt;
-  }
-  return program::sliced(static_cast<int>(dimension), blocks);
-}
-
-// Dimension 0 over the first axis and dimension 1 over the second, where that keeps enough busy.
-Layout in_dimensions(std::array<Axis, 2> order, const Shape& shape, const Mesh& mesh) {
-  Layout layout;
-  if (shape.size() >= 2) {
-    for (std::size_t dim = 0; dim < order.size(); ++dim) {
-      if (const auto state = busy_enough(order[dim], shape, dim, mesh)) {
-        layout[order[dim]] = *state;
-      }
-    }
-  }
-  return layout;
-}
-
-std::int64_t sliced_axes(const Layout& layout) {
-  return std::count_if(layout.axes.begin(), layout.axes.end(),
-                       [](const AxisState& state) { return state.sharing == Sharing::Sliced; });
-}
-
-}  // namespace
-
-Layout weight_layout(const Shape& shape, Format format, const Mesh& mesh, bool is_looked_up) {
-  Layout layout = is_looked_up ? in_dimensions({Axis::NodeY, Axis::NodeX}, shape, mesh)
-                               : in_dimensions({Axis::NodeX, Axis::NodeY}, shape, mesh);
-  if (!is_looked_up && sliced_axes(layout) < 2) {  // the other way, where it fills both axes
-    const Layout turned = in_dimensions({Axis::NodeY, Axis::NodeX}, shape, mesh);
-    layout = sliced_axes(turned) == 2 ? turned : layout;
-  }
-  if (is_looked_up && mesh.groups > 1) {  // rows over groups, too
-    layout[Axis::NodeY] = {};
-    const AxisCut rows = cut(Axis::Group, shape[0], mesh.groups, kMatrixQuantum);
-    layout[Axis::Group] = program::sliced(0, rows);
-    const AxisCut inner =
-        cut(Axis::NodeY, std::min(shape[0], rows.block), mesh.places(Axis::NodeY), kMatrixQuantum);
-    if (inner.parts > 1) {
-      layout[Axis::NodeY] = program::sliced(0, inner);
-    }
-  }
-  std::int64_t elements = graph::element_count(program::slice_shape(layout, shape));
-  const std::int64_t quantum = std::max<std::int64_t>(1, kVectorBytes / bytes_of(format));
-  for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
-    if (layout[axis].sharing == Sharing::Replicated && mesh.places(axis) > 1) {
-      const AxisCut share = cut(axis, elements, mesh.places(axis), quantum);
-      if (share.parts > 1) {
-        layout[axis] = program::flat(share.parts, share.block);
-        elements = share.block;
-      }
-    }
-  }
-  return layout;
-}
-
-Layout input_layout(const Shape& shape, Format format, const Mesh& mesh, bool is_whole) {
-  Layout layout;
-  if (shape.empty() || shape.front() != mesh.replicas.batch) {
-    return layout;
-  }
-  if (mesh.replicas.count > 1) {
-    layout[Axis::Replica] =
-        program::sliced(0, {Axis::Replica, mesh.replicas.count, mesh.replicas.block});
-  }
-  const AxisCut groups{Axis::Group,
-                       (mesh.replicas.block + mesh.samples_per_group - 1) / mesh.samples_per_group,
-                       mesh.samples_per_group};
-  if (mesh.groups > 1 && groups.parts > 1) {
-    layout[Axis::Group] = program::sliced(0, groups);
-  }
-  if (mesh.micro_batches > 1 && !is_whole) {
-    const AxisCut turns{Axis::Micro, mesh.micro_batches, mesh.samples_at_once()};
-    layout[Axis::Micro] = program::sliced(0, turns);
-  }
-  const std::int64_t samples = is_whole ? mesh.samples() : mesh.samples_at_once();
-  const auto spread = [&](Axis axis, std::size_t dimension) {
-    const std::int64_t quantum = shape.size() >= 4 ? 1 : kMatrixQuantum;
-    const AxisCut blocks =
-        even(cut(axis, shape[dimension], mesh.places(axis), quantum), shape[dimension]);
-    if (blocks.parts > 1) {
-      layout[axis] = program::sliced(static_cast<int>(dimension), blocks);
-    }
-  };
-  if (shape.size() >= 4) {
-    spread(Axis::NodeY, shape.size() - 2);
-    spread(Axis::NodeX, shape.size() - 1);
-  } else if (shape.size() == 3) {
-    spread(Axis::NodeY, 1);
-    spread(Axis::NodeX, 2);
-  } else if (shape.size() == 2 && !is_float(format)) {
-    spread(Axis::NodeY, 1);
-  } else if (shape.size() == 2) {
-    const AxisCut rows = cut(Axis::NodeY, samples, mesh.places(Axis::NodeY), kMatrixQuantum);
-    if (rows.parts > 1) {
-      layout[Axis::NodeY] = program::sliced(0, rows);
-    }
-    spread(Axis::NodeX, 1);
-  }
-  return layout;
-}
 
 namespace {
 
@@ -168,6 +45,9 @@ class Chooser {
     }
     follow_batch();
     if (op_.info->group == OpGroup::Matrix) {
+      if (mesh_.has_free_groups()) {
+        choose_groups();
+      }
       choose_matrix();
     } else if (op_.info->group == OpGroup::Pool) {
       wish(Axis::NodeY, loops({"y", "h", "n"}));
@@ -177,6 +57,10 @@ class Chooser {
     } else if (op_.info->group == OpGroup::Indexing && follow_table()) {
       return std::move(split_);
     } else {
+      if (mesh_.has_free_groups() && nest().stages.size() > 1 &&
+          op_.info->group == OpGroup::Movement) {
+        deal_common_loops();
+      }
       follow_operand();
       spread();
     }
@@ -250,12 +134,71 @@ class Chooser {
   // over groups (weights) nothing is followed.
   void follow_batch() {
     for (const Axis axis : {Axis::Replica, Axis::Group, Axis::Micro}) {
+      if (axis == Axis::Group && mesh_.has_free_groups()) {
+        continue;  // no samples
+      }
       for (const OperandView& view : op_.operands) {
         if (!view.is_elsewhere && !view.is_weight && follow(axis, view)) {
           break;
         }
       }
     }
+  }
+
+  // --- free groups ---
+  // Where a weight lies over groups, its products are made there; else where the sum's points lie;
+  // else matrices of a batch, or columns of the result.
+  void choose_groups() {
+    if (op_.makes_weight_gradient) {
+      if (op_.target.has_value()) {
+        follow_output(*op_.target);
+      }
+      wish(Axis::NodeY, loops({"m", "n"}, kMatrixQuantum));
+      return;
+    }
+    for (const bool are_weights : {true, false}) {
+      for (const OperandView& view : op_.operands) {
+        if (view.is_weight == are_weights && !view.is_elsewhere &&
+            follow_over_groups(view, are_weights)) {
+          return;
+        }
+      }
+    }
+    const std::vector<Wish> batch = loops({"b"});
+    wish(Axis::Group, batch.empty() ? loops({"n"}, kMatrixQuantum) : batch);
+  }
+
+  // What makes several tensors: loops that all of them have, over groups and rows both.
+  void deal_common_loops() {
+    std::vector<Wish> common;
+    for (int loop = 0; loop < static_cast<int>(nest().loops.size()); ++loop) {
+      if (std::all_of(nest().stages.begin(), nest().stages.end(), [&](const Stage& stage) {
+            return graph::kind_of(stage, loop) == LoopKind::Parallel;
+          })) {
+        common.push_back({loop, 1, 1});
+      }
+    }
+    wish(Axis::Group, common);
+    wish(Axis::NodeY, common);
+  }
+
+  // Of activations only a sum's points or a batch's matrices.
+  bool follow_over_groups(const OperandView& view, bool is_weight) {
+    const AxisState& state = view.layout[Axis::Group];
+    const Operand* const operand = reading(view.input);
+    if (state.sharing != Sharing::Sliced || operand == nullptr) {
+      return false;
+    }
+    const auto found =
+        loop_of_slice(split_, operand->access[static_cast<std::size_t>(state.dimension)],
+                      Axis::Group, state.block);
+    if (!found.has_value()) {
+      return false;
+    }
+    const bool is_sum = !is_parallel(found->loop);
+    const bool is_batch = nest().loop_named("b") == std::optional(found->loop);
+    return (is_weight || is_sum || is_batch) && (!is_sum || found->block >= kLeastReducePoints) &&
+           follow(Axis::Group, view);
   }
 
   // The first of the wishes that keeps half of the axis busy, else the one that keeps most.
@@ -451,8 +394,9 @@ class Chooser {
       if (operand.use != graph::OperandUse::Write) {
         continue;
       }
-      for (const Axis axis : {Axis::NodeY, Axis::NodeX}) {
-        if (layout[axis].sharing == Sharing::Sliced) {
+      for (const Axis axis : {Axis::Group, Axis::NodeY, Axis::NodeX}) {
+        const bool is_of_samples = axis == Axis::Group && !mesh_.has_free_groups();
+        if (layout[axis].sharing == Sharing::Sliced && !is_of_samples) {
           const auto found = loop_of_slice(
               split_, operand.access[static_cast<std::size_t>(layout[axis].dimension)], axis,
               layout[axis].block);

@@ -1,5 +1,4 @@
-// The rules of placement (docs/placement.md, "The rules"): where leaves lie, and which loops of an
-// op go to which axes.
+// The rules of placement (docs/placement.md, "The rules"): which loops of an op go to which axes.
 #pragma once
 
 #include <optional>
@@ -14,22 +13,6 @@ namespace dojo::place::internal {
 // Fewest points of a matrix reduction that one part keeps: with fewer, the start of a panel, the
 // transfer and the extra addition of its partial cost more than the part saves.
 inline constexpr std::int64_t kLeastReducePoints = 128;
-// Buffers up to this size are the same on every node.
-inline constexpr std::int64_t kReplicatedBufferBytes = 4096;
-
-// Weights, states and large buffers: dimension 0 over node.x, dimension 1 over node.y in blocks of
-// 8, or the other way round where only that fills both axes; an axis that this would leave half
-// empty takes even shares instead. Embedding tables that only
-// look-ups read: dimension 0 over node.y, 1 over node.x.
-program::Layout weight_layout(const graph::Shape& shape, Format format, const Mesh& mesh,
-                              bool is_looked_up);
-
-// Inputs that carry the batch: samples over replicas; images have rows over node.y and columns over
-// node.x, sequences their positions over node.y and features over node.x, tables of features their
-// samples and features. Other inputs are the same everywhere. `is_whole`: all samples of a replica
-// are there at once, and not those of a micro-batch.
-program::Layout input_layout(const graph::Shape& shape, Format format, const Mesh& mesh,
-                             bool is_whole = false);
 
 // What the rules see of an operand.
 struct OperandView {

@@ -140,10 +140,10 @@ double SplitNest::flat_share() const {
   return elements == 0 ? 1 : static_cast<double>(share) / static_cast<double>(elements);
 }
 
-graph::Slice SplitNest::slice(const Place& place) const {
+graph::Slice SplitNest::slice(const Place& place, Axis innermost) const {
   graph::Slice slice = graph::whole_slice(nest_);
   for (const Axis axis : kAxes) {
-    if (!on(axis).has_value()) {
+    if (!on(axis).has_value() || axis > innermost) {
       continue;
     }
     graph::Interval& loop = slice[static_cast<std::size_t>(on(axis)->loop)];

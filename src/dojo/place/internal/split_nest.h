@@ -61,7 +61,8 @@ class SplitNest {
   double flat_share() const;
 
   using Place = std::array<std::int64_t, program::kAxes.size()>;
-  graph::Slice slice(const Place& place) const;
+  // Of one place; or of all places inside of one of the axis `innermost`.
+  graph::Slice slice(const Place& place, program::Axis innermost = program::Axis::NodeX) const;
   // A place in the middle: full blocks, halos on both sides.
   graph::Slice busiest() const;
   Place busiest_place() const;
