@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACED = re.compile(r"([\d,]+) of [\d,]+ replicas of ([\d,]+ dies?) on \S+, (\S+ \S+) a node")
+TURNS = re.compile(r"^ *micro_batches (\d+) ", re.MULTILINE)
 REFUSED = re.compile(r"it needs (\d+) KB per node .*?\((\d+) KB of weights and states\)")
 
 
@@ -43,9 +44,11 @@ def cell(options: argparse.Namespace, graph: Path, machine: str, program: Path) 
     seconds = f"{time.perf_counter() - begin:.1f} s"
     placed = PLACED.search(result.stdout)
     if placed:
-        streams = 'remedy "hbm"' in program.read_text()
-        memory = " and DRAM" if streams else ""
-        return f"{placed[1]} x {placed[2]}, {placed[3]}{memory}, {seconds}"
+        text = program.read_text()
+        memory = " and DRAM" if 'remedy "hbm"' in text else ""
+        turns = TURNS.search(text)
+        in_turns = f" in {turns[1]} turns" if turns else ""
+        return f"{placed[1]} x {placed[2]}{in_turns}, {placed[3]}{memory}, {seconds}"
     refused = REFUSED.search(result.stderr)
     if not refused:
         raise RuntimeError(result.stderr.strip())
