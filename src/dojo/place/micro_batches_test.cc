@@ -61,9 +61,10 @@ Placed in_micro_batches(const std::string& file, const std::string& recipe,
 
 // The same on replicas of a die with so many samples each.
 Placed on_replicas(std::int64_t block, std::int64_t count, const char* recipe,
-                   bool has_groups = false, const char* file = "golden/place/without_norm.graph") {
+                   bool has_groups = false, const char* file = "golden/place/without_norm.graph",
+                   const char* size = "3x3") {
   const machine::MachineModel machine = with_facts(
-      "training-tile", {{"mesh.die.dead", "0,1"}, {"mesh.die.size", "3x3"}, {"tile.dies", "2x2"}});
+      "training-tile", {{"mesh.die.dead", "0,1"}, {"mesh.die.size", size}, {"tile.dies", "2x2"}});
   const graph::Graph graph = lowered(file, recipe, machine);
   const Choice choice{
       .dies = {1, 1}, .block = block, .has_groups = has_groups, .micro_batches = count};
@@ -121,6 +122,16 @@ TEST(DeliveredInMicroBatches, WhatTakesAllSamplesRunsBehindThem) {
     const auto& kept = step->plan.layouts.is_kept;
     EXPECT_EQ(std::count(kept.begin(), kept.end(), true), step == &alone ? 0 : 2);
     expect_delivered(*step, 2, 10);
+  }
+}
+
+// Groups hold rows of a table, to which the samples of every group add.
+TEST(DeliveredInGroups, RowsOfATableHaveTheSamplesOfAllGroups) {
+  const char* const file = "golden/place/rows_of_a_table.graph";
+  for (const std::int64_t count : {1, 2}) {
+    const Placed step = on_replicas(8, count, "cfloat8", true, file, "6x3");
+    EXPECT_GT(step.plan.mesh.groups, 1);
+    expect_delivered(step, count, 10);
   }
 }
 

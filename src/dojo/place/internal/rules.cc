@@ -123,11 +123,14 @@ class Chooser {
     if (axis == Axis::Micro && is_shared && found.has_value() && is_scattered(found->loop)) {
       return false;
     }
-    // A longer loop than the operand's dimension (concatenation) may need more places than there
-    // are.
-    const std::int64_t extent = found.has_value() ? split_.extent_at(axis, found->loop) : 0;
-    return found.has_value() && extent <= found->block * mesh_.places(axis) &&
-           split_.assign(axis, found->loop, found->block);
+    return found.has_value() && assign_if_places(axis, *found);
+  }
+
+  // A longer loop than the operand's dimension (concatenation), or one that outer axes do not cut
+  // as they cut the dimension, may need more places than there are.
+  bool assign_if_places(Axis axis, const LoopBlock& found) {
+    return split_.extent_at(axis, found.loop) <= found.block * mesh_.places(axis) &&
+           split_.assign(axis, found.loop, found.block);
   }
 
   // The loop that carries the samples of the first operand that has any. Of a leaf's own slices
@@ -395,13 +398,12 @@ class Chooser {
         continue;
       }
       for (const Axis axis : {Axis::Group, Axis::NodeY, Axis::NodeX}) {
-        const bool is_of_samples = axis == Axis::Group && !mesh_.has_free_groups();
-        if (layout[axis].sharing == Sharing::Sliced && !is_of_samples) {
+        if (layout[axis].sharing == Sharing::Sliced) {
           const auto found = loop_of_slice(
               split_, operand.access[static_cast<std::size_t>(layout[axis].dimension)], axis,
               layout[axis].block);
           if (found.has_value()) {
-            split_.assign(axis, found->loop, found->block);
+            assign_if_places(axis, *found);
           }
         }
       }
