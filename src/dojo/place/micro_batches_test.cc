@@ -125,13 +125,17 @@ TEST(DeliveredInMicroBatches, WhatTakesAllSamplesRunsBehindThem) {
   }
 }
 
-// Groups hold rows of a table, to which the samples of every group add.
-TEST(DeliveredInGroups, RowsOfATableHaveTheSamplesOfAllGroups) {
+// Groups hold rows of a table, which every group's samples add to; of two replicas each sends the
+// other the samples of all its groups.
+TEST(DeliveredInGroups, RowsOfATableHaveTheSamplesOfAllReplicas) {
   const char* const file = "golden/place/rows_of_a_table.graph";
   for (const std::int64_t count : {1, 2}) {
-    const Placed step = on_replicas(8, count, "cfloat8", true, file, "6x3");
-    EXPECT_GT(step.plan.mesh.groups, 1);
-    expect_delivered(step, count, 10);
+    for (const std::int64_t block : {4, 8}) {
+      const Placed step = on_replicas(block, count, "cfloat8", true, file, "6x3");
+      EXPECT_GT(step.plan.mesh.groups, 1);
+      EXPECT_EQ(step.plan.mesh.replicas.count, 8 / block);
+      expect_delivered(step, count, 10);
+    }
   }
 }
 

@@ -61,9 +61,7 @@ class Fetcher {
         value_(graph.value(id_)),
         now_(plan.held[id_.index]),
         is_scrambled_(plan.is_scrambled[id_.index]) {
-    if (!plan.turn.empty() && plan.turn[op.index] == Turn::After) {
-      now_[Axis::Micro] = {};  // it is kept of all micro-batches
-    }
+    is_after_ = !plan.turn.empty() && plan.turn[op.index] == Turn::After;
     for (const Stage& stage : split_.nest().stages) {
       for (const Operand& operand : stage.operands) {
         if (operand.use == graph::OperandUse::Read &&
@@ -82,6 +80,9 @@ class Fetcher {
       wants_[static_cast<std::size_t>(axis)] = combined_need(axis);
     }
     places_ = telling_places();
+    if (is_after_) {
+      join(Axis::Micro);  // it is kept of all micro-batches
+    }
     across_replicas();
     for (const Axis axis : kAxes) {  // before anything moves
       flat_shares_[static_cast<std::size_t>(axis)] = is_flat_share(axis);
@@ -370,10 +371,34 @@ class Fetcher {
     if (has_own_slice(Axis::Replica)) {
       return;
     }
-    now_[Axis::Replica] = {};
+    join(Axis::Replica);
     add(machine::all_gather(machine::Axis::Both, slice_bytes(now_)), Scope::Across);
     fetch_.landing = slice_bytes(now_);
     fetch_.is_gathered = true;
+  }
+
+  // What a node holds of all parts along the axis, one after the other. Where axes further in cut
+  // the same dimension, or shares of all, that is a piece of each part: it is nobody's block, and
+  // whoever reads that dimension gathers it.
+  void join(Axis axis) {
+    const AxisState joined = now_[axis];
+    now_[axis] = {};
+    if (joined.sharing != Sharing::Sliced) {
+      return;
+    }
+    bool is_in_pieces = false;
+    for (const Axis inner : kAxes) {
+      const bool goes_on = inner > axis && (holds(now_, inner, joined.dimension) ||
+                                            now_[inner].sharing == Sharing::Flat);
+      now_[inner].block *= goes_on ? joined.parts : 1;
+      is_in_pieces = is_in_pieces || goes_on;
+    }
+    for (const Axis each : kAxes) {
+      Need& need = wants_[static_cast<std::size_t>(each)];
+      if (is_in_pieces && need.is_sliced && need.dimension == joined.dimension) {
+        need.is_sliced = false;
+      }
+    }
   }
 
   bool is_in_place(Axis axis) const {
@@ -836,6 +861,7 @@ class Fetcher {
   const graph::Value& value_;
   Layout now_;
   bool is_scrambled_;
+  bool is_after_ = false;        // all micro-batches
   bool gathers_groups_ = false;  // still to be done
   bool is_rearranged_ = false;   // an axis has another dimension now
   std::vector<Reading> readings_;
