@@ -139,6 +139,17 @@ TEST(DeliveredInGroups, RowsOfATableHaveTheSamplesOfAllReplicas) {
   }
 }
 
+// A sum over the rows of a group ends in even shares of what groups and columns will have: those of
+// all groups are joined next.
+TEST(DeliveredInGroups, SumsOverGroupsBringTheSharesOfAll) {
+  const char* const file = "conformance/small_cnn.graph";
+  for (const auto& [block, size] : {std::pair{2, "4x4"}, {4, "8x3"}}) {
+    const Placed step = on_replicas(block, 1, "fp32", true, file, size);
+    EXPECT_EQ(step.plan.mesh.rows_per_group(), 2);
+    expect_delivered(step, 1);
+  }
+}
+
 // Sums that lie in DRAM with the states come for each micro-batch, go back, and come once more.
 TEST(DeliveredInMicroBatches, SumsComeFromMemoryAndGoBack) {
   const machine::MachineModel machine =

@@ -51,8 +51,19 @@ class Combiner {
     }
     return layout;
   }
+  // Even shares are cut outer axes first, sums joined inner loops first: a share along an inner
+  // axis is one of each share along an outer one whose sum is still to come.
   Bytes bytes() const {
-    return program::slice_bytes(without_partials(), what_.shape, what_.format);
+    Layout layout = without_partials();
+    std::int64_t parts = 1;
+    for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
+      if (is_partial(axis) && what_.stored[axis].sharing == Sharing::Flat) {
+        parts *= what_.stored[axis].parts;
+      } else if (layout[axis].sharing == Sharing::Flat) {
+        layout[axis].block *= parts;
+      }
+    }
+    return program::slice_bytes(layout, what_.shape, what_.format);
   }
 
   // What ends alike on all nodes goes to all of them, also to those that have no part of the sum.
