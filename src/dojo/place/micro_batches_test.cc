@@ -139,6 +139,12 @@ TEST(DeliveredInGroups, RowsOfATableHaveTheSamplesOfAllReplicas) {
   }
 }
 
+// A table's rows over groups and the node rows of each, and positions over node rows alone: whoever
+// reads both gathers the rows, since no block of a group is one of all.
+TEST(DeliveredInGroups, RowsOfATableComeWhole) {
+  expect_delivered(on_replicas(2, 1, "fp32", true, "golden/place/positions.graph", "12x3"), 1, 10);
+}
+
 // A sum over the rows of a group ends in even shares of what groups and columns will have: those of
 // all groups are joined next.
 TEST(DeliveredInGroups, SumsOverGroupsBringTheSharesOfAll) {

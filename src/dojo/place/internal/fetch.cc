@@ -89,6 +89,11 @@ class Fetcher {
     }
     gathers_groups_ = is_spread(now_[Axis::Group]) && !is_masked(Axis::Group) &&
                       !has_flat_share(Axis::Group) && !has_own_slice(Axis::Group);
+    const int of_rows =
+        now_[Axis::NodeY].dimension;  // whose blocks may be cut from those of groups
+    if (gathers_groups_ && holds(now_, Axis::NodeY, of_rows) && holds(now_, Axis::Group, of_rows)) {
+      gather_whole(of_rows);
+    }
     if (clashes()) {
       fetch_.is_fallback = true;
       gather(is_spread(now_[Axis::NodeY]), is_spread(now_[Axis::NodeX]));
@@ -393,11 +398,14 @@ class Fetcher {
       now_[inner].block *= goes_on ? joined.parts : 1;
       is_in_pieces = is_in_pieces || goes_on;
     }
-    for (const Axis each : kAxes) {
-      Need& need = wants_[static_cast<std::size_t>(each)];
-      if (is_in_pieces && need.is_sliced && need.dimension == joined.dimension) {
-        need.is_sliced = false;
-      }
+    if (is_in_pieces) {
+      gather_whole(joined.dimension);
+    }
+  }
+
+  void gather_whole(int dimension) {
+    for (Need& need : wants_) {
+      need.is_sliced = need.is_sliced && need.dimension != dimension;
     }
   }
 
