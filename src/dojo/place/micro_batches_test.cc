@@ -145,6 +145,20 @@ TEST(DeliveredInGroups, RowsOfATableComeWhole) {
   expect_delivered(on_replicas(2, 1, "fp32", true, "golden/place/positions.graph", "12x3"), 1, 10);
 }
 
+// States in wider numbers than their weight lie in other shares: they go back inside of each group.
+TEST(DeliveredInGroups, StatesGoBackToTheirShares) {
+  const Placed step =
+      on_replicas(3, 1, "cfloat8_no_master", true, "golden/place/positions.graph", "16x4");
+  expect_delivered(step, 1, 10);
+  const auto goes_back = [&](const program::Phase& phase) {
+    const auto* const transfer = std::get_if<program::Transfer>(&phase.body);
+    return transfer != nullptr && transfer->is_fallback &&
+           transfer->moves.front().tensor.ends_with("exp_avg.next") &&
+           transfer->moves.front().region.rows() == step.plan.mesh.rows_per_group();
+  };
+  EXPECT_EQ(std::count_if(step.program.phases.begin(), step.program.phases.end(), goes_back), 1);
+}
+
 // A sum over the rows of a group ends in even shares of what groups and columns will have: those of
 // all groups are joined next.
 TEST(DeliveredInGroups, SumsOverGroupsBringTheSharesOfAll) {
