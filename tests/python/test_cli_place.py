@@ -129,6 +129,8 @@ def test_samples_are_worked_on_in_micro_batches(tmp_path):
         assert whole[key] == of_graph[key]
     causes = sum(of_graph["seconds_by_cause"].values()) + of_graph["ideal_seconds"]
     assert causes == pytest.approx(of_graph["step_seconds"], rel=1e-6)
+    more_than_samples = simulated(table, "--machine", "d1", "--micro-batches", "1000")
+    assert more_than_samples["micro_batches"] == 8
     assert "in 4 micro-batches" in output_of(
         "simulate", table, "--machine", "d1", "--micro-batches", "4"
     )

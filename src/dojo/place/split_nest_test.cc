@@ -376,5 +376,16 @@ TEST(Groups, DealTheSamplesOfAReplicaToWholeRows) {
   EXPECT_EQ(with_groups(meshes(tile, 1).back()).groups, 1);
 }
 
+TEST(Groups, AnAxisOutsideOfOneThatIsDealtCannotTakeItsLoop) {
+  const graph::Graph graph = parsed(R"(
+    %x = input f32[8,16] "x"
+    %y = aten.relu(%x) : f32[8,16] @"a" fwd
+    output %y "y")");
+  SplitNest split(graph::nest_of(graph, graph.ops.front()));
+  ASSERT_TRUE(split.assign(Axis::Micro, 0, 4));
+  EXPECT_FALSE(split.assign(Axis::Group, 0, 2));
+  EXPECT_TRUE(split.assign(Axis::Group, 1, 8));
+}
+
 }  // namespace
 }  // namespace dojo::place::internal

@@ -26,7 +26,8 @@ Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machin
   replicas.dies = dies;
   replicas.available = std::int64_t{all.rows / dies.rows} * (all.columns / dies.columns);
   replicas.batch = batch;
-  replicas.block = std::max<std::int64_t>(block, ceil_div(batch, replicas.available));
+  replicas.block =
+      std::min(batch, std::max<std::int64_t>(block, ceil_div(batch, replicas.available)));
   replicas.count = ceil_div(batch, replicas.block);
   mesh.replicas_in_run = program::replicas_in_run(replicas, machine);
   return mesh;

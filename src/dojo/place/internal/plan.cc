@@ -244,7 +244,8 @@ Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& w
                 std::optional<std::int64_t> asked) {
   Attempt out;
   const std::int64_t batch = global_batch(graph);
-  for (std::int64_t count = asked.value_or(1);; count = std::min(2 * count, batch)) {
+  for (std::int64_t count = std::min(asked.value_or(1), batch);;
+       count = std::min(2 * count, batch)) {
     attempt_in(count, graph, machine, wanted, out);
     const bool is_hopeless = count > 1 && !out.can_be_cut;
     if (out.fits.has_value() || asked.has_value() || count >= batch || is_hopeless) {

@@ -106,7 +106,9 @@ bool SplitNest::assign(Axis axis, int loop, std::int64_t block) {
     // Parts in time are no cuts: they go on with the sum, so they need not be of one size; but then
     // a node has to have all points of a part.
     const bool is_irregular = axis != Axis::Micro && on(other)->cut.block % block != 0;
-    if (is_node_axis || (is_reduced && (leaves_rows || other == Axis::Micro || is_irregular))) {
+    const bool is_inside = index_of(other) > index_of(axis);  // its blocks would have to nest
+    if (is_node_axis || is_inside ||
+        (is_reduced && (leaves_rows || other == Axis::Micro || is_irregular))) {
       return false;
     }
   }
