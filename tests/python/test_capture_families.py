@@ -3,6 +3,7 @@ step captures with the FLOPs of the closed form and of flop_counter; a small one
 and its lowered step trains in the executor."""
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import transformers
 from opendojo import _core
 from opendojo.capture import capture, counter_excess, eager_flops, flops
 from test_capture_models import image_loss, token_loss, tokens, transformer_flops
-from test_capture_replay import adamw, check_replay, run_eager, sgd
+from test_capture_replay import adamw, check_replay, plain_kernels, run_eager, sgd
 from torch import Tensor, nn
 
 CLASSES = 5  # of small networks
@@ -374,15 +375,29 @@ def nearly(got: Tensor, wanted: Tensor) -> bool:
     return torch.allclose(got, wanted, rtol=1e-4, atol=1e-6)
 
 
+@functools.cache
+def products_depend_on_strides() -> bool:
+    """PyTorch's library for products does so on some CPUs (MKL on AMD's)."""
+    generator = torch.Generator().manual_seed(1)
+    with plain_kernels():
+        for n in range(2, 40):
+            a = torch.randn(n, 16, generator=generator)
+            b = torch.randn(16, n, generator=generator)
+            if not torch.equal(a @ b, a @ b.t().contiguous().t()):
+                return True
+    return False
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_one_replays_as_eager(name: str) -> None:
     torch.manual_seed(0)
     small = SMALL[name]
     generator = torch.Generator().manual_seed(9)
     model = drop_nothing(small.make())
-    # Eager SegFormer differentiates tensors of other strides, whose kernels sum in another order;
+    # Eager SegFormer differentiates tensors of other strides, whose kernels sum in another order,
+    # and eager Whisper, whose products do so on some CPUs;
     # AdamW would make whole steps of the noise that is the gradient of a bias before a norm.
-    strided = name == "segformer"
+    strided = name == "segformer" or (name == "whisper" and products_depend_on_strides())
     check_replay(
         model,
         small.loss,
