@@ -16,7 +16,7 @@ import transformers
 from opendojo import _core
 from opendojo.capture import capture, counter_excess, eager_flops, flops
 from test_capture_models import image_loss, token_loss, tokens, transformer_flops
-from test_capture_replay import adamw, check_replay, plain_kernels, run_eager, sgd
+from test_capture_replay import adamw, check_replay, nearly, plain_kernels, run_eager, sgd
 from torch import Tensor, nn
 
 CLASSES = 5  # of small networks
@@ -369,10 +369,6 @@ SMALL = {
         lambda: LanguageLSTM(WORDS, 8, 2), word_loss, lambda g: ((words(g, 4),), (words(g, 4),))
     ),
 }
-
-
-def nearly(got: Tensor, wanted: Tensor) -> bool:
-    return torch.allclose(got, wanted, rtol=1e-4, atol=1e-6)
 
 
 @functools.cache

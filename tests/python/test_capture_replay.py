@@ -65,6 +65,11 @@ def run_eager(
     return value.detach()
 
 
+def nearly(got: Tensor, wanted: Tensor) -> bool:
+    """Equal but for rounding."""
+    return torch.allclose(got, wanted, rtol=1e-4, atol=1e-6)
+
+
 def check_replay(
     model: nn.Module,
     loss: Callable,
@@ -392,8 +397,16 @@ LOSSES: dict[str, Callable] = {
 }
 
 
+def logarithms_differ() -> bool:
+    """PyTorch's kernels of log and xlogy round otherwise on some CPUs (AMD's, with MKL)."""
+    x = torch.rand(1000, generator=torch.Generator().manual_seed(1))
+    return not torch.equal(torch.xlogy(x, x), x * x.log())
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name: str) -> None:
+    # Eager kl_div has a kernel for x log x, the captured text its parts.
+    equal = nearly if name == "kl" and logarithms_differ() else torch.equal
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(5)
 
@@ -401,7 +414,7 @@ def test_losses(name: str) -> None:
         x, t = torch.randn(2, 4, 8, generator=generator)
         return (x,), (t,)
 
-    check_replay(Wrapped(torch.tanh), LOSSES[name], sgd(), batch, steps=2)
+    check_replay(Wrapped(torch.tanh), LOSSES[name], sgd(), batch, equal=equal, steps=2)
 
 
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
