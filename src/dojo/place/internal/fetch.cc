@@ -2,20 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <numeric>
-#include <set>
 
 #include "dojo/base/check.h"
 #include "dojo/cost/pattern_cost.h"
 #include "dojo/cost/replica_cost.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/reads.h"
 
 namespace dojo::place::internal {
 
-using graph::Interval;
-using graph::Operand;
-using graph::Stage;
 using machine::Association;
 using machine::Pattern;
 using program::Axis;
@@ -38,16 +33,6 @@ machine::Axis lines_of(Axis axis) {
   return axis == Axis::NodeX ? machine::Axis::Rows : machine::Axis::Columns;
 }
 
-bool holds(const Layout& layout, Axis axis, int dimension) {
-  return layout[axis].sharing == Sharing::Sliced && layout[axis].dimension == dimension;
-}
-
-// One reading of the operand.
-struct Reading {
-  const Stage* stage;
-  const Operand* operand;
-};
-
 class Fetcher {
  public:
   Fetcher(const graph::Graph& graph, OpId op, int input, const LayoutPlan& plan, const Mesh& mesh,
@@ -60,26 +45,19 @@ class Fetcher {
         id_(*graph.ops[op.index].inputs[static_cast<std::size_t>(input)]),
         value_(graph.value(id_)),
         now_(plan.held[id_.index]),
-        is_scrambled_(plan.is_scrambled[id_.index]) {
-    is_after_ = !plan.turn.empty() && plan.turn[op.index] == Turn::After;
-    for (const Stage& stage : split_.nest().stages) {
-      for (const Operand& operand : stage.operands) {
-        if (operand.use == graph::OperandUse::Read &&
-            operand.tensor.kind == graph::TensorKind::Input && operand.tensor.index == input) {
-          readings_.push_back({&stage, &operand});
-        }
-      }
-    }
-  }
+        is_scrambled_(plan.is_scrambled[id_.index]),
+        is_after_(!plan.turn.empty() && plan.turn[op.index] == Turn::After),
+        reads_(split_, input, value_, mesh) {}
 
   Fetch run() {
-    if (readings_.empty()) {
-      return {};  // only its shape is read
+    if (reads_.is_empty()) {
+      return {};
     }
     for (const Axis axis : kAxes) {
-      wants_[static_cast<std::size_t>(axis)] = combined_need(axis);
+      wants_[static_cast<std::size_t>(axis)] =
+          is_masked(axis) ? Need{.is_sliced = true, .dimension = now_[axis].dimension}
+                          : reads_.need(axis);
     }
-    places_ = telling_places();
     if (is_after_) {
       join(Axis::Micro);  // it is kept of all micro-batches
     }
@@ -89,10 +67,9 @@ class Fetcher {
     }
     gathers_groups_ = is_spread(now_[Axis::Group]) && !is_masked(Axis::Group) &&
                       !has_flat_share(Axis::Group) && !has_own_slice(Axis::Group);
-    const int of_rows =
-        now_[Axis::NodeY].dimension;  // whose blocks may be cut from those of groups
-    if (gathers_groups_ && holds(now_, Axis::NodeY, of_rows) && holds(now_, Axis::Group, of_rows)) {
-      gather_whole(of_rows);
+    const int rows = now_[Axis::NodeY].dimension;
+    if (gathers_groups_ && holds(now_, Axis::NodeY, rows) && holds(now_, Axis::Group, rows)) {
+      gather_whole(rows);  // its blocks may be cut from those of groups
     }
     if (clashes()) {
       fetch_.is_fallback = true;
@@ -102,7 +79,7 @@ class Fetcher {
       change_axes();
       step_along_axes();
     }
-    fetch_.landing = std::min({fetch_.landing, kept(), footprint()});
+    fetch_.landing = std::min({fetch_.landing, reads_.kept(), reads_.footprint()});
     return std::move(fetch_);
   }
 
@@ -113,214 +90,9 @@ class Fetcher {
     return std::find(plan_.masked.begin(), plan_.masked.end(), axis) != plan_.masked.end() &&
            now_[axis].sharing == Sharing::Sliced &&
            std::holds_alternative<graph::Indexed>(
-               readings_.front().operand->access[static_cast<std::size_t>(now_[axis].dimension)]);
-  }
-
-  // Sliced only if every stage that reads it says so.
-  Need combined_need(Axis axis) const {
-    if (is_masked(axis)) {
-      return {.is_sliced = true, .dimension = now_[axis].dimension};
-    }
-    Need all = split_.need(*readings_.front().operand, axis);
-    for (const Reading& reading : readings_) {
-      const Need one = split_.need(*reading.operand, axis);
-      if (!one.is_sliced || one.dimension != all.dimension) {
-        all.is_sliced = false;
-      }
-    }
-    return all;
-  }
-
-  // Bytes of the operand that the node which reads most of it does.
-  Bytes footprint() const {
-    Bytes most{};
-    for (const SplitNest::Place& place : places_) {
-      most = std::max(most, footprint_at(place));
-    }
-    return most;
-  }
-
-  // Places among which is the one that reads most: one in the middle, and at the ends of both node
-  // axes, where blocks may be cut by a border; where one of those reads nothing (of several tensors
-  // that are put together), all along each axis.
-  std::vector<SplitNest::Place> telling_places() const {
-    std::vector<SplitNest::Place> places{split_.busiest_place()};
-    std::vector<Axis> axes{Axis::NodeY, Axis::NodeX};
-    if (mesh_.has_free_groups()) {
-      axes.push_back(Axis::Group);
-    }
-    for (const Axis axis : axes) {
-      const std::size_t count = places.size();
-      for (const SplitNest::Place& along : places_along(axis)) {
-        for (std::size_t i = 0; i < count; ++i) {
-          places.push_back(places[i]);
-          places.back()[static_cast<std::size_t>(axis)] = along[static_cast<std::size_t>(axis)];
-        }
-      }
-    }
-    const bool is_everywhere =
-        std::all_of(places.begin(), places.end(),
-                    [&](const SplitNest::Place& place) { return footprint_at(place) > Bytes(0); });
-    const std::size_t count = is_everywhere ? 0 : places.size();
-    for (const Axis axis : axes) {
-      const std::int64_t parts = split_.on(axis).has_value() ? split_.on(axis)->cut.parts : 0;
-      for (std::size_t i = 0; i < count; ++i) {
-        for (std::int64_t part = 0; part < parts; ++part) {
-          places.push_back(places[i]);
-          places.back()[static_cast<std::size_t>(axis)] = part;
-        }
-      }
-    }
-    std::sort(places.begin(), places.end());
-    places.erase(std::unique(places.begin(), places.end()), places.end());
-    return places;
-  }
-
-  Bytes footprint_at(const SplitNest::Place& place) const {
-    return bytes_read(split_.slice(place));
-  }
-
-  // By all readings of a slice, what several of them read once.
-  Bytes bytes_read(const graph::Slice& slice) const {
-    Bytes sum{};
-    std::vector<std::vector<Interval>> boxes;
-    for (const Reading& reading : readings_) {
-      std::vector<Interval> box = graph::footprint(*reading.operand, slice);
-      if (std::find(boxes.begin(), boxes.end(), box) == boxes.end()) {
-        boxes.push_back(std::move(box));
-        sum += graph::bytes(*reading.stage, *reading.operand, slice, value_.format);
-      }
-    }
-    return std::min(sum, graph::stored_bytes(value_));
-  }
-
-  // The busiest place, moved to both ends of the axis and to its middle; none if it is not split.
-  std::vector<SplitNest::Place> places_along(Axis axis) const {
-    std::vector<SplitNest::Place> places;
-    if (!split_.on(axis).has_value()) {
-      return places;
-    }
-    const std::int64_t parts = split_.on(axis)->cut.parts;
-    for (const std::int64_t at : {std::int64_t{0}, parts / 2, parts - 1}) {
-      places.push_back(split_.busiest_place());
-      places.back()[static_cast<std::size_t>(axis)] = at;
-    }
-    return places;
-  }
-
-  // Bytes of the operand that any node of a line reads: more than a node's, where the nodes along
-  // the line read different parts.
-  Bytes read_by_line(bool along_y, bool along_x) const {
-    Bytes most = footprint();
-    for (const SplitNest::Place& place : places_) {
-      graph::Slice slice = split_.slice(place);
-      const auto widen = [&](Axis axis) {
-        if (goes_through_groups(axis)) {
-          const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
-          slice[loop] = split_.slice(place, Axis::Replica)[loop];
-          return;
-        }
-        for (const SplitNest::Place& along : places_along(axis)) {
-          const auto loop = static_cast<std::size_t>(split_.on(axis)->loop);
-          const Interval range = split_.slice(along)[loop];
-          if (!range.is_empty()) {
-            slice[loop] = {std::min(slice[loop].begin, range.begin),
-                           std::max(slice[loop].end, range.end)};
-          }
-        }
-      };
-      if (along_y) {
-        widen(Axis::NodeY);
-      }
-      if (gathers_groups_) {
-        widen(Axis::Group);
-      }
-      if (along_x) {
-        widen(Axis::NodeX);
-      }
-      most = std::max(most, bytes_read(slice));
-    }
-    return most;
-  }
-
-  // The axis' loop lies over groups, too, which are gathered.
-  bool goes_through_groups(Axis axis) const {
-    return gathers_groups_ && axis != Axis::Group && split_.on(axis).has_value() &&
-           split_.on(Axis::Group).has_value() &&
-           split_.on(axis)->loop == split_.on(Axis::Group)->loop;
-  }
-
-  // What the busiest node keeps of all that passes it: an element for every point that reads one.
-  // Less than the footprint where that is a hull (views through the end of a sample, shares).
-  Bytes kept() const {
-    std::int64_t sum = 0;
-    std::vector<std::vector<Interval>> boxes;
-    for (const Reading& reading : readings_) {
-      std::vector<Interval> box = graph::footprint(*reading.operand, split_.busiest());
-      if (std::find(boxes.begin(), boxes.end(), box) == boxes.end()) {
-        boxes.push_back(std::move(box));
-        sum += elements_read(reading);
-      }
-    }
-    return Bytes(sum * bytes_of(value_.format));
-  }
-
-  // Dimensions are maps of loops, or picked by an operand that has no loops but these.
-  static bool picks_one_of_each_row(const Reading& reading) {
-    const auto loops_of = [](const std::vector<graph::Access>& access) {
-      std::set<int> loops;
-      for (const graph::Access& each : access) {
-        if (const auto* map = std::get_if<graph::Affine>(&each)) {
-          for (const graph::Term& term : map->terms) {
-            loops.insert(term.loop);
-          }
-        }
-      }
-      return loops;
-    };
-    const std::set<int> rows = loops_of(reading.operand->access);
-    return std::all_of(
-        reading.operand->access.begin(), reading.operand->access.end(),
-        [&](const graph::Access& each) {
-          const auto* pick = std::get_if<graph::Indexed>(&each);
-          if (pick == nullptr) {
-            return std::holds_alternative<graph::Affine>(each);
-          }
-          const auto& index = reading.stage->operands[static_cast<std::size_t>(pick->by)].access;
-          const std::set<int> of_index = loops_of(index);
-          return std::includes(rows.begin(), rows.end(), of_index.begin(), of_index.end());
-        });
-  }
-
-  std::int64_t elements_read(const Reading& reading) const {
-    const auto has_map = [](const graph::Access& access) {
-      return std::holds_alternative<graph::Affine>(access);
-    };
-    const auto& access = reading.operand->access;
-    // Where micro-batches keep rows together, what each of them picks is counted, too.
-    const bool has_picks = mesh_.micro_batches > 1 && picks_one_of_each_row(reading);
-    if (!has_picks && !std::all_of(access.begin(), access.end(), has_map)) {
-      return graph::element_count(value_.shape);
-    }
-    std::set<int> loops;
-    for (const graph::Access& each : access) {
-      if (!has_map(each)) {
-        continue;  // one for every point of the other dimensions
-      }
-      const auto& map = std::get<graph::Affine>(each);
-      for (const graph::Term& term : map.terms) {
-        loops.insert(term.loop);
-      }
-      if (map.ratio.has_value()) {
-        loops.insert(map.ratio->loop);
-      }
-    }
-    double points = split_.flat_share();
-    for (const int loop : loops) {
-      points *= static_cast<double>(split_.local_extent(loop));
-    }
-    const auto elements = static_cast<double>(graph::element_count(value_.shape));
-    return static_cast<std::int64_t>(std::ceil(std::min(points, elements) - 1e-6));
+               reads_.all()
+                   .front()
+                   .operand->access[static_cast<std::size_t>(now_[axis].dimension)]);
   }
 
   // The op works on the very shares that lie there: all flat axes cut alike.
@@ -361,6 +133,10 @@ class Fetcher {
 
   void add(const Pattern& pattern, Scope scope = Scope::Inside, int reach = 1) {
     fetch_.moves.push_back({value_.name, scope, region(), pattern, reach});
+  }
+
+  Bytes read_by_line(bool along_y, bool along_x) const {
+    return reads_.by_line({.over_groups = gathers_groups_, .along_y = along_y, .along_x = along_x});
   }
 
   Bytes slice_bytes(const Layout& layout) const {
@@ -410,7 +186,7 @@ class Fetcher {
   }
 
   bool is_in_place(Axis axis) const {
-    const std::array<std::int64_t, 2> sides = shortage(axis).low_high;
+    const std::array<std::int64_t, 2> sides = reads_.shortage(axis, now_).low_high;
     return sides[0] == 0 && sides[1] == 0;
   }
 
@@ -493,7 +269,7 @@ class Fetcher {
     }
     gathers_groups_ = false;
     now_ = after;
-    fetch_.landing = is_all ? bytes : std::min(bytes, footprint());
+    fetch_.landing = is_all ? bytes : std::min(bytes, reads_.footprint());
     fetch_.is_gathered = true;
   }
 
@@ -518,7 +294,7 @@ class Fetcher {
         want(Axis::NodeY).dimension != y.dimension) {
       return Bytes(bytes);
     }
-    const std::int64_t longest = std::max(y.block, longest_read(y.dimension));
+    const std::int64_t longest = std::max(y.block, reads_.longest(y.dimension));
     return Bytes((bytes * longest + y.block - 1) / y.block);
   }
 
@@ -532,7 +308,7 @@ class Fetcher {
       return false;
     }
     const machine::Region all = gathers_groups_ ? all_groups() : region();
-    const Bytes read = std::min(kept(), footprint());
+    const Bytes read = std::min(reads_.kept(), reads_.footprint());
     const Bytes whole = slice_bytes(after);
     // An element that several nodes read leaves its own as often.
     const std::int64_t copies =
@@ -575,7 +351,7 @@ class Fetcher {
     gathers_groups_ = false;
     fetch_.is_fallback = false;
     now_ = after;
-    fetch_.landing = footprint();
+    fetch_.landing = reads_.footprint();
     fetch_.is_gathered = true;
     return true;
   }
@@ -590,7 +366,7 @@ class Fetcher {
     for (std::size_t i = dim + 1; i < local.size(); ++i) {
       inner *= local[i];
     }
-    const std::int64_t wanted = std::min(local[dim], longest_read(dimension)) * inner;
+    const std::int64_t wanted = std::min(local[dim], reads_.longest(dimension)) * inner;
     const std::int64_t period = local[dim] * inner;
     // A flat share begins and ends anywhere; a permuted one is not in this order at all.
     const std::int64_t periods = layout.has(Sharing::Flat) ? share / period + 2 : share / period;
@@ -610,9 +386,9 @@ class Fetcher {
           holds(now_, to, want(from).dimension)) {  // both change places: one permutation
         const machine::Region all = region();
         add(machine::region_move(all.rows() - 1, all.columns() - 1,
-                                 std::max(slice_bytes(now_), footprint())));
+                                 std::max(slice_bytes(now_), reads_.footprint())));
         now_[to] = now_[from] = {};  // sliced as wanted: nothing more to do
-        fetch_.landing = footprint();
+        fetch_.landing = reads_.footprint();
         return;
       }
       const int dimension = want(to).dimension;
@@ -636,26 +412,11 @@ class Fetcher {
     return largest_pair(layout, dimension);
   }
 
-  // Indices of the dimension that the node with most of them reads.
-  std::int64_t longest_read(int dimension) const {
-    const auto dim = static_cast<std::size_t>(dimension);
-    std::int64_t longest = 1;
-    for (const SplitNest::Place& place : places_) {
-      const graph::Slice slice = split_.slice(place);
-      for (const Reading& reading : readings_) {
-        const Interval range =
-            graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
-        longest = std::max(longest, range.length());
-      }
-    }
-    return longest;
-  }
-
   // Every stage reads the dimension that lies on this axis through an index.
   bool is_looked_up(Axis axis) const {
     const AxisState& state = now_[axis];
     return state.sharing == Sharing::Sliced && !split_.on(axis).has_value() &&
-           std::all_of(readings_.begin(), readings_.end(), [&](const Reading& reading) {
+           std::all_of(reads_.all().begin(), reads_.all().end(), [&](const Reading& reading) {
              return std::holds_alternative<graph::Indexed>(
                  reading.operand->access[static_cast<std::size_t>(state.dimension)]);
            });
@@ -663,9 +424,9 @@ class Fetcher {
 
   // The owners send what the indices pick, zeros elsewhere: a sum with one term, exact.
   void look_up(Axis axis) {
-    add(machine::all_reduce(lines_of(axis), Association::Chain, footprint()));
+    add(machine::all_reduce(lines_of(axis), Association::Chain, reads_.footprint()));
     now_[axis] = {};
-    fetch_.landing = footprint();
+    fetch_.landing = reads_.footprint();
   }
 
   void step_along_axes() {
@@ -705,8 +466,7 @@ class Fetcher {
   }
 
   // Slots are as long as the largest pair: a block of what lies there, as much of the other
-  // dimension as a node reads.
-  // False, and nothing done, where it is quicker to gather the line.
+  // dimension as a node reads. False, and nothing done, where it is quicker to gather the line.
   bool to_other_dimension(Axis axis, int dimension) {
     const std::int64_t parts = span(axis);
     const Pattern pairs = machine::all_to_all(lines_of(axis), largest_pair(now_, dimension));
@@ -714,9 +474,9 @@ class Fetcher {
       return false;
     }
     add(pairs);
-    now_[axis] = program::sliced(dimension, {axis, parts, longest_read(dimension)});
+    now_[axis] = program::sliced(dimension, {axis, parts, reads_.longest(dimension)});
     is_rearranged_ = true;
-    fetch_.landing = footprint();
+    fetch_.landing = reads_.footprint();
     return true;
   }
 
@@ -729,117 +489,13 @@ class Fetcher {
            cost::pattern_cost(pattern, region(), machine_, reach).total(pace);
   }
 
-  // What the worst-off node lacks of its interval, by side, and from how far it comes.
-  struct Shortage {
-    std::array<std::int64_t, 2> low_high{};
-    std::int64_t reach = 1;
-    std::int64_t longest = 1;  // of the intervals needed
-  };
-
-  Shortage shortage(Axis axis) const {
-    Shortage worst;
-    for (SplitNest::Place place : outer_places(axis)) {
-      add_shortage(axis, place, worst);
-    }
-    return worst;
-  }
-
-  // Places of the axes outside of this one that differ in what they lack: where the op cuts the
-  // dimension there and it does not lie so, the ends as well as the middle.
-  std::vector<SplitNest::Place> outer_places(Axis axis) const {
-    std::vector<SplitNest::Place> places{split_.busiest_place()};
-    for (const Axis outer : {Axis::Replica, Axis::Group, Axis::Micro}) {
-      if (outer >= axis || !split_.on(outer).has_value() ||
-          holds(now_, outer, now_[axis].dimension)) {
-        continue;
-      }
-      std::vector<std::int64_t> at{0, split_.on(outer)->cut.parts - 1};
-      if (outer == Axis::Group && split_.on(outer)->loop == split_.on(axis)->loop) {
-        at.resize(static_cast<std::size_t>(split_.on(outer)->cut.parts));
-        std::iota(at.begin(), at.end(), std::int64_t{0});  // each begins elsewhere in a block
-      }
-      const std::size_t count = places.size();
-      for (std::size_t i = 0; i < count; ++i) {
-        for (const std::int64_t part : at) {
-          places.push_back(places[i]);
-          places.back()[static_cast<std::size_t>(outer)] = part;
-        }
-      }
-    }
-    return places;
-  }
-
-  void add_shortage(Axis axis, SplitNest::Place place, Shortage& worst) const {
-    const AxisState& state = now_[axis];
-    const auto dim = static_cast<std::size_t>(state.dimension);
-    Interval within{0, value_.shape[dim]};
-    for (const Axis outer : {Axis::Replica, Axis::Group, Axis::Micro}) {
-      if (outer < axis && holds(now_, outer, state.dimension)) {
-        const std::int64_t block = now_[outer].block;
-        const std::int64_t first = within.begin + place[static_cast<std::size_t>(outer)] * block;
-        within = {std::min(within.end, first), std::min(within.end, first + block)};
-      }
-    }
-    const bool is_outer = axis == Axis::Replica || axis == Axis::Group;
-    for (std::int64_t i = 0; i < split_.on(axis)->cut.parts; ++i) {
-      place[static_cast<std::size_t>(axis)] = i;
-      const graph::Slice slice = split_.slice(place, is_outer ? axis : Axis::NodeX);
-      for (const Reading& reading : readings_) {
-        Interval need = graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
-        need = {std::max(need.begin, within.begin), std::min(need.end, within.end)};
-        if (need.is_empty()) {
-          continue;
-        }
-        const Interval own{std::min(within.end, within.begin + i * state.block),
-                           std::min(within.end, within.begin + (i + 1) * state.block)};
-        const std::int64_t low =
-            std::max<std::int64_t>(0, std::min(need.end, own.begin) - need.begin);
-        const std::int64_t high =
-            std::max<std::int64_t>(0, need.end - std::max(need.begin, own.end));
-        worst.low_high[0] = std::max(worst.low_high[0], low);
-        worst.low_high[1] = std::max(worst.low_high[1], high);
-        worst.longest = std::max(worst.longest, need.length());
-        const std::int64_t first_owner = (need.begin - within.begin) / state.block;
-        const std::int64_t last_owner = (need.end - 1 - within.begin) / state.block;
-        worst.reach = std::max({worst.reach, i - first_owner, last_owner - i});
-      }
-    }
-  }
-
-  // Of the dimension that lies on the axis: what the node with the widest of the others reads.
-  std::int64_t bytes_per_index(Axis axis) const {
-    const auto dim = static_cast<std::size_t>(now_[axis].dimension);
-    std::int64_t most = 0;
-    const auto look_at = [&](const SplitNest::Place& place) {
-      const graph::Slice slice = split_.slice(place);
-      std::int64_t longest = 1;
-      for (const Reading& reading : readings_) {
-        const Interval range =
-            graph::footprint(reading.operand->access[dim], slice, value_.shape[dim]);
-        longest = std::max(longest, range.length());
-      }
-      most = std::max(most, (bytes_read(slice).count() + longest - 1) / longest);
-    };
-    std::for_each(places_.begin(), places_.end(), look_at);
-    for (const SplitNest::Place& along : places_along(axis)) {
-      look_at(along);
-      for (const SplitNest::Place& across : places_along(other(axis))) {
-        SplitNest::Place place = along;
-        const auto at = static_cast<std::size_t>(other(axis));
-        place[at] = across[at];
-        look_at(place);
-      }
-    }
-    return most;
-  }
-
   // False, and nothing done, where it is quicker to gather the line: of what comes from afar.
   bool collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
     if (!split_.on(axis).has_value()) {
       return true;
     }
-    const Shortage worst = shortage(axis);
-    const std::int64_t line = bytes_per_index(axis);
+    const Shortage worst = reads_.shortage(axis, now_);
+    const std::int64_t line = reads_.bytes_per_index(axis, now_[axis].dimension);
     const Bytes low(worst.low_high[0] * line);
     const Bytes high(worst.low_high[1] * line);
     machine::HaloBytes halo;
@@ -869,11 +525,10 @@ class Fetcher {
   const graph::Value& value_;
   Layout now_;
   bool is_scrambled_;
-  bool is_after_ = false;        // all micro-batches
+  bool is_after_;  // reads all micro-batches
+  Reads reads_;
   bool gathers_groups_ = false;  // still to be done
   bool is_rearranged_ = false;   // an axis has another dimension now
-  std::vector<Reading> readings_;
-  std::vector<SplitNest::Place> places_;
   std::array<Need, kAxes.size()> wants_{};
   std::array<bool, kAxes.size()> flat_shares_{};
   Fetch fetch_;
