@@ -94,6 +94,13 @@ using InferFunction = Result<InferredTypes> (*)(const OpCall&);
 // Called only when infer succeeded; outputs are set.
 using NestFunction = LoopNest (*)(const OpCall&);
 
+// An output that some operands decide on their own, so that it can be known before the rest: how
+// many labels count.
+struct EarlyOutput {
+  int output = 0;
+  std::vector<int> operands{};
+};
+
 struct OpInfo {
   std::string_view name;  // "aten.convolution"
   OpGroup group = OpGroup::Elementwise;
@@ -109,6 +116,7 @@ struct OpInfo {
   bool is_strided_view = false;    // elements of operand 0 at regular strides (permute, slice)
   bool is_unlowered_only = false;  // must not stand in a lowered Graph
   PointCost cost = {};             // of one element, for rows of a plain element-wise nest
+  std::optional<EarlyOutput> early = {};
 };
 
 // The row, or nullptr.

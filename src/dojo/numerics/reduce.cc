@@ -98,9 +98,6 @@ void norm_gradient_plain(ThreadPool& pool, const Storage& dy, const Storage& x,
     return of.data[of.is_of_points ? offset / unit : index];
   };
   const auto sum = [&](float* out, const auto& term) {
-    if (out == nullptr) {
-      return;
-    }
     const auto fold = [&](float acc, std::int64_t index, std::int64_t base, std::int64_t offset) {
       const float difference = read_x(base + offset) - value(constants.mean, index, offset);
       const float h = difference * value(constants.rstd, index, offset);

@@ -51,7 +51,7 @@ struct NormConstants {
   NormConstant rstd;  // as mean
   NormConstant weight;
 };
-// Arrays like the outputs of a reduction; nullptr: not wanted.
+// Arrays like the outputs of a reduction.
 struct NormGradientSums {
   float* g = nullptr;
   float* g_h = nullptr;

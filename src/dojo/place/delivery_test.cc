@@ -13,6 +13,7 @@
 #include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
 #include "dojo/place/internal/delivery.h"
+#include "dojo/place/internal/delivery_testing.h"
 #include "dojo/place/lower_for_machine.h"
 #include "dojo/place/place.h"
 #include "dojo/program/program.h"
@@ -23,25 +24,9 @@ namespace {
 using internal::Delivery;
 using internal::Plan;
 using program::Program;
-
-using Facts = std::vector<std::pair<std::string, std::string>>;
-
-machine::MachineModel with_facts(const std::string& name, const Facts& facts) {
-  machine::Description description = *machine::load_description(name);
-  for (const auto& [path, value] : facts) {
-    const auto changed = machine::with_fact(description, path, value);
-    EXPECT_TRUE(changed.has_value()) << changed.error().to_string();
-    description = *changed;
-  }
-  return machine::resolve(description);
-}
-
-struct Placed {
-  graph::Graph graph;
-  Plan plan;
-  Program program;
-  machine::MachineModel machine;
-};
+using testing::Facts;
+using testing::Placed;
+using testing::with_facts;
 
 // nullopt: it does not fit.
 std::optional<Placed> placed(const std::string& file, const std::string& recipe,
@@ -257,9 +242,7 @@ class DeliveryItself : public ::testing::Test {
       : step(*placed("golden/run/small_step.graph", "cfloat8",
                      with_facts("d1", {{"mesh.die.dead", "1,2"}, {"mesh.die.size", "4x5"}}))) {}
 
-  std::vector<std::string> breaches() const {
-    return Delivery(step.graph, step.plan, step.program, step.machine).run(1000);
-  }
+  std::vector<std::string> breaches() const { return step.breaches(1000); }
   program::Transfer* transfer(program::Phase& phase) const {
     return std::get_if<program::Transfer>(&phase.body);
   }
@@ -415,7 +398,7 @@ TEST(DeliveredOverRows, SeesASumThatIsOneChain) {
   Placed step = in_rows_of_replicas("4x3", "cfloat8");
   for (program::Move* const move : nested_sums(step.program)) {
     move->pattern.order = machine::Association::Chain;
-    const auto breaches = Delivery(step.graph, step.plan, step.program, step.machine).run(1);
+    const auto breaches = step.breaches(1);
     EXPECT_TRUE(std::any_of(breaches.begin(), breaches.end(), is_of_order)) << move->tensor;
     move->pattern.order = machine::Association::Nested;
   }

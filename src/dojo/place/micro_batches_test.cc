@@ -12,6 +12,7 @@
 #include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
 #include "dojo/place/internal/delivery.h"
+#include "dojo/place/internal/delivery_testing.h"
 #include "dojo/place/place.h"
 #include "dojo/program/program.h"
 
@@ -21,27 +22,9 @@ namespace {
 using internal::Delivery;
 using internal::Plan;
 using program::Program;
-
-using Facts = std::vector<std::pair<std::string, std::string>>;
-
-machine::MachineModel with_facts(const std::string& name, const Facts& facts) {
-  machine::Description description = *machine::load_description(name);
-  for (const auto& [path, value] : facts) {
-    description = *machine::with_fact(description, path, value);
-  }
-  return machine::resolve(description);
-}
-
-struct Placed {
-  graph::Graph graph;
-  Plan plan;
-  Program program;
-  machine::MachineModel machine;
-
-  std::vector<std::string> breaches(std::size_t most) const {
-    return Delivery(graph, plan, program, machine).run(most);
-  }
-};
+using testing::Facts;
+using testing::Placed;
+using testing::with_facts;
 
 graph::Graph lowered(const std::string& file, const std::string& recipe,
                      const machine::MachineModel& machine) {

@@ -102,6 +102,14 @@ bool Layout::has(Sharing sharing) const {
                      [&](const AxisState& state) { return state.sharing == sharing; });
 }
 
+Layout Layout::without_partials() const {
+  Layout out = *this;
+  for (AxisState& state : out.axes) {
+    state = state.sharing == Sharing::Partial ? AxisState{} : state;
+  }
+  return out;
+}
+
 graph::Shape slice_shape(const Layout& layout, const graph::Shape& shape) {
   graph::Shape slice = shape;
   for (const AxisState& state : layout.axes) {

@@ -111,6 +111,8 @@ struct Layout {
   AxisState& operator[](Axis axis) { return axes[static_cast<std::size_t>(axis)]; }
   const AxisState& operator[](Axis axis) const { return axes[static_cast<std::size_t>(axis)]; }
   bool has(Sharing sharing) const;
+  // Replicated where it is Partial.
+  Layout without_partials() const;
 };
 
 // Extents of the largest slice that a node holds, before flat shares.

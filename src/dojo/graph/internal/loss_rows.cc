@@ -212,6 +212,7 @@ void add_loss_rows(std::vector<OpInfo>& rows) {
                             "-weight self at the label, and the sum of weights; labels "
                             "ignore_index count nothing"));
     rows.back().outputs = 2;
+    rows.back().early = {.output = 1, .operands = {1, 2}};
   }
   for (const std::string_view name : {"aten.nll_loss_backward", "aten.nll_loss2d_backward"}) {
     rows.push_back(loss_row(name, backward, given, {ignored}, infer_nll_backward, nll_backward_nest,

@@ -175,7 +175,7 @@ class NormGradientReducer {
                   std::int64_t lanes) const {
     float* const out[kSums] = {sums_.g, sums_.g_h, sums_.dy_h, sums_.dy};
     for (int s = 0; s < kSums; ++s) {
-      for (int v = 0; v < vectors && out[s] != nullptr; ++v) {
+      for (int v = 0; v < vectors; ++v) {
         const float* const total =
             totals + s * level_floats() + (order_.levels - 1) * kMaxLanes + v * kLanes;
         const Floats value = order_.levels == 0 ? state.acc[s][v] : load_floats(total);

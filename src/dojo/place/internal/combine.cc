@@ -9,7 +9,6 @@ namespace dojo::place::internal {
 using machine::Association;
 using machine::Pattern;
 using program::Axis;
-using program::AxisState;
 using program::Layout;
 using program::Move;
 using program::Scope;
@@ -44,17 +43,10 @@ class Combiner {
     return is_partial(axis) && split_.on(axis).has_value() && split_.on(axis)->loop == loop;
   }
 
-  Layout without_partials() const {
-    Layout layout = now_;
-    for (AxisState& state : layout.axes) {
-      state = state.sharing == Sharing::Partial ? AxisState{} : state;
-    }
-    return layout;
-  }
   // Even shares are cut outer axes first, sums joined inner loops first: a share along an inner
   // axis is one of each share along an outer one whose sum is still to come.
   Bytes bytes() const {
-    Layout layout = without_partials();
+    Layout layout = now_.without_partials();
     std::int64_t parts = 1;
     for (const Axis axis : {Axis::NodeX, Axis::Group, Axis::NodeY}) {
       if (is_partial(axis) && what_.stored[axis].sharing == Sharing::Flat) {

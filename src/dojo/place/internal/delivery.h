@@ -152,10 +152,10 @@ class Delivery {
 
   // --- micro-batches ---
   Turn turn_at(std::size_t index) const;
-  const EarlySum* early_sum(OpId id) const;
+  const graph::EarlyOutput* early_sum(OpId id) const;
   void begin_micro_batch(std::int64_t micro_batch);
   void end_micro_batches(std::optional<std::size_t> index = std::nullopt);
-  void run_early(std::size_t index, OpId id, const EarlySum& sum);
+  void run_early(std::size_t index, OpId id, const graph::EarlyOutput& sum);
   void go_on(std::size_t index, OpId id, const graph::Stage& stage, Pending& pending, Node node,
              const Elements& made, const std::string& name);
   bool is_finished(const Pending& pending, const std::string& name, std::size_t index);

@@ -110,7 +110,7 @@ void Delivery::write(std::size_t index, OpId id, const Stage& stage, const Opera
   if (is_output && !op.outputs[size_of(operand.tensor.index)].has_value()) {
     return;
   }
-  const EarlySum* const early = early_sum(id);
+  const graph::EarlyOutput* const early = early_sum(id);
   const bool is_known = early != nullptr && is_output && early->output == operand.tensor.index;
   if (is_known && turn_at(index) != Turn::Before) {
     return;
@@ -209,7 +209,7 @@ void Delivery::run_op(std::size_t index, OpId id) {
   if (plan_.layouts.ops[id.index].is_alias) {
     return;
   }
-  if (const EarlySum* const early = early_sum(id);
+  if (const graph::EarlyOutput* const early = early_sum(id);
       early != nullptr && turn_at(index) == Turn::Before) {
     run_early(index, id, *early);
     return;

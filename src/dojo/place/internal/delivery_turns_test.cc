@@ -20,8 +20,8 @@ Turn Delivery::turn_at(std::size_t index) const {
                                       : Turn::After;
 }
 
-const EarlySum* Delivery::early_sum(OpId id) const {
-  return micro_batches_.count > 1 ? early_sum_of(graph_.ops[id.index], uses_) : nullptr;
+const graph::EarlyOutput* Delivery::early_sum(OpId id) const {
+  return micro_batches_.count > 1 ? early_output_of(graph_.ops[id.index], uses_) : nullptr;
 }
 
 // Of what the one before had of its samples nothing is left, nor of what it made.
@@ -32,7 +32,7 @@ void Delivery::begin_micro_batch(std::int64_t micro_batch) {
     const auto& made = uses_.definition[i];
     const bool is_made_again = made.has_value() && plan_.layouts.turn[made->index] == Turn::Each &&
                                !pending_.contains(graph_.values[i].name);
-    const EarlySum* const early = made.has_value() ? early_sum(*made) : nullptr;
+    const graph::EarlyOutput* const early = made.has_value() ? early_sum(*made) : nullptr;
     const bool is_known =
         early != nullptr && graph_.ops[made->index].outputs[size_of(early->output)] == ValueId{i};
     if (is_known || (!is_sliced && !is_made_again)) {
@@ -68,7 +68,7 @@ void Delivery::end_micro_batches(std::optional<std::size_t> index) {
 }
 
 // All micro-batches of a sum that labels decide.
-void Delivery::run_early(std::size_t index, OpId id, const EarlySum& sum) {
+void Delivery::run_early(std::size_t index, OpId id, const graph::EarlyOutput& sum) {
   for (const Stage& stage : plan_.layouts.ops[id.index].split.nest().stages) {
     for (micro_batch_ = 0; micro_batch_ < micro_batches_.count; ++micro_batch_) {
       for (const graph::Operand& operand : stage.operands) {

@@ -82,10 +82,7 @@ Combine Drafter::scratch_combine(OpId id, const graph::TensorRef& tensor) const 
       }
     }
   }
-  what.stored = what.raw;
-  for (program::AxisState& state : what.stored.axes) {
-    state = state.sharing == Sharing::Partial ? program::AxisState{} : state;
-  }
+  what.stored = what.raw.without_partials();
   return what;
 }
 

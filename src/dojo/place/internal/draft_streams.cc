@@ -11,10 +11,8 @@ using graph::Operand;
 using graph::Stage;
 using graph::TensorKind;
 using program::Axis;
-using program::Layout;
 using program::NodeWork;
 using program::Phase;
-using program::Sharing;
 using program::Transfer;
 
 // --- streams ---
@@ -75,6 +73,10 @@ std::int64_t Drafter::width(OpId id, Axis axis) const {
   return mesh_.places(axis);
 }
 
+std::int64_t Drafter::node_rows(OpId id) const {
+  return (width(id, Axis::Group) - 1) * mesh_.rows_per_group() + width(id, Axis::NodeY);
+}
+
 void Drafter::begin(std::size_t index, OpId id) {
   Stream& stream = streams_[index];
   const Op& op = graph_.ops[id.index];
@@ -86,9 +88,7 @@ void Drafter::begin(std::size_t index, OpId id) {
     stream.split = op_plan(id).split.split();
   }
   stream.has_matrix = stream.has_matrix || is_matrix;
-  const std::int64_t groups = width(id, Axis::Group);
-  stream.rows =
-      std::max(stream.rows, (groups - 1) * mesh_.rows_per_group() + width(id, Axis::NodeY));
+  stream.rows = std::max(stream.rows, node_rows(id));
   stream.columns = std::max(stream.columns, width(id, Axis::NodeX));
   for (const auto& input : op.inputs) {
     if (input.has_value() && is_in_registers(*input)) {
@@ -325,15 +325,12 @@ std::optional<DraftId> Drafter::emit_combine(OpId id, const graph::TensorRef& te
   if (compute.has_value()) {
     draft.phase.after = {{static_cast<std::uint32_t>(*compute)}};
   }
-  Layout partial = what.raw;
-  for (program::AxisState& state : partial.axes) {
-    state = state.sharing == Sharing::Partial ? program::AxisState{} : state;
-  }
-  const BufferId parts = given.has_value() ? *given
-                         : result.has_value()
-                             ? add_buffer(what.tensor + ":parts",
-                                          program::slice_bytes(partial, what.shape, what.format))
-                             : scratch_[tensor.index];
+  const BufferId parts =
+      given.has_value() ? *given
+      : result.has_value()
+          ? add_buffer(what.tensor + ":parts",
+                       program::slice_bytes(what.raw.without_partials(), what.shape, what.format))
+          : scratch_[tensor.index];
   draft.reads = {parts};
   draft.writes = {parts};
   if (compute.has_value() && !given.has_value()) {

@@ -23,13 +23,6 @@ namespace {
 // it.
 constexpr std::int64_t kLeastInMemory = 1024;
 
-Layout without_partials(Layout layout) {
-  for (program::AxisState& state : layout.axes) {
-    state = state.sharing == Sharing::Partial ? program::AxisState{} : state;
-  }
-  return layout;
-}
-
 }  // namespace
 
 void Drafter::draft_in_turns() {
@@ -38,7 +31,8 @@ void Drafter::draft_in_turns() {
   for (const OpId op : order) {
     if (turn_of(op) == Turn::Before) {
       draft_op(op);
-    } else if (const EarlySum* const early = early_sum_of(graph_.ops[op.index], uses_)) {
+    } else if (const graph::EarlyOutput* const early =
+                   early_output_of(graph_.ops[op.index], uses_)) {
       draft_early(op, *early);
     }
   }
@@ -68,11 +62,11 @@ bool Drafter::is_early(OpId id, const TensorRef& tensor) const {
   if (turn_of(id) != Turn::Each || tensor.kind != TensorKind::Output) {
     return false;
   }
-  const EarlySum* const early = early_sum_of(graph_.ops[id.index], uses_);
+  const graph::EarlyOutput* const early = early_output_of(graph_.ops[id.index], uses_);
   return early != nullptr && early->output == tensor.index;
 }
 
-void Drafter::draft_early(OpId id, const EarlySum& sum) {
+void Drafter::draft_early(OpId id, const graph::EarlyOutput& sum) {
   const Op& op = graph_.ops[id.index];
   const SplitNest& split = op_plan(id).split;
   const ValueId result = *op.outputs[static_cast<std::size_t>(sum.output)];
@@ -113,9 +107,7 @@ void Drafter::draft_early(OpId id, const EarlySum& sum) {
     draft.phase.after.push_back({static_cast<std::uint32_t>(one)});
   }
   begin_storage(result);
-  draft.phase.region =
-      mesh_.lines((width(id, Axis::Group) - 1) * mesh_.rows_per_group() + width(id, Axis::NodeY),
-                  width(id, Axis::NodeX));
+  draft.phase.region = mesh_.lines(node_rows(id), width(id, Axis::NodeX));
   draft.phase.body = std::move(compute);
   draft.phase.writes = {value(result).name};
   draft.writes = {storage(result)};
@@ -150,7 +142,7 @@ void Drafter::begin_sums(OpId id) {
     }
     const graph::Value& result = value(*outputs[slot]);
     const Bytes bytes =
-        program::slice_bytes(without_partials(raw_of(id, tensor)), result.shape, Format::F32);
+        program::slice_bytes(raw_of(id, tensor).without_partials(), result.shape, Format::F32);
     OpenSums::Sum sum{.tensor = tensor, .parts = add_buffer(result.name + ":parts", bytes)};
     draft_.buffers[sum.parts].is_sum = true;
     if (mesh_.streams_states && bytes >= Bytes(kLeastInMemory)) {
@@ -270,7 +262,7 @@ void Drafter::run_rest(OpId id, const OpenSums& open, const std::set<DraftId>& a
   stream.ops = {id};
   stream.kinds = std::string(op.info->name);
   stream.split = op_plan(id).split.split();
-  stream.rows = (width(id, Axis::Group) - 1) * mesh_.rows_per_group() + width(id, Axis::NodeY);
+  stream.rows = node_rows(id);
   stream.columns = width(id, Axis::NodeX);
   stream.after = after;
   const std::vector<Stage>& stages = op_plan(id).split.nest().stages;

@@ -119,7 +119,7 @@ class Drafter {
   void draft_in_turns();
   void flush_all();
   // A sum that labels decide, over all samples.
-  void draft_early(OpId id, const EarlySum& sum);
+  void draft_early(OpId id, const graph::EarlyOutput& sum);
   bool is_early(OpId id, const graph::TensorRef& tensor) const;
   // In parts in time: it goes on with the next micro-batch.
   bool goes_on(OpId id, const graph::TensorRef& tensor) const;
@@ -225,6 +225,8 @@ class Drafter {
   // Parts of the op along a node axis; all places if every one does the same, or makes a result
   // that ends alike everywhere.
   std::int64_t width(OpId id, program::Axis axis) const;
+  // That the op works on, from the first group's first to the last group's last.
+  std::int64_t node_rows(OpId id) const;
 
   void begin(std::size_t index, OpId id);
 

@@ -348,7 +348,7 @@ class Planner {
     is_early_.resize(graph_.values.size(), false);
     for (std::size_t i = graph_.ops.size(); i-- > 0 && mesh_.micro_batches > 1;) {
       const Op& op = graph_.ops[i];
-      const EarlySum* const early = early_sum_of(op, uses_);
+      const graph::EarlyOutput* const early = early_output_of(op, uses_);
       const bool feeds_one = std::any_of(
           op.outputs.begin(), op.outputs.end(),
           [&](const auto& output) { return output.has_value() && is_early_[output->index]; });

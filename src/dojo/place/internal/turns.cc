@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
-#include <string_view>
+#include <string>
+#include <vector>
 
 #include "dojo/base/text.h"
 #include "dojo/graph/op_table.h"
@@ -114,7 +114,7 @@ class Turns {
       check_operands(id);
       check_stages(id);
     }
-    const EarlySum* const early = early_sum_of(op(id), uses_);
+    const graph::EarlyOutput* const early = early_output_of(op(id), uses_);
     for (const int operand : early != nullptr ? early->operands : std::vector<int>{}) {
       const auto& input = op(id).inputs[static_cast<std::size_t>(operand)];
       if (input.has_value() && carries_[input->index] != Carries::None) {
@@ -242,7 +242,7 @@ class Turns {
   void mark_before() {
     for (std::uint32_t i = static_cast<std::uint32_t>(graph_.ops.size()); i-- > 0;) {
       const Op& one = graph_.ops[i];
-      if (const EarlySum* const early = early_sum_of(one, uses_)) {
+      if (const graph::EarlyOutput* const early = early_output_of(one, uses_)) {
         for (const int operand : early->operands) {
           mark_maker(one.inputs[static_cast<std::size_t>(operand)], Turn::Before);
         }
@@ -272,30 +272,15 @@ class Turns {
   std::vector<Carries> carries_;
 };
 
-struct EarlySumOf {
-  std::string_view op;
-  EarlySum sum;
-};
-
-const std::array<EarlySumOf, 2>& early_sums() {
-  static const std::array<EarlySumOf, 2> kSums{{
-      {"aten.nll_loss2d_forward", {.output = 1, .operands = {1, 2}}},
-      {"aten.nll_loss_forward", {.output = 1, .operands = {1, 2}}},
-  }};
-  return kSums;
-}
-
 }  // namespace
 
-const EarlySum* early_sum_of(const Op& op, const graph::Uses& uses) {
-  for (const EarlySumOf& one : early_sums()) {
-    const auto slot = static_cast<std::size_t>(one.sum.output);
-    if (one.op == op.info->name && slot < op.outputs.size() && op.outputs[slot].has_value() &&
-        !uses.readers[op.outputs[slot]->index].empty()) {
-      return &one.sum;
-    }
+const graph::EarlyOutput* early_output_of(const Op& op, const graph::Uses& uses) {
+  const std::optional<graph::EarlyOutput>& early = op.info->early;
+  if (!early.has_value()) {
+    return nullptr;
   }
-  return nullptr;
+  const auto& output = op.outputs[static_cast<std::size_t>(early->output)];
+  return output.has_value() && !uses.readers[output->index].empty() ? &*early : nullptr;
 }
 
 void plan_turns(const Graph& graph, const Mesh& mesh, LayoutPlan& plan) {

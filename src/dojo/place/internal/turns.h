@@ -5,24 +5,15 @@
 // behind them, and what it reads is kept of each.
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <vector>
-
 #include "dojo/graph/graph.h"
+#include "dojo/graph/op_table.h"
 #include "dojo/place/internal/layout_plan.h"
 #include "dojo/place/internal/mesh.h"
 
 namespace dojo::place::internal {
 
-// A sum over samples that some operands of its op decide on their own, so that it can be known
-// before the rest of the op: how many labels count.
-struct EarlySum {
-  int output = 0;
-  std::vector<int> operands{};
-};
-// nullptr: the op has none, or nobody reads it.
-const EarlySum* early_sum_of(const graph::Op& op, const graph::Uses& uses);
+// The op's early output, if it has one that somebody reads; else nullptr.
+const graph::EarlyOutput* early_output_of(const graph::Op& op, const graph::Uses& uses);
 
 // Sets turns of ops and what stands in the way (layout_plan.h), where the mesh has micro-batches.
 void plan_turns(const graph::Graph& graph, const Mesh& mesh, LayoutPlan& plan);

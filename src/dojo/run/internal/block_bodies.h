@@ -23,29 +23,20 @@ void each2(const BlockCall& call, const F& f) {
     y[i] = f(a[i], b[i]);
   }
 }
-template <class F>
-void each3(const BlockCall& call, const F& f) {
-  const float* a = call.floats(0);
-  const float* b = call.floats(1);
-  const float* c = call.floats(2);
-  float* y = call.float_out(0);
+// The same of any number of floats: f takes one of each operand.
+template <class F, std::size_t... operands>
+void each_float(const BlockCall& call, const F& f, std::index_sequence<operands...> /*which*/) {
+  const auto loop = [&](float* y, const auto*... in) {
 #pragma GCC ivdep
-  for (std::int64_t i = 0; i < call.count; ++i) {
-    y[i] = f(a[i], b[i], c[i]);
-  }
+    for (std::int64_t i = 0; i < call.count; ++i) {
+      y[i] = f(in[i]...);
+    }
+  };
+  loop(call.float_out(0), call.floats(operands)...);
 }
-template <class F>
-void each5(const BlockCall& call, const F& f) {
-  const float* a = call.floats(0);
-  const float* b = call.floats(1);
-  const float* c = call.floats(2);
-  const float* d = call.floats(3);
-  const float* e = call.floats(4);
-  float* y = call.float_out(0);
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < call.count; ++i) {
-    y[i] = f(a[i], b[i], c[i], d[i], e[i]);
-  }
+template <std::size_t operands, class F>
+void each_float(const BlockCall& call, const F& f) {
+  each_float(call, f, std::make_index_sequence<operands>());
 }
 
 // --- conversions ---
@@ -613,11 +604,11 @@ void ratio_or_zero(const BlockCall& call) {
 }
 // (x - m) - l
 void log_softmax(const BlockCall& call) {
-  each3(call, [](float x, float m, float l) { return (x - m) - l; });
+  each_float<3>(call, [](float x, float m, float l) { return (x - m) - l; });
 }
 // Y (dY - t)
 void softmax_backward(const BlockCall& call) {
-  each3(call, [](float dy, float y, float t) { return y * (dy - t); });
+  each_float<3>(call, [](float dy, float y, float t) { return y * (dy - t); });
 }
 // dY - exp(Y) s
 void log_softmax_backward(const BlockCall& call) {
@@ -647,30 +638,21 @@ void blend(const BlockCall& call) {
 }
 // (x - mean) rstd
 void normalise(const BlockCall& call) {
-  each3(call, [](float x, float mean, float rstd) { return (x - mean) * rstd; });
+  each_float<3>(call, [](float x, float mean, float rstd) { return (x - mean) * rstd; });
 }
 // ((x - mean) rstd) w + b
 void normalise_affine(const BlockCall& call) {
-  each5(call, [](float x, float mean, float rstd, float w, float b) {
+  each_float<5>(call, [](float x, float mean, float rstd, float w, float b) {
     return ((x - mean) * rstd) * w + b;
   });
 }
 // rstd ((g - m1) - h m2) with g = dY w and h = (x - mean) rstd: operands dY, x, mean, rstd, w, m1,
 // m2
 void normalise_backward(const BlockCall& call) {
-  const float* dy = call.floats(0);
-  const float* x = call.floats(1);
-  const float* mean = call.floats(2);
-  const float* rstd = call.floats(3);
-  const float* w = call.floats(4);
-  const float* m1 = call.floats(5);
-  const float* m2 = call.floats(6);
-  float* dx = call.float_out(0);
-#pragma GCC ivdep
-  for (std::int64_t i = 0; i < call.count; ++i) {
-    const float h = (x[i] - mean[i]) * rstd[i];
-    dx[i] = rstd[i] * ((dy[i] * w[i] - m1[i]) - h * m2[i]);
-  }
+  each_float<7>(call, [](float dy, float x, float mean, float rstd, float w, float m1, float m2) {
+    const float h = (x - mean) * rstd;
+    return rstd * ((dy * w - m1) - h * m2);
+  });
 }
 // --- pieces of losses ---
 void squared_difference(const BlockCall& call) {
@@ -679,7 +661,7 @@ void squared_difference(const BlockCall& call) {
 // f[0]: the scale. (scale (x - t)) dY: operands dY, x, t
 void mse_backward(const BlockCall& call) {
   const float factor = call.params->f[0];
-  each3(call, [factor](float dy, float x, float t) { return (factor * (x - t)) * dy; });
+  each_float<3>(call, [factor](float dy, float x, float t) { return (factor * (x - t)) * dy; });
 }
 // f[0]: beta
 void smooth_l1(const BlockCall& call) {
@@ -693,7 +675,7 @@ void smooth_l1(const BlockCall& call) {
 void smooth_l1_backward(const BlockCall& call) {
   const float factor = call.params->f[0];
   const float beta = call.params->f[1];
-  each3(call, [=](float dy, float x, float t) {
+  each_float<3>(call, [=](float dy, float x, float t) {
     const float d = x - t;
     return d <= -beta ? -factor * dy : (d >= beta ? factor * dy : factor * d * dy / beta);
   });

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "dojo/numerics/encode.h"
 #include "dojo/numerics/special.h"
