@@ -143,7 +143,8 @@ TEST_P(Delivered, AlsoWhereNodesHaveLittleRoom) {
   EXPECT_TRUE(dealt > 0 || std::string(GetParam()).find("transformer") == std::string::npos);
 }
 
-// The step with every other kind of op split as chance has it; nullopt: it does not fit.
+// The step with every other kind of op split as chance has it, over groups of samples, free groups
+// or none, in micro-batches or not; nullopt: it does not fit, or is not to be cut so.
 std::optional<Placed> with_random_splits(const std::string& file, const std::string& recipe,
                                          const machine::MachineModel& machine,
                                          std::mt19937& random) {
@@ -153,10 +154,15 @@ std::optional<Placed> with_random_splits(const std::string& file, const std::str
   }
   Choice choice = place_by_rule(ruled->graph, machine)->choice;
   choice.panels = Bytes(0);
+  choice.block <<= random() % 2;
   const std::vector<Choice> grouped = with_free_groups(machine, choice);
-  if (random() % 4 != 0 && !grouped.empty()) {
+  const std::uint32_t groups = random() % 4;
+  if (groups > 1 && !grouped.empty()) {
     choice = grouped[random() % grouped.size()];
+  } else if (groups == 1) {
+    choice.has_groups = true;
   }
+  choice.micro_batches = 1 + random() % 2;
   const std::vector<int> kinds = op_kinds(ruled->graph);
   for (int kind = 0; kind <= *std::max_element(kinds.begin(), kinds.end()); ++kind) {
     const std::vector<Deal> deals = deals_of(ruled->graph, machine, choice, kind).all;
@@ -165,16 +171,12 @@ std::optional<Placed> with_random_splits(const std::string& file, const std::str
       choice.deals.push_back(deals[drawn]);
     }
   }
-  internal::Mesh mesh = ruled->plan.mesh;
-  if (choice.free_groups > 1) {
-    mesh = internal::with_free_groups(mesh, choice.free_groups);
-  }
-  mesh.deals = choice.deals;
   Result<PlacedStep> step = place_as(ruled->graph, machine, choice);
   if (!step.has_value()) {
     return std::nullopt;
   }
-  Result<Plan> plan = internal::plan_on(step->graph, machine, mesh);
+  Result<Plan> plan =
+      internal::plan_on(step->graph, machine, internal::mesh_for(choice, step->graph, machine));
   return Placed{std::move(step->graph), *std::move(plan), std::move(step->program), machine};
 }
 

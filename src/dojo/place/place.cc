@@ -282,22 +282,6 @@ Result<void> check_cuts(const Graph& graph, const MachineModel& machine,
   return {};
 }
 
-internal::Mesh mesh_for(const Choice& choice, const Graph& graph, const MachineModel& machine) {
-  internal::Mesh mesh =
-      internal::mesh_of(choice.dies, choice.block, machine, internal::global_batch(graph));
-  mesh.streams_states = choice.streams_states;
-  mesh = internal::with_micro_batches(mesh, choice.micro_batches);
-  if (choice.has_groups) {
-    mesh = internal::with_groups(mesh);
-  } else if (choice.free_groups > 1) {
-    mesh = internal::with_free_groups(mesh, choice.free_groups);
-  }
-  mesh.least_busy = choice.has_even_weights ? internal::kBusyShares : mesh.least_busy;
-  mesh.panels = choice.panels;
-  mesh.deals = choice.deals;
-  return mesh;
-}
-
 Choice choice_of(const internal::Plan& plan) {
   const internal::Mesh& mesh = plan.mesh;
   return {.dies = mesh.replicas.dies,
@@ -385,7 +369,7 @@ bool has_dram_for_states(const Graph& graph, const MachineModel& machine, const 
 std::vector<int> op_kinds(const Graph& graph) { return internal::kinds_of(graph); }
 
 Deals deals_of(const Graph& graph, const MachineModel& machine, const Choice& choice, int kind) {
-  const internal::Mesh mesh = mesh_for(choice, graph, machine);
+  const internal::Mesh mesh = internal::mesh_for(choice, graph, machine);
   const internal::LayoutPlan layouts = internal::plan_layouts(graph, mesh);
   const std::vector<int> kinds = internal::kinds_of(graph);
   const auto first =
@@ -417,7 +401,7 @@ Deals deals_of(const Graph& graph, const MachineModel& machine, const Choice& ch
 Result<PlacedStep> place_as(const Graph& lowered, const MachineModel& machine,
                             const Choice& choice) {
   DOJO_TRY(internal::Plan plan,
-           internal::plan_on(lowered, machine, mesh_for(choice, lowered, machine)));
+           internal::plan_on(lowered, machine, internal::mesh_for(choice, lowered, machine)));
   return placed_step(lowered, machine, std::move(plan));
 }
 
@@ -430,7 +414,7 @@ Result<RuledStep> place_by_rule(const Graph& lowered, const MachineModel& machin
 
 Result<Program> sketch_as(const Graph& lowered, const MachineModel& machine, const Choice& choice) {
   DOJO_TRY(internal::Plan plan,
-           internal::sketch_on(lowered, machine, mesh_for(choice, lowered, machine)));
+           internal::sketch_on(lowered, machine, internal::mesh_for(choice, lowered, machine)));
   return make_sketch(lowered, machine, std::move(plan));
 }
 

@@ -177,6 +177,21 @@ std::vector<machine::Shape> of_tiles(machine::Shape tile, machine::Shape all) {
 
 }  // namespace
 
+Mesh mesh_for(const Choice& choice, const graph::Graph& graph, const MachineModel& machine) {
+  Mesh mesh = with_micro_batches(mesh_of(choice.dies, choice.block, machine, global_batch(graph)),
+                                 choice.micro_batches);
+  mesh.streams_states = choice.streams_states;
+  if (choice.has_groups) {
+    mesh = with_groups(mesh);
+  } else if (choice.free_groups > 1) {
+    mesh = with_free_groups(mesh, choice.free_groups);
+  }
+  mesh.least_busy = choice.has_even_weights ? kBusyShares : mesh.least_busy;
+  mesh.panels = choice.panels;
+  mesh.deals = choice.deals;
+  return mesh;
+}
+
 std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch) {
   const machine::Shape all = machine.dies();
   std::vector<machine::Shape> shapes{{1, 1}, {1, 2}, {1, 5}, {5, 5}};

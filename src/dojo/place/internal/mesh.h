@@ -68,6 +68,10 @@ std::vector<std::int64_t> free_groups(const Mesh& mesh, const machine::MachineMo
 Mesh mesh_of(machine::Shape dies, std::int64_t block, const machine::MachineModel& machine,
              std::int64_t batch);
 
+// What the choice says of the replicas of this Graph.
+Mesh mesh_for(const Choice& choice, const graph::Graph& graph,
+              const machine::MachineModel& machine);
+
 // Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile and
 // more of them, each time at least twice as many, then the whole machine; those that fit on the
 // machine, each once.
