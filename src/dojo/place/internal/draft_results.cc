@@ -92,7 +92,6 @@ void Drafter::finish_op(OpId id, std::size_t stream) {
     // Everything else that the op made is stored with it.
     store_outputs(id, stream);
     const auto compute = flush(stream);
-    end_sums(id, compute);
     for (const graph::TensorRef& tensor : partial_) {
       emit_combine(id, tensor, compute);
     }
@@ -172,6 +171,9 @@ std::optional<DraftId> Drafter::flush(std::size_t index) {
   draft.writes.assign(stream.writes.begin(), stream.writes.end());
   const DraftId added = add_phase(std::move(draft));
   close(stream, added);
+  for (const OpId done : stream.ops) {
+    end_sums(done, added);
+  }
   return added;
 }
 

@@ -134,6 +134,7 @@ void Drafter::run_stages_from(std::size_t first, OpId id, std::size_t stream,
     const Stage& stage = stages[i];
     if (reads_any(stage, sums)) {
       open_[id.index].rest = i;
+      open_[id.index].scratch = scratch_;
       break;
     }
     if (reads_any(stage, partial_)) {
@@ -147,6 +148,7 @@ void Drafter::run_stages_from(std::size_t first, OpId id, std::size_t stream,
       }
       if (goes_on(id, operand.tensor)) {
         sums.push_back(operand.tensor);
+        add_to_sum(id, operand.tensor);
       } else if (work_.is_written_in_parts(id, stage, operand) && !is_early(id, operand.tensor)) {
         partial_.push_back(operand.tensor);
       }
@@ -201,7 +203,9 @@ std::size_t Drafter::end_partials(OpId id, std::size_t stream) {
     }
   }
   const auto compute = flush(stream);
-  end_sums(id, compute);
+  if (const auto sums = open_.find(id.index); sums != open_.end()) {
+    sums->second.is_in_phases = true;
+  }
   const std::size_t first_sum = draft_.phases.size();
   std::set<DraftId> sums;
   for (const graph::TensorRef& tensor : partial_) {

@@ -178,28 +178,33 @@ DraftId Drafter::move_sum(OpId id, const OpenSums::Sum& sum, bool is_load) {
 
 bool Drafter::has_new_sums(OpId id) const {
   const auto found = open_.find(id.index);
-  return found != open_.end() &&
+  return found != open_.end() && !found->second.is_in_phases &&
          std::any_of(found->second.sums.begin(), found->second.sums.end(),
                      [](const OpenSums::Sum& sum) { return !sum.made_by.has_value(); });
 }
 
-void Drafter::end_sums(OpId id, std::optional<DraftId> compute) {
+void Drafter::add_to_sum(OpId id, const TensorRef& tensor) {
+  for (OpenSums::Sum& sum : open_.at(id.index).sums) {
+    sum.is_added_to = sum.is_added_to || sum.tensor == tensor;
+  }
+}
+
+void Drafter::end_sums(OpId id, DraftId compute) {
   const auto found = open_.find(id.index);
-  if (found == open_.end() || !compute.has_value()) {
+  if (found == open_.end()) {
     return;
   }
   for (OpenSums::Sum& sum : found->second.sums) {
-    if (sum.made_by.has_value()) {
+    if (sum.made_by.has_value() || !sum.is_added_to) {
       continue;
     }
-    draft_.phases[*compute].reads.push_back(sum.parts);
-    draft_.phases[*compute].writes.push_back(sum.parts);
+    draft_.phases[compute].reads.push_back(sum.parts);
+    draft_.phases[compute].writes.push_back(sum.parts);
     sum.made_by = compute;
     if (sum.in_memory > Bytes(0)) {
       sum.made_by = move_sum(id, sum, false);
     }
   }
-  found->second.scratch = scratch_;
 }
 
 void Drafter::finish_sums(OpId id) {

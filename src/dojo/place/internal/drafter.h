@@ -47,11 +47,13 @@ struct OpenSums {
     graph::TensorRef tensor{};
     BufferId parts = 0;                // what it has come to
     Bytes in_memory{};                 // a node's share of it in DRAM; 0: it stays in SRAM
+    bool is_added_to = false;          // by a stage that has been drafted
     std::optional<DraftId> made_by{};  // the phase that goes on with it, or takes it to DRAM
   };
   std::vector<Sum> sums;
   std::map<int, BufferId> scratch;
-  std::size_t rest = 0;  // the first stage that needs them whole
+  std::size_t rest = 0;       // the first stage that needs them whole
+  bool is_in_phases = false;  // the op has joined other sums before
 };
 
 class Drafter {
@@ -128,8 +130,9 @@ class Drafter {
   BufferId add_parts(OpId id, const graph::TensorRef& tensor);
   // Where the sums of the op at hand are, and what brings those from DRAM.
   void begin_sums(OpId id);
-  // The phase has gone on with those of the op that it made.
-  void end_sums(OpId id, std::optional<DraftId> compute);
+  void add_to_sum(OpId id, const graph::TensorRef& tensor);
+  // The phase has gone on with those of the op that have been added to.
+  void end_sums(OpId id, DraftId compute);
   void finish_sums(OpId id);
   // One that no nodes have to join: it is the result, or is rounded to it.
   DraftId take_sum(OpId id, ValueId result, BufferId parts, DraftId made_by);

@@ -1,0 +1,98 @@
+// Whether everything arrives (delivery.h) where ops are split otherwise than the rules say: small
+// placements that random ones led to and that were wrong.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "dojo/graph/nest.h"
+#include "dojo/graph/recipe.h"
+#include "dojo/graph/text.h"
+#include "dojo/place/internal/delivery.h"
+#include "dojo/place/internal/delivery_testing.h"
+#include "dojo/place/lower_for_machine.h"
+#include "dojo/place/place.h"
+
+namespace dojo::place {
+namespace {
+
+using testing::Facts;
+using testing::with_facts;
+
+// What the op that makes a value is split over, by the names of its loops; "": nothing.
+struct Otherwise {
+  std::string value;
+  std::string over_groups;
+  std::string over_rows;
+  std::string over_columns;
+};
+
+// On the replica that the rules choose, but for this.
+struct Case {
+  const char* file;
+  const char* recipe;
+  Facts machine;
+  std::int64_t free_groups = 1;
+  std::int64_t micro_batches = 1;
+  std::vector<Otherwise> splits{};
+};
+
+Deal deal_of(const graph::Graph& graph, const Otherwise& otherwise) {
+  std::size_t op = 0;
+  while (graph.value(*graph.ops.at(op).outputs.front()).name != otherwise.value) {
+    ++op;
+  }
+  const graph::LoopNest nest = graph::nest_of(graph, graph.ops[op]);
+  const auto number_of = [&](const std::string& name) {
+    const auto found = std::find_if(nest.loops.begin(), nest.loops.end(),
+                                    [&](const auto& loop) { return loop.name == name; });
+    EXPECT_EQ(found == nest.loops.end(), name.empty()) << otherwise.value << " " << name;
+    return static_cast<int>(found - nest.loops.begin());
+  };
+  return {.kind = op_kinds(graph)[op],
+          .group_loop = number_of(otherwise.over_groups),
+          .row_loop = number_of(otherwise.over_rows),
+          .column_loop = number_of(otherwise.over_columns)};
+}
+
+void expect_delivery(const Case& one) {
+  const machine::MachineModel machine = with_facts("d1", one.machine);
+  const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + one.file);
+  ASSERT_TRUE(captured.has_value()) << captured.error().to_string();
+  const auto lowered = lower_for_machine(*captured, *graph::recipe_named(one.recipe), machine);
+  ASSERT_TRUE(lowered.has_value()) << lowered.error().to_string();
+  Choice choice = place_by_rule(*lowered, machine)->choice;
+  choice.free_groups = one.free_groups;
+  choice.micro_batches = one.micro_batches;
+  for (const Otherwise& otherwise : one.splits) {
+    const Deal deal = deal_of(*lowered, otherwise);
+    const std::vector<Deal> all = deals_of(*lowered, machine, choice, deal.kind).all;
+    EXPECT_NE(std::find(all.begin(), all.end(), deal), all.end()) << otherwise.value;
+    choice.deals.push_back(deal);
+  }
+  std::sort(choice.deals.begin(), choice.deals.end(),
+            [](const Deal& a, const Deal& b) { return a.kind < b.kind; });
+  const Result<PlacedStep> step = place_as(*lowered, machine, choice);
+  ASSERT_TRUE(step.has_value()) << step.error().to_string();
+  const internal::Plan plan =
+      *internal::plan_on(step->graph, machine, internal::mesh_for(choice, step->graph, machine));
+  internal::Delivery delivery(step->graph, plan, step->program, machine);
+  for (const std::string& breach : delivery.run(3)) {
+    ADD_FAILURE() << breach;
+  }
+  EXPECT_GT(delivery.elements_checked(), 1000);
+}
+
+// A norm's backward sums rows over columns of nodes: what adds up the gradients of its parameters
+// is a second phase. (The product is split so that their update waits for nothing else.)
+TEST(DeliveredOtherwise, SumsOverSamplesBehindSumsOfRows) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "cfloat8",
+                   .machine = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "3x3"}},
+                   .micro_batches = 2,
+                   .splits = {{"d.blocks.1.up.weight", "", "", ""}}});
+}
+
+}  // namespace
+}  // namespace dojo::place
