@@ -32,7 +32,8 @@ struct Otherwise {
 struct Case {
   const char* file;
   const char* recipe;
-  Facts machine;
+  const char* machine;
+  Facts facts;
   std::int64_t free_groups = 1;
   std::int64_t micro_batches = 1;
   std::vector<Otherwise> splits{};
@@ -57,7 +58,7 @@ Deal deal_of(const graph::Graph& graph, const Otherwise& otherwise) {
 }
 
 void expect_delivery(const Case& one) {
-  const machine::MachineModel machine = with_facts("d1", one.machine);
+  const machine::MachineModel machine = with_facts(one.machine, one.facts);
   const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + one.file);
   ASSERT_TRUE(captured.has_value()) << captured.error().to_string();
   const auto lowered = lower_for_machine(*captured, *graph::recipe_named(one.recipe), machine);
@@ -89,9 +90,20 @@ void expect_delivery(const Case& one) {
 TEST(DeliveredOtherwise, SumsOverSamplesBehindSumsOfRows) {
   expect_delivery({.file = "conformance/small_transformer.graph",
                    .recipe = "cfloat8",
-                   .machine = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "3x3"}},
+                   .machine = "d1",
+                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "3x3"}},
                    .micro_batches = 2,
                    .splits = {{"d.blocks.1.up.weight", "", "", ""}}});
+}
+
+// Columns of a weight lie over groups and in shares over columns of nodes. A line across the nodes
+// that deals its shares out reads columns for every group.
+TEST(DeliveredOtherwise, LinesThatDealOutToAllGroups) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "fp32",
+                   .machine = "training-tile",
+                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "5x3"}},
+                   .free_groups = 5});
 }
 
 }  // namespace

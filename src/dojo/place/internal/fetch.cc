@@ -337,7 +337,11 @@ class Fetcher {
     }
     const machine::Region all = gathers_groups_ ? all_groups() : region();
     const std::int64_t line = to == Axis::NodeX ? all.columns() : all.rows();
-    const Bytes pair = largest_pair(now_, need.dimension);
+    // A line reads what each of its groups does.
+    const bool has_groups_in_line = gathers_groups_ && want(Axis::Group).is_sliced &&
+                                    want(Axis::Group).dimension == need.dimension;
+    const Bytes pair = largest_pair(now_, need.dimension,
+                                    has_groups_in_line ? split_.on(Axis::Group)->cut.parts : 1);
     const Bytes gathered = read_by_line(from == Axis::NodeY, from == Axis::NodeX);
     const auto packets = [](Bytes bytes) { return (bytes.count() + kPacket - 1) / kPacket; };
     const std::int64_t slots = line * line / 4;
@@ -356,9 +360,9 @@ class Fetcher {
     return true;
   }
 
-  // Of what a node holds of the layout, at most so much is of the indices of the dimension that a
-  // node reads.
-  Bytes largest_pair(const Layout& layout, int dimension) const {
+  // Of what a node holds of the layout, at most so much is of the indices of the dimension that so
+  // many nodes read.
+  Bytes largest_pair(const Layout& layout, int dimension, std::int64_t readers = 1) const {
     const auto dim = static_cast<std::size_t>(dimension);
     const graph::Shape local = program::slice_shape(layout, value_.shape);
     const std::int64_t share = program::slice_elements(layout, value_.shape);
@@ -366,7 +370,7 @@ class Fetcher {
     for (std::size_t i = dim + 1; i < local.size(); ++i) {
       inner *= local[i];
     }
-    const std::int64_t wanted = std::min(local[dim], reads_.longest(dimension)) * inner;
+    const std::int64_t wanted = std::min(local[dim], reads_.longest(dimension) * readers) * inner;
     const std::int64_t period = local[dim] * inner;
     // A flat share begins and ends anywhere; a permuted one is not in this order at all.
     const std::int64_t periods = layout.has(Sharing::Flat) ? share / period + 2 : share / period;
