@@ -106,5 +106,15 @@ TEST(DeliveredOtherwise, LinesThatDealOutToAllGroups) {
                    .free_groups = 5});
 }
 
+// Nodes send their neighbours more rows than those read, where rows then go on to others.
+TEST(DeliveredOtherwise, HalosThatAreGathered) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "cfloat8_shp",
+                   .machine = "training-tile",
+                   .facts = {{"mesh.die.dead", "2,2"}, {"mesh.die.size", "6x5"}},
+                   .free_groups = 2,
+                   .splits = {{"mul.13", "d3", "d2", ""}, {"mul.14", "", "d2", "d1"}}});
+}
+
 }  // namespace
 }  // namespace dojo::place

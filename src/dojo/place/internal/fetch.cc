@@ -363,6 +363,11 @@ class Fetcher {
   // Of what a node holds of the layout, at most so much is of the indices of the dimension that so
   // many nodes read.
   Bytes largest_pair(const Layout& layout, int dimension, std::int64_t readers = 1) const {
+    return most_with(layout, dimension, reads_.longest(dimension) * readers);
+  }
+
+  // Of what a node holds of the layout, at most so much is of so many indices of the dimension.
+  Bytes most_with(const Layout& layout, int dimension, std::int64_t indices) const {
     const auto dim = static_cast<std::size_t>(dimension);
     const graph::Shape local = program::slice_shape(layout, value_.shape);
     const std::int64_t share = program::slice_elements(layout, value_.shape);
@@ -370,7 +375,7 @@ class Fetcher {
     for (std::size_t i = dim + 1; i < local.size(); ++i) {
       inner *= local[i];
     }
-    const std::int64_t wanted = std::min(local[dim], reads_.longest(dimension) * readers) * inner;
+    const std::int64_t wanted = std::min(local[dim], indices) * inner;
     const std::int64_t period = local[dim] * inner;
     // A flat share begins and ends anywhere; a permuted one is not in this order at all.
     const std::int64_t periods = layout.has(Sharing::Flat) ? share / period + 2 : share / period;
@@ -439,34 +444,40 @@ class Fetcher {
         look_up(axis);
       }
     }
-    machine::HaloBytes sides;
-    int reach = 1;
     std::array<bool, 2> gathers{};
+    std::array<bool, 2> halos{};
     for (std::size_t i = 0; i < kNodeAxes.size(); ++i) {
       const Axis axis = kNodeAxes[i];
       const AxisState state = now_[axis];
-      if (!is_spread(state) || is_masked(axis)) {
-        continue;
-      }
-      if (has_flat_share(axis)) {
+      if (!is_spread(state) || is_masked(axis) || has_flat_share(axis)) {
         continue;
       }
       const Need& need = want(axis);
-      if (state.sharing == Sharing::Sliced && need.is_sliced) {
-        if (need.dimension == state.dimension) {
-          gathers[i] = !collect_halo(axis, sides, reach);
-        } else {
-          gathers[i] = !to_other_dimension(axis, need.dimension);
-        }
-      } else {
+      const bool is_sliced = state.sharing == Sharing::Sliced && need.is_sliced;
+      halos[i] = is_sliced && need.dimension == state.dimension;
+      gathers[i] = !halos[i] && !(is_sliced && to_other_dimension(axis, need.dimension));
+    }
+    send_halos(halos, gathers);
+    gather(gathers[0], gathers[1]);
+  }
+
+  // Along an axis whose line is gathered after all there is none.
+  void send_halos(std::array<bool, 2> halos, std::array<bool, 2>& gathers) {
+    machine::HaloBytes sides;
+    int reach = 1;
+    for (std::size_t i = 0; i < kNodeAxes.size(); ++i) {
+      const bool goes_on = gathers[1 - i] || gathers_groups_;
+      if (halos[i] && !collect_halo(kNodeAxes[i], goes_on, sides, reach)) {
+        halos[i] = false;
         gathers[i] = true;
+        send_halos(halos, gathers);
+        return;
       }
     }
     if (sides != machine::HaloBytes{}) {
       add(machine::halo(sides), Scope::Inside, reach);
       fetch_.landing += sides.north + sides.south + sides.east + sides.west;
     }
-    gather(gathers[0], gathers[1]);
   }
 
   // Slots are as long as the largest pair: a block of what lies there, as much of the other
@@ -494,14 +505,18 @@ class Fetcher {
   }
 
   // False, and nothing done, where it is quicker to gather the line: of what comes from afar.
-  bool collect_halo(Axis axis, machine::HaloBytes& sides, int& reach) const {
+  // `goes_on`: from the node to others, by a gather.
+  bool collect_halo(Axis axis, bool goes_on, machine::HaloBytes& sides, int& reach) const {
     if (!split_.on(axis).has_value()) {
       return true;
     }
     const Shortage worst = reads_.shortage(axis, now_);
     const std::int64_t line = reads_.bytes_per_index(axis, now_[axis].dimension);
-    const Bytes low(worst.low_high[0] * line);
-    const Bytes high(worst.low_high[1] * line);
+    const auto side = [&](std::int64_t indices) {
+      return std::max(Bytes(indices * line), goes_on ? held_of(axis, indices) : Bytes(0));
+    };
+    const Bytes low = side(worst.low_high[0]);
+    const Bytes high = side(worst.low_high[1]);
     machine::HaloBytes halo;
     (axis == Axis::NodeY ? halo.north : halo.west) = low;
     (axis == Axis::NodeY ? halo.south : halo.east) = high;
@@ -518,6 +533,16 @@ class Fetcher {
     sides.west += halo.west;
     reach = std::max(reach, static_cast<int>(worst.reach));
     return true;
+  }
+
+  // What nodes next to each other along the axis hold of so many indices that lie there.
+  Bytes held_of(Axis axis, std::int64_t indices) const {
+    const AxisState& state = now_[axis];
+    Bytes sum{};
+    for (; indices > 0; indices -= state.block) {
+      sum += most_with(now_, state.dimension, std::min(indices, state.block));
+    }
+    return sum;
   }
 
   const graph::Op& op_;
