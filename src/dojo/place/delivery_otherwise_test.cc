@@ -116,5 +116,15 @@ TEST(DeliveredOtherwise, HalosThatAreGathered) {
                    .splits = {{"mul.13", "d3", "d2", ""}, {"mul.14", "", "d2", "d1"}}});
 }
 
+// A group's rows with their halos are more than its rows.
+TEST(DeliveredOtherwise, GroupsAreGatheredWithHalos) {
+  expect_delivery({.file = "conformance/small_cnn.graph",
+                   .recipe = "bf16",
+                   .machine = "training-tile",
+                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "6x2"}},
+                   .free_groups = 2,
+                   .splits = {{"x.b", "d3", "d2", "d1"}}});
+}
+
 }  // namespace
 }  // namespace dojo::place

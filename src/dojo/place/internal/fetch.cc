@@ -276,20 +276,21 @@ class Fetcher {
   // Before rows are gathered, so that each column brings its own part: each node row of a group
   // what those of the other groups have.
   void gather_groups(const Layout& after) {
-    Bytes of_column(with_halo().count() * now_[Axis::Group].parts);
+    const Bytes all = with_halo(after);
+    Bytes of_column(with_halo(now_).count() * now_[Axis::Group].parts);
     if (is_rearranged_ && now_.has(Sharing::Flat)) {  // no shares of what lies there now
-      of_column = slice_bytes(after);
+      of_column = all;
     }
-    add(machine::all_gather(machine::Axis::Columns, std::min(of_column, slice_bytes(after))));
+    add(machine::all_gather(machine::Axis::Columns, std::min(of_column, all)));
     fetch_.moves.back().region = all_groups();
     fetch_.moves.back().reach = static_cast<int>(mesh_.rows_per_group());
     gathers_groups_ = false;
   }
 
-  // What a node holds, with what it was sent from its neighbours along node.y.
-  Bytes with_halo() const {
-    const AxisState& y = now_[Axis::NodeY];
-    const std::int64_t bytes = slice_bytes(now_).count();
+  // What a node holds of the layout, with what it was sent from its neighbours along node.y.
+  Bytes with_halo(const Layout& layout) const {
+    const AxisState& y = layout[Axis::NodeY];
+    const std::int64_t bytes = slice_bytes(layout).count();
     if (y.sharing != Sharing::Sliced || !want(Axis::NodeY).is_sliced ||
         want(Axis::NodeY).dimension != y.dimension) {
       return Bytes(bytes);
