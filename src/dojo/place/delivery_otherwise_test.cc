@@ -28,15 +28,11 @@ struct Otherwise {
   std::string over_columns;
 };
 
-// On the replica that the rules choose, but for this.
-struct Case {
+struct Step {
   const char* file;
   const char* recipe;
   const char* machine;
   Facts facts;
-  std::int64_t free_groups = 1;
-  std::int64_t micro_batches = 1;
-  std::vector<Otherwise> splits{};
 };
 
 Deal deal_of(const graph::Graph& graph, const Otherwise& otherwise) {
@@ -57,16 +53,13 @@ Deal deal_of(const graph::Graph& graph, const Otherwise& otherwise) {
           .column_loop = number_of(otherwise.over_columns)};
 }
 
-void expect_delivery(const Case& one) {
+void expect_delivery(const Step& one, Choice choice, const std::vector<Otherwise>& splits) {
   const machine::MachineModel machine = with_facts(one.machine, one.facts);
   const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + one.file);
   ASSERT_TRUE(captured.has_value()) << captured.error().to_string();
   const auto lowered = lower_for_machine(*captured, *graph::recipe_named(one.recipe), machine);
   ASSERT_TRUE(lowered.has_value()) << lowered.error().to_string();
-  Choice choice = place_by_rule(*lowered, machine)->choice;
-  choice.free_groups = one.free_groups;
-  choice.micro_batches = one.micro_batches;
-  for (const Otherwise& otherwise : one.splits) {
+  for (const Otherwise& otherwise : splits) {
     const Deal deal = deal_of(*lowered, otherwise);
     const std::vector<Deal> all = deals_of(*lowered, machine, choice, deal.kind).all;
     EXPECT_NE(std::find(all.begin(), all.end(), deal), all.end()) << otherwise.value;
@@ -91,9 +84,9 @@ TEST(DeliveredOtherwise, SumsOverSamplesBehindSumsOfRows) {
   expect_delivery({.file = "conformance/small_transformer.graph",
                    .recipe = "cfloat8",
                    .machine = "d1",
-                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "3x3"}},
-                   .micro_batches = 2,
-                   .splits = {{"d.blocks.1.up.weight", "", "", ""}}});
+                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "3x3"}}},
+                  {.dies = {1, 1}, .block = 3, .micro_batches = 2},
+                  {{"d.blocks.1.up.weight", "", "", ""}});
 }
 
 // Columns of a weight lie over groups and in shares over columns of nodes. A line across the nodes
@@ -102,8 +95,8 @@ TEST(DeliveredOtherwise, LinesThatDealOutToAllGroups) {
   expect_delivery({.file = "conformance/small_transformer.graph",
                    .recipe = "fp32",
                    .machine = "training-tile",
-                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "5x3"}},
-                   .free_groups = 5});
+                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "5x3"}}},
+                  {.dies = {1, 1}, .free_groups = 5}, {});
 }
 
 // Nodes send their neighbours more rows than those read, where rows then go on to others.
@@ -111,9 +104,9 @@ TEST(DeliveredOtherwise, HalosThatAreGathered) {
   expect_delivery({.file = "conformance/small_transformer.graph",
                    .recipe = "cfloat8_shp",
                    .machine = "training-tile",
-                   .facts = {{"mesh.die.dead", "2,2"}, {"mesh.die.size", "6x5"}},
-                   .free_groups = 2,
-                   .splits = {{"mul.13", "d3", "d2", ""}, {"mul.14", "", "d2", "d1"}}});
+                   .facts = {{"mesh.die.dead", "2,2"}, {"mesh.die.size", "6x5"}}},
+                  {.dies = {1, 1}, .free_groups = 2},
+                  {{"mul.13", "d3", "d2", ""}, {"mul.14", "", "d2", "d1"}});
 }
 
 // A group's rows with their halos are more than its rows.
@@ -121,9 +114,17 @@ TEST(DeliveredOtherwise, GroupsAreGatheredWithHalos) {
   expect_delivery({.file = "conformance/small_cnn.graph",
                    .recipe = "bf16",
                    .machine = "training-tile",
-                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "6x2"}},
-                   .free_groups = 2,
-                   .splits = {{"x.b", "d3", "d2", "d1"}}});
+                   .facts = {{"mesh.die.dead", "[]"}, {"mesh.die.size", "6x2"}}},
+                  {.dies = {1, 1}, .free_groups = 2}, {{"x.b", "d3", "d2", "d1"}});
+}
+
+// Shares of the last block, which is shorter, are of more rows than shares of the others.
+TEST(DeliveredOtherwise, HalosOfSharesOfAShorterBlock) {
+  expect_delivery({.file = "golden/run/small_step.graph",
+                   .recipe = "cfloat8_no_master",
+                   .machine = "training-tile",
+                   .facts = {{"mesh.die.dead", "3,2"}, {"mesh.die.size", "6x6"}}},
+                  {.dies = {1, 2}, .block = 2, .has_groups = true}, {{"d.q.weight", "", "n", ""}});
 }
 
 }  // namespace

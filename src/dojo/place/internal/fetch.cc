@@ -295,6 +295,10 @@ class Fetcher {
         want(Axis::NodeY).dimension != y.dimension) {
       return Bytes(bytes);
     }
+    if (layout.has(Sharing::Flat)) {  // from blocks of other sizes come other shares
+      const auto [low, high] = reads_.shortage(Axis::NodeY, layout).low_high;
+      return Bytes(bytes) + held_of(layout, Axis::NodeY, low) + held_of(layout, Axis::NodeY, high);
+    }
     const std::int64_t longest = std::max(y.block, reads_.longest(y.dimension));
     return Bytes((bytes * longest + y.block - 1) / y.block);
   }
@@ -372,17 +376,34 @@ class Fetcher {
     const auto dim = static_cast<std::size_t>(dimension);
     const graph::Shape local = program::slice_shape(layout, value_.shape);
     const std::int64_t share = program::slice_elements(layout, value_.shape);
+    const bool is_flat = layout.has(Sharing::Flat);
     std::int64_t inner = 1;  // elements of one index, one after the other
     for (std::size_t i = dim + 1; i < local.size(); ++i) {
       inner *= local[i];
     }
-    const std::int64_t wanted = std::min(local[dim], indices) * inner;
-    const std::int64_t period = local[dim] * inner;
-    // A flat share begins and ends anywhere; a permuted one is not in this order at all.
-    const std::int64_t periods = layout.has(Sharing::Flat) ? share / period + 2 : share / period;
-    const bool is_in_no_order = is_scrambled_ && layout.has(Sharing::Flat);
-    const std::int64_t elements = is_in_no_order ? share : std::min(share, periods * wanted);
+    std::int64_t elements = 0;
+    for (const std::int64_t extent :
+         {local[dim], is_flat ? last_extent(layout, dim) : local[dim]}) {
+      const std::int64_t wanted = std::min(extent, indices) * inner;
+      const std::int64_t period = extent * inner;
+      // A flat share begins and ends anywhere.
+      const std::int64_t periods = share / period + (is_flat ? 2 : 0);
+      elements = std::max(elements, std::min(share, periods * wanted));
+    }
+    // A permuted one is not in this order at all.
+    elements = is_scrambled_ && is_flat && indices > 0 ? share : elements;
     return Bytes(elements * bytes_of(value_.format));
+  }
+
+  // Of the dimension, where the last of the axes that cut it has what is left.
+  std::int64_t last_extent(const Layout& layout, std::size_t dim) const {
+    std::int64_t extent = value_.shape[dim];
+    for (const Axis axis : kAxes) {
+      if (holds(layout, axis, static_cast<int>(dim))) {
+        extent -= (layout[axis].parts - 1) * layout[axis].block;
+      }
+    }
+    return std::max<std::int64_t>(1, extent);
   }
 
   // A dimension that lies on one node axis and is needed on the other.
@@ -514,7 +535,7 @@ class Fetcher {
     const Shortage worst = reads_.shortage(axis, now_);
     const std::int64_t line = reads_.bytes_per_index(axis, now_[axis].dimension);
     const auto side = [&](std::int64_t indices) {
-      return std::max(Bytes(indices * line), goes_on ? held_of(axis, indices) : Bytes(0));
+      return std::max(Bytes(indices * line), goes_on ? held_of(now_, axis, indices) : Bytes(0));
     };
     const Bytes low = side(worst.low_high[0]);
     const Bytes high = side(worst.low_high[1]);
@@ -537,11 +558,11 @@ class Fetcher {
   }
 
   // What nodes next to each other along the axis hold of so many indices that lie there.
-  Bytes held_of(Axis axis, std::int64_t indices) const {
-    const AxisState& state = now_[axis];
+  Bytes held_of(const Layout& layout, Axis axis, std::int64_t indices) const {
+    const AxisState& state = layout[axis];
     Bytes sum{};
     for (; indices > 0; indices -= state.block) {
-      sum += most_with(now_, state.dimension, std::min(indices, state.block));
+      sum += most_with(layout, state.dimension, std::min(indices, state.block));
     }
     return sum;
   }
