@@ -127,5 +127,18 @@ TEST(DeliveredOtherwise, HalosOfSharesOfAShorterBlock) {
                   {.dies = {1, 2}, .block = 2, .has_groups = true}, {{"d.q.weight", "", "n", ""}});
 }
 
+// What lies over columns of nodes is read from one index in so many by each group.
+TEST(DeliveredOtherwise, HalosThatGroupsReadInTurns) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "cfloat8",
+                   .machine = "training-tile",
+                   .facts = {{"mesh.die.dead", "0,4 2,4"},
+                             {"mesh.die.size", "4x5"},
+                             {"interface.processors", "1"},
+                             {"tile.dies", "2x2"}}},
+                  {.dies = {2, 1}, .block = 8, .free_groups = 8},
+                  {{"mm.6", "n", "", "m"}, {"view.48", "d1", "", "d0"}});
+}
+
 }  // namespace
 }  // namespace dojo::place

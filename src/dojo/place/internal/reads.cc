@@ -148,8 +148,9 @@ std::vector<Reads::Place> Reads::places_along(Axis axis) const {
   return places;
 }
 
-// Places of the axes outside of this one that differ in what they lack: where the op cuts the
-// dimension there and it does not lie so, the ends as well as the middle.
+// Places of the axes outside of this one that differ in what they lack: where the op is cut there
+// and the dimension does not lie so, the ends as well as the middle; all of them where they read
+// different indices of it, which each begin elsewhere in a block.
 std::vector<Reads::Place> Reads::outer_places(Axis axis, const Layout& layout) const {
   std::vector<Place> places{split_.busiest_place()};
   for (const Axis outer : {Axis::Replica, Axis::Group, Axis::Micro}) {
@@ -158,9 +159,12 @@ std::vector<Reads::Place> Reads::outer_places(Axis axis, const Layout& layout) c
       continue;
     }
     std::vector<std::int64_t> at{0, split_.on(outer)->cut.parts - 1};
-    if (outer == Axis::Group && split_.on(outer)->loop == split_.on(axis)->loop) {
+    if (std::any_of(all_.begin(), all_.end(), [&](const Reading& reading) {
+          const Need need = split_.need(*reading.operand, outer);
+          return need.is_sliced && need.dimension == layout[axis].dimension;
+        })) {
       at.resize(static_cast<std::size_t>(split_.on(outer)->cut.parts));
-      std::iota(at.begin(), at.end(), std::int64_t{0});  // each begins elsewhere in a block
+      std::iota(at.begin(), at.end(), std::int64_t{0});
     }
     const std::size_t count = places.size();
     for (std::size_t i = 0; i < count; ++i) {
