@@ -140,5 +140,23 @@ TEST(DeliveredOtherwise, HalosThatGroupsReadInTurns) {
                   {{"mm.6", "n", "", "m"}, {"view.48", "d1", "", "d0"}});
 }
 
+// An update is done again for one of its results; who takes the others reads the first ones.
+TEST(DeliveredOtherwise, ResultsThatAreMadeAgainForNobody) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "cfloat8_no_master",
+                   .machine = "d1",
+                   .facts = {{"mesh.die.dead", "0,3"},
+                             {"mesh.die.size", "5x4"},
+                             {"node.code", "0 KB"},
+                             {"node.buffers", "1 KB"},
+                             {"node.sram", "24 KB"}}},
+                  {.dies = {1, 1},
+                   .block = 3,
+                   .has_groups = true,
+                   .streams_states = true,
+                   .panels = Bytes(1024)},
+                  {{"gelu_backward", "", "", ""}, {"mm.4", "", "", ""}});
+}
+
 }  // namespace
 }  // namespace dojo::place

@@ -182,6 +182,8 @@ class Delivery {
                    std::int64_t elements, Bytes element, Bytes said);
 
   Elements available(ValueId value, Node node, std::size_t index);
+  // Whether the phase reads what was there before `maker` made it again.
+  bool is_made_again_for_others(ValueId value, std::size_t maker, std::size_t index) const;
   const std::vector<std::int64_t>& alias_map(OpId alias);
   void report(std::string what);
 

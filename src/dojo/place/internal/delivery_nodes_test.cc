@@ -324,6 +324,17 @@ const std::vector<std::int64_t>& Delivery::alias_map(OpId alias) {
   return map;
 }
 
+// An op of several results may be done again for one of them; where the others lie still, the
+// copies made of them are read by nobody.
+bool Delivery::is_made_again_for_others(ValueId value, std::size_t maker, std::size_t index) const {
+  const auto* const compute = std::get_if<Compute>(&program_.phases[maker].body);
+  return compute != nullptr && compute->is_recomputed &&
+         std::any_of(program_.memory.begin(), program_.memory.end(), [&](const auto& entry) {
+           return entry.tensor == graph_.value(value).name && entry.first.index < maker &&
+                  index <= entry.last.index;
+         });
+}
+
 Elements Delivery::available(ValueId value, Node node, std::size_t index) {
   Elements out = own_[value.index][node];
   if (turn_at(index) == Turn::Each && plan_.layouts.is_kept[value.index]) {
@@ -333,7 +344,8 @@ Elements Delivery::available(ValueId value, Node node, std::size_t index) {
     }
   }
   for (const std::size_t maker : made_by_[value.index]) {
-    if (maker != index && maker < index && !waits_for_[index][maker]) {
+    if (maker != index && maker < index && !waits_for_[index][maker] &&
+        !is_made_again_for_others(value, maker, index)) {
       report(fmt::format("phase {} uses %{} and does not wait for phase {}, which makes it", index,
                          graph_.value(value).name, maker));
     }
