@@ -7,6 +7,7 @@
 #include "dojo/cost/pattern_cost.h"
 #include "dojo/cost/replica_cost.h"
 #include "dojo/graph/op_table.h"
+#include "dojo/place/internal/held.h"
 #include "dojo/place/internal/reads.h"
 
 namespace dojo::place::internal {
@@ -371,39 +372,8 @@ class Fetcher {
     return most_with(layout, dimension, reads_.longest(dimension) * readers);
   }
 
-  // Of what a node holds of the layout, at most so much is of so many indices of the dimension.
   Bytes most_with(const Layout& layout, int dimension, std::int64_t indices) const {
-    const auto dim = static_cast<std::size_t>(dimension);
-    const graph::Shape local = program::slice_shape(layout, value_.shape);
-    const std::int64_t share = program::slice_elements(layout, value_.shape);
-    const bool is_flat = layout.has(Sharing::Flat);
-    std::int64_t inner = 1;  // elements of one index, one after the other
-    for (std::size_t i = dim + 1; i < local.size(); ++i) {
-      inner *= local[i];
-    }
-    std::int64_t elements = 0;
-    for (const std::int64_t extent :
-         {local[dim], is_flat ? last_extent(layout, dim) : local[dim]}) {
-      const std::int64_t wanted = std::min(extent, indices) * inner;
-      const std::int64_t period = extent * inner;
-      // A flat share begins and ends anywhere.
-      const std::int64_t periods = share / period + (is_flat ? 2 : 0);
-      elements = std::max(elements, std::min(share, periods * wanted));
-    }
-    // A permuted one is not in this order at all.
-    elements = is_scrambled_ && is_flat && indices > 0 ? share : elements;
-    return Bytes(elements * bytes_of(value_.format));
-  }
-
-  // Of the dimension, where the last of the axes that cut it has what is left.
-  std::int64_t last_extent(const Layout& layout, std::size_t dim) const {
-    std::int64_t extent = value_.shape[dim];
-    for (const Axis axis : kAxes) {
-      if (holds(layout, axis, static_cast<int>(dim))) {
-        extent -= (layout[axis].parts - 1) * layout[axis].block;
-      }
-    }
-    return std::max<std::int64_t>(1, extent);
+    return internal::most_with({value_, layout, is_scrambled_}, dimension, indices);
   }
 
   // A dimension that lies on one node axis and is needed on the other.
@@ -557,14 +527,8 @@ class Fetcher {
     return true;
   }
 
-  // What nodes next to each other along the axis hold of so many indices that lie there.
   Bytes held_of(const Layout& layout, Axis axis, std::int64_t indices) const {
-    const AxisState& state = layout[axis];
-    Bytes sum{};
-    for (; indices > 0; indices -= state.block) {
-      sum += most_with(layout, state.dimension, std::min(indices, state.block));
-    }
-    return sum;
+    return held_along({value_, layout, is_scrambled_}, axis, indices);
   }
 
   const graph::Op& op_;
