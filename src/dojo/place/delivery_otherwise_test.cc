@@ -158,5 +158,19 @@ TEST(DeliveredOtherwise, ResultsThatAreMadeAgainForNobody) {
                   {{"gelu_backward", "", "", ""}, {"mm.4", "", "", ""}});
 }
 
+// Groups have the same rows, each of them other ones: what shares are gathered from is a row.
+TEST(DeliveredOtherwise, SharesOfWhatGroupsHaveAlike) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "cfloat8_shp",
+                   .machine = "d1",
+                   .facts = {{"mesh.die.dead", "2,2"},
+                             {"mesh.die.size", "6x3"},
+                             {"node.code", "0 KB"},
+                             {"node.buffers", "1 KB"},
+                             {"node.sram", "48 KB"}}},
+                  {.dies = {1, 1}, .block = 3, .free_groups = 2, .micro_batches = 2},
+                  {{"mul.3", "d1", "", "d2"}, {"addmm.2", "", "n", ""}});
+}
+
 }  // namespace
 }  // namespace dojo::place

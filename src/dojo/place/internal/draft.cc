@@ -60,7 +60,9 @@ BufferId Drafter::add_storage(ValueId id) {
   const auto copies = [&](Axis axis) {
     return layout[axis].sharing == Sharing::Replicated ? mesh_.places(axis) : 1;
   };
-  draft_.buffers[buffer].copies_y = copies(Axis::Group) * copies(Axis::NodeY);
+  // Of copies in groups alone no line of neighbours has one.
+  draft_.buffers[buffer].copies_y =
+      copies(Axis::NodeY) > 1 ? copies(Axis::Group) * copies(Axis::NodeY) : 1;
   draft_.buffers[buffer].copies_x = copies(Axis::NodeX);
   return buffer;
 }

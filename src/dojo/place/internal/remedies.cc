@@ -232,8 +232,10 @@ class Fitter {
     const machine::Axis axis = buffer.copies_y == 1   ? machine::Axis::Rows
                                : buffer.copies_x == 1 ? machine::Axis::Columns
                                                       : machine::Axis::Both;
+    const bool is_of_group = buffer.copies_y > 1 && buffer.copies_y <= mesh_.rows_per_group();
+    const std::int64_t rows = is_of_group ? mesh_.rows_per_group() : mesh_.region.rows();
     return {.tensor = tensor_name(buffer.name),
-            .region = mesh_.region,
+            .region = mesh_.lines(rows, mesh_.region.columns()),
             .pattern = machine::all_gather(axis, buffer.bytes)};
   }
 
