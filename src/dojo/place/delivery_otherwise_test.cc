@@ -172,5 +172,25 @@ TEST(DeliveredOtherwise, SharesOfWhatGroupsHaveAlike) {
                   {{"mul.3", "d1", "", "d2"}, {"addmm.2", "", "n", ""}});
 }
 
+// What is done again waits for what came just before, which may have brought the same.
+TEST(DeliveredOtherwise, OperandsThatComeForOpsDoneAgain) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "bf16",
+                   .machine = "d1",
+                   .facts = {{"mesh.die.dead", "[]"},
+                             {"mesh.die.size", "6x4"},
+                             {"node.code", "0 KB"},
+                             {"node.buffers", "1 KB"},
+                             {"node.sram", "24 KB"}}},
+                  {.dies = {1, 1},
+                   .block = 3,
+                   .micro_batches = 3,
+                   .streams_states = true,
+                   .panels = Bytes(1024)},
+                  {{"add", "", "d2", "d1"},
+                   {"layer_norm", "", "r1", ""},
+                   {"layer_norm_backward.1", "", "", ""}});
+}
+
 }  // namespace
 }  // namespace dojo::place

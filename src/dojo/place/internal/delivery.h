@@ -90,6 +90,8 @@ class Delivery {
     std::uint32_t element = 0;
     std::uint32_t from = 0;
   };
+  // Which of several transfers that brought the same a phase is taken to use.
+  enum class Taken : std::uint8_t { Last, First, FirstOfAll };
   // What a phase needs of a value on a node.
   struct Use {
     ValueId value;
@@ -207,7 +209,7 @@ class Delivery {
   std::map<std::pair<std::size_t, std::uint32_t>, std::vector<Elements>> used_;  // of what landed
   std::vector<Use> read_;                                                        // in order
   std::map<std::size_t, std::size_t> first_to_wait_;  // by phase: the first that waits for it
-  bool takes_first_ = false;
+  Taken taken_ = Taken::Last;
   std::map<std::string, std::vector<std::string>> too_small_;  // by tensor: messages that are
   std::vector<Sent> sent_;                                     // in order
   std::vector<Joined> joined_;                                 // in order

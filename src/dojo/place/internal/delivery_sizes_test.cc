@@ -34,7 +34,8 @@ void Delivery::note_use(ValueId value, Node node, std::size_t index, Elements ne
 // What it did not make came by a transfer that this phase waits for and that brought it, or, of an
 // alias, by one that brought its operand. Of several that brought the same it is one that no phase
 // before this one waits for, else the last. Where ops of one phase have a transfer each, the last
-// of those is taken, or the first (`takes_first_`): it is enough that one of the two ways holds.
+// of those is taken, or the first, or the first of all (an op that is done again waits for whatever
+// came just before): it is enough that one of these ways holds.
 void Delivery::use(ValueId value, Node node, std::size_t index, Elements needed) {
   take(needed, own_[value.index][node]);
   const program::Phase& phase = program_.phases[index];
@@ -59,8 +60,11 @@ void Delivery::use(ValueId value, Node node, std::size_t index, Elements needed)
   const auto others = std::stable_partition(
       transfers.begin(), transfers.end(),
       [&](PhaseId transfer) { return first_to_wait_.at(transfer.index) == index; });
-  if (takes_first_) {
+  if (taken_ != Taken::Last) {
     std::reverse(transfers.begin(), others);
+  }
+  if (taken_ == Taken::FirstOfAll) {
+    std::reverse(others, transfers.end());
   }
   std::for_each(transfers.begin(), transfers.end(), from);
   const std::optional<OpId> definition = uses_.definition[value.index];
@@ -236,11 +240,13 @@ void Delivery::check_sizes() {
     }
   }
   check_messages();
-  if (!too_small_.empty()) {
-    const auto taking_last = std::move(too_small_);
-    takes_first_ = true;
-    check_messages();
-    std::erase_if(too_small_, [&](const auto& one) { return !taking_last.contains(one.first); });
+  for (const Taken other : {Taken::First, Taken::FirstOfAll}) {
+    if (!too_small_.empty()) {
+      const auto before = std::move(too_small_);
+      taken_ = other;
+      check_messages();
+      std::erase_if(too_small_, [&](const auto& one) { return !before.contains(one.first); });
+    }
   }
   std::for_each(joined_.rbegin(), joined_.rend(),
                 [this](const Joined& joined) { check_sum(joined); });
