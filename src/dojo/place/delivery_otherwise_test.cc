@@ -192,5 +192,25 @@ TEST(DeliveredOtherwise, OperandsThatComeForOpsDoneAgain) {
                    {"layer_norm_backward.1", "", "", ""}});
 }
 
+// Transfers do not begin with what others brought, though they may wait for them.
+TEST(DeliveredOtherwise, TransfersThatWaitForOthers) {
+  expect_delivery({.file = "conformance/small_transformer.graph",
+                   .recipe = "cfloat8_shp",
+                   .machine = "d1",
+                   .facts = {{"mesh.die.dead", "2,2"},
+                             {"mesh.die.size", "6x3"},
+                             {"node.code", "0 KB"},
+                             {"node.buffers", "1 KB"},
+                             {"node.sram", "48 KB"}}},
+                  {.dies = {1, 1}, .block = 3, .free_groups = 2, .micro_batches = 2},
+                  {{"layer_norm", "", "r1", ""},
+                   {"view.12", "", "", "d1"},
+                   {"mul.3", "d1", "", "d2"},
+                   {"addmm.2", "", "n", ""},
+                   {"addmm.3", "", "", ""},
+                   {"layer_norm_backward", "", "", ""},
+                   {"layer_norm_backward.1", "", "", ""}});
+}
+
 }  // namespace
 }  // namespace dojo::place

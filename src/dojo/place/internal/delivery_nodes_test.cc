@@ -360,8 +360,9 @@ Elements Delivery::available(ValueId value, Node node, std::size_t index) {
       add(out, landed->second[node]);
     }
   };
-  std::for_each(phase.after.begin(), phase.after.end(), land);
+  // Transfers begin with what lies there; what another one brought is for its reader.
   if (const auto* compute = std::get_if<Compute>(&phase.body)) {
+    std::for_each(phase.after.begin(), phase.after.end(), land);
     std::for_each(compute->pipelined.begin(), compute->pipelined.end(), land);
   }
   const std::optional<OpId> definition = uses_.definition[value.index];
