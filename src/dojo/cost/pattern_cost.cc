@@ -327,13 +327,14 @@ TransferCost all_to_all_both(const Line& row, const Line& column, double m,
                             column.extra());
 }
 
-TransferCost region_move(const Pattern& pattern, const Region& region,
+// `span`: what the way leads over, from the region to where it goes.
+TransferCost region_move(const Pattern& pattern, const Region& region, const Region& span,
                          const MachineModel& machine) {
   const double v = packets(pattern.bytes, machine);
   const int dx = std::abs(pattern.move_columns);
   const int dy = std::abs(pattern.move_rows);
-  const Line row = internal::row_of(region, machine);
-  const Line column = internal::column_of(region, machine);
+  const Line row = internal::row_of(span, machine);
+  const Line column = internal::column_of(span, machine);
   const int across = std::min(dx, region.columns());
   const int down = std::min(dy, region.rows());
   Loads loads(machine);
@@ -468,7 +469,7 @@ TransferCost pattern_cost(const Pattern& pattern, const Region& region, const Ma
     case PatternKind::ScatterFromEdge:
       return edge_cost(pattern, region, machine);
     case PatternKind::RegionMove:
-      return region_move(pattern, region, machine);
+      return region_move(pattern, region, region, machine);
     default:
       break;
   }
@@ -479,6 +480,18 @@ TransferCost pattern_cost(const Pattern& pattern, const Region& region, const Ma
   }
   return lines_cost(pattern, lines_of(pattern, region, machine, reach),
                     static_cast<double>(region.nodes()), machine);
+}
+
+TransferCost onward_cost(const Pattern& pattern, const Region& region,
+                         const MachineModel& machine) {
+  Region span = region;
+  const int rows = pattern.move_rows / machine.logical.rows;
+  const int columns = pattern.move_columns / machine.logical.columns;
+  span.first_die.row += std::min(0, rows);
+  span.first_die.column += std::min(0, columns);
+  span.dies.rows += std::abs(rows);
+  span.dies.columns += std::abs(columns);
+  return region_move(pattern, region, span, machine);
 }
 
 Cycles barrier_cost(const Region& region, const MachineModel& machine) {

@@ -54,6 +54,10 @@ TransferCost pattern_cost(const machine::Pattern& pattern, const machine::Region
 double pattern_lower_bound(const machine::Pattern& pattern, const machine::Region& region,
                            const machine::MachineModel& machine);
 
+// A region_move from a stage of a pipeline to another one, so many whole dies away.
+TransferCost onward_cost(const machine::Pattern& pattern, const machine::Region& region,
+                         const machine::MachineModel& machine);
+
 // One move of a Program's transfer: inside the replica as above, or along the chain of replicas.
 TransferCost move_cost(const program::Move& move, const program::Replicas& replicas,
                        const machine::MachineModel& machine);

@@ -401,6 +401,9 @@ TransferCost move_cost(const Move& move, const Replicas& replicas, const Machine
   if (move.scope == Scope::Inside) {
     return pattern_cost(move.pattern, move.region, machine, move.reach);
   }
+  if (move.scope == Scope::Onward) {
+    return onward_cost(move.pattern, move.region, machine);
+  }
   if (move.scope == Scope::Memory) {
     return memory_cost(move.region, move.pattern.bytes, replicas, machine);
   }

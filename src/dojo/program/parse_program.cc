@@ -212,6 +212,9 @@ Result<MemoryEntry> take_memory(Reader& reader) {
   DOJO_TRY(const std::int64_t bytes, reader.integer("bytes"));
   entry.offset = Bytes(offset);
   entry.bytes = Bytes(bytes);
+  if (reader.take("copies")) {
+    DOJO_TRY(entry.copies, reader.at_least_one());
+  }
   DOJO_TRY_VOID(reader.expect("phases"));
   DOJO_TRY(const int first, reader.small_integer());
   DOJO_TRY_VOID(reader.expect(".."));
@@ -230,11 +233,50 @@ Result<Remedy> take_remedy(Reader& reader) {
   return remedy;
 }
 
-Result<MicroBatches> take_micro_batches(Reader& reader) {
+Result<Stage> take_stage(Reader& reader, std::size_t index) {
+  Stage stage;
+  DOJO_TRY(const std::int64_t number, reader.integer("stage"));
+  if (number != static_cast<std::int64_t>(index)) {
+    return reader.error(fmt::format("stage {} stands where stage {} is expected", number, index));
+  }
+  DOJO_TRY(stage.region, reader.region());
+  for (std::size_t part = 0; part < kPartCount; ++part) {
+    DOJO_TRY_VOID(reader.expect(name(static_cast<Part>(part))));
+    DOJO_TRY(const int begin, reader.small_integer());
+    stage.begins[part] = PhaseId{static_cast<std::uint32_t>(begin)};
+  }
+  DOJO_TRY_VOID(reader.expect("end"));
+  DOJO_TRY(const int end, reader.small_integer());
+  stage.end = PhaseId{static_cast<std::uint32_t>(end)};
+  DOJO_TRY_VOID(reader.expect("after"));
+  DOJO_TRY_VOID(reader.list("[", "]", [&]() -> Result<void> {
+    DOJO_TRY(stage.after.emplace_back(), reader.integer());
+    return {};
+  }));
+  return stage;
+}
+
+Result<std::vector<Stage>> take_stages(Reader& reader) {
+  DOJO_TRY(const std::int64_t count, reader.integer());
+  if (count < 2 || count > static_cast<std::int64_t>(ProgramLimits::kListLength)) {
+    return reader.error(fmt::format("a pipeline has 2 to {} stages", ProgramLimits::kListLength));
+  }
+  std::vector<Stage> stages;
+  for (std::int64_t i = 0; i < count; ++i) {
+    DOJO_TRY(stages.emplace_back(), take_stage(reader, stages.size()));
+  }
+  return stages;
+}
+
+Result<MicroBatches> take_micro_batches(Reader& reader, std::vector<Stage>& stages) {
   MicroBatches micro;
   DOJO_TRY(micro.count, reader.at_least_one());
   if (micro.count == 1) {
     return reader.error("one micro-batch is none: leave the line away, or state two or more");
+  }
+  if (reader.take("stages")) {
+    DOJO_TRY(stages, take_stages(reader));
+    return micro;
   }
   DOJO_TRY_VOID(reader.expect("phases"));
   DOJO_TRY(const int first, reader.small_integer());
@@ -267,7 +309,7 @@ Result<void> take_head(Reader& reader, Program& program, internal::ProgramLines&
   program.reserved = Bytes(reserved);
   lines.micro = reader.line();
   if (reader.take("micro_batches")) {
-    DOJO_TRY(program.micro, take_micro_batches(reader));
+    DOJO_TRY(program.micro, take_micro_batches(reader, program.stages));
   }
   return {};
 }

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "dojo/base/text.h"
 #include "dojo/program/program_text.h"
@@ -78,6 +79,28 @@ std::string print_body(const Ingest& ingest) {
                      ingest.bytes_per_replica.count());
 }
 
+std::string print_micro_batches(const Program& program) {
+  const MicroBatches& micro = program.micro;
+  if (micro.count == 1) {
+    return {};
+  }
+  if (program.stages.empty()) {
+    return fmt::format("  micro_batches {} phases {}..{}\n", micro.count, micro.first.index,
+                       micro.end.index - 1);
+  }
+  std::string text =
+      fmt::format("  micro_batches {} stages {}\n", micro.count, program.stages.size());
+  for (std::size_t i = 0; i < program.stages.size(); ++i) {
+    const Stage& stage = program.stages[i];
+    text += fmt::format("  stage {} {}", i, machine::to_string(stage.region));
+    for (std::size_t part = 0; part < kPartCount; ++part) {
+      text += fmt::format(" {} {}", name(static_cast<Part>(part)), stage.begins[part].index);
+    }
+    text += fmt::format(" end {} after [{}]\n", stage.end.index, fmt::join(stage.after, ", "));
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string print_program(const Program& program) {
@@ -90,10 +113,7 @@ std::string print_program(const Program& program) {
       quoted(program.machine), quoted(program.machine_digest), replicas.count, replicas.available,
       replicas.dies.rows, replicas.dies.columns, replicas.batch, replicas.block,
       program.reserved.count());
-  if (program.micro.count > 1) {
-    text += fmt::format("  micro_batches {} phases {}..{}\n", program.micro.count,
-                        program.micro.first.index, program.micro.end.index - 1);
-  }
+  text += print_micro_batches(program);
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
     const Phase& phase = program.phases[i];
     text += fmt::format("  phase {} {} {} reads {} writes {} after {}{}\n", i,
@@ -103,9 +123,10 @@ std::string print_program(const Program& program) {
                         phase.previous.empty() ? "" : " previous " + ids(phase.previous));
   }
   for (const MemoryEntry& entry : program.memory) {
-    text +=
-        fmt::format("  memory {} at {} bytes {} phases {}..{}\n", quoted(entry.tensor),
-                    entry.offset.count(), entry.bytes.count(), entry.first.index, entry.last.index);
+    text += fmt::format("  memory {} at {} bytes {}{} phases {}..{}\n", quoted(entry.tensor),
+                        entry.offset.count(), entry.bytes.count(),
+                        entry.copies > 1 ? fmt::format(" copies {}", entry.copies) : "",
+                        entry.first.index, entry.last.index);
   }
   for (const Remedy& remedy : program.remedies) {
     text += fmt::format("  remedy {} {} freed {}\n", quoted(remedy.what), quoted(remedy.tensor),

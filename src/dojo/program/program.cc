@@ -10,7 +10,10 @@
 namespace dojo::program {
 namespace {
 
-constexpr std::array<std::string_view, 4> kScopeNames{"inside", "across", "through", "memory"};
+constexpr std::array<std::string_view, 5> kScopeNames{"inside", "across", "through", "memory",
+                                                      "onward"};
+constexpr std::array<std::string_view, kPartCount> kPartNames{"before", "forward", "backward",
+                                                              "behind"};
 
 }  // namespace
 
@@ -32,6 +35,60 @@ std::optional<Scope> scope_named(std::string_view name) {
     return std::nullopt;
   }
   return static_cast<Scope>(found - kScopeNames.begin());
+}
+
+std::string_view name(Part part) { return kPartNames[static_cast<std::size_t>(part)]; }
+
+Part Stage::part_of(PhaseId phase) const {
+  std::size_t part = 0;
+  while (part + 1 < kPartCount && begins[part + 1] <= phase) {
+    ++part;
+  }
+  return static_cast<Part>(part);
+}
+
+bool wait_in_a_circle(const std::vector<std::vector<std::int64_t>>& after) {
+  std::vector<bool> is_over(after.size(), false);
+  for (std::size_t round = 0; round < after.size(); ++round) {
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      is_over[i] =
+          is_over[i] || std::all_of(after[i].begin(), after[i].end(), [&](std::int64_t other) {
+            return is_over[static_cast<std::size_t>(other)];
+          });
+    }
+  }
+  return std::find(is_over.begin(), is_over.end(), false) != is_over.end();
+}
+
+// Who sends is two micro-batches ahead of its neighbour at most, and no further ahead of a backward
+// half than its own lead, or that of the reader if it stands before.
+std::int64_t copies_of_arrival(std::size_t stages, std::int64_t micro_batches, std::size_t from,
+                               Part made, std::size_t to, bool is_read_backward) {
+  const auto lead = [&](std::size_t stage) { return static_cast<std::int64_t>(stages - stage); };
+  if (made == Part::Before || made == Part::Behind) {
+    return 1;
+  }
+  const std::int64_t way = 2 * (from < to ? lead(from) - lead(to) : lead(to) - lead(from));
+  const std::int64_t most = std::max(lead(from), lead(to));
+  const bool spans = made == Part::Forward && is_read_backward;
+  return std::min(micro_batches, spans ? most : std::min(way, most));
+}
+
+std::size_t Program::stage_of(std::size_t phase) const {
+  const auto found = std::partition_point(
+      stages.begin(), stages.end(), [&](const Stage& stage) { return stage.end.index <= phase; });
+  return static_cast<std::size_t>(found - stages.begin());
+}
+
+std::int64_t Program::runs(std::size_t phase) const {
+  PhaseId first = micro.first;
+  PhaseId end = micro.end;
+  if (!stages.empty()) {
+    const Stage& stage = stages[stage_of(phase)];
+    first = stage.begin_of(Part::Forward);
+    end = stage.begin_of(Part::Behind);
+  }
+  return phase >= first.index && phase < end.index ? micro.count : 1;
 }
 
 Bytes Program::sram_peak() const {

@@ -11,13 +11,30 @@
 // them run once before, those behind once at the end. Sums over samples go on from one micro-batch
 // to the next in bytes that nobody else uses meanwhile.
 //
+// Pipeline: a replica may be several stages, each on dies of its own with its own weights. The
+// phases of a stage stand together, those of the first stage first; what runs for each micro-batch
+// is its forward half, then its backward half. When a half runs says nothing but this:
+// - stage s of S runs the forward halves of its first S - s micro-batches (its lead; fewer if there
+//   are fewer), then a backward and a forward half in turn, then the backward halves that are left;
+//   one begins when the one before is over;
+// - a forward half begins when the stage before has run its own of the same micro-batch, and the
+//   stage behind its own of the one two before; a backward half likewise, the other way round;
+// - all phases before the micro-batches run first; those behind them when the last backward half of
+//   the stage is over, and those of the stages that it names.
+// What crosses stages is sent within the half that makes it. What a stage needs of a micro-batch
+// beyond the half that made it lies in so many copies, by turns, as micro-batches can be under way.
+//
 // Invariants (verify_program): phase i depends only on phases before i; no phase reads what only a
 // later one writes (but leaves that are updated in place); regions stand on the replica's dies;
 // blocks of a split nest and cover the loop; no two memory entries overlap in bytes while both
 // live; a pipelined phase follows the transfers it names; only phases that run for each micro-batch
 // wait for some of the one before; what such a phase has from before them lives until all have run.
+// Of a pipeline also: stages stand on dies of their own, their phases wait for none of another
+// stage; what a phase reads and its stage does not make has been sent there by then.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -87,8 +104,9 @@ enum class Scope : std::uint8_t {
   Through,  // each line of nodes, continued through all replicas in their order
             // (of both: nested sums first within each row of replicas, then over the rows)
   Memory,   // every node of all replicas, and the DRAM of the interface processors
+  Onward,   // every node of a stage, to the equal node of another stage of the replica
 };
-std::string_view name(Scope scope);  // "inside", "across", "through", "memory"
+std::string_view name(Scope scope);  // "inside", "across", "through", "memory", "onward"
 std::optional<Scope> scope_named(std::string_view name);
 
 // One pattern of a transfer. Patterns of one phase run one after the other.
@@ -133,9 +151,29 @@ struct Phase {
 
 struct MicroBatches {
   std::int64_t count = 1;
-  PhaseId first{};  // phases [first, end) run for each of them
+  PhaseId first{};  // phases [first, end) run for each of them; of a pipeline none stand here
   PhaseId end{};
   friend bool operator==(const MicroBatches&, const MicroBatches&) = default;
+};
+
+// When in a step a phase of a pipeline runs.
+enum class Part : std::uint8_t { Before, Forward, Backward, Behind };
+inline constexpr std::size_t kPartCount = 4;
+std::string_view name(Part part);  // "before", "forward", "backward", "behind"
+
+// Of a pipeline. Its phases by part: [begins[part], begins[part + 1]), the last of them up to end.
+struct Stage {
+  machine::Region region{};  // all its nodes, of the first replica
+  std::array<PhaseId, kPartCount> begins{};
+  PhaseId end{};
+  std::vector<std::int64_t> after{};  // stages whose last part is over before its own; ascending
+  friend bool operator==(const Stage&, const Stage&) = default;
+
+  PhaseId begin_of(Part part) const { return begins[static_cast<std::size_t>(part)]; }
+  PhaseId end_of(Part part) const {
+    return part == Part::Behind ? end : begins[static_cast<std::size_t>(part) + 1];
+  }
+  Part part_of(PhaseId phase) const;
 };
 
 // Replicas stand in rectangles of dies, row by row over the machine, every second row backwards, so
@@ -158,12 +196,24 @@ std::int64_t replicas_per_row(const Replicas& replicas, const machine::MachineMo
 std::optional<std::int64_t> replicas_in_run(const Replicas& replicas,
                                             const machine::MachineModel& machine);
 
+// Whether waits of stages for each other (Stage::after, by stage) never end.
+bool wait_in_a_circle(const std::vector<std::vector<std::int64_t>>& after);
+
+// Of how many micro-batches a stage of a pipeline has to keep what another one sends it: what stage
+// `from` makes in part `made` and stage `to` reads, in its backward half or not.
+std::int64_t copies_of_arrival(std::size_t stages, std::int64_t micro_batches, std::size_t from,
+                               Part made, std::size_t to, bool is_read_backward);
+
+// What a stage has been sent lies under the value's name and this.
+inline constexpr std::string_view kArrived = ":arrived";
+
 // Bytes of one tensor's largest share at one offset, from the first to the last phase that uses it.
-// All nodes of a replica have the same map.
+// All nodes of a replica, or of a stage, have the same map.
 struct MemoryEntry {
   std::string tensor{};  // value name, with a suffix for copies: "w0.c:gathered"
   Bytes offset{};
-  Bytes bytes{};
+  Bytes bytes{};            // of all copies
+  std::int64_t copies = 1;  // of a pipeline: micro-batches that have theirs, by turns
   PhaseId first{};
   PhaseId last{};
   friend bool operator==(const MemoryEntry&, const MemoryEntry&) = default;
@@ -185,6 +235,7 @@ struct Program {
   std::string machine_digest{};
   Replicas replicas{};
   MicroBatches micro{};
+  std::vector<Stage> stages{};  // of a pipeline: two or more; else none
   std::vector<Phase> phases{};  // in order of issue
   Bytes reserved{};             // per node: code
   std::vector<MemoryEntry> memory{};
@@ -192,8 +243,12 @@ struct Program {
   friend bool operator==(const Program&, const Program&) = default;
 
   // How often the phase runs in a step.
-  std::int64_t runs(std::size_t phase) const {
-    return phase >= micro.first.index && phase < micro.end.index ? micro.count : 1;
+  std::int64_t runs(std::size_t phase) const;
+  // Of a pipeline: the number of the phase's stage.
+  std::size_t stage_of(std::size_t phase) const;
+  // Micro-batches that the stage may have under way: run forward, and not yet back.
+  std::int64_t lead(std::size_t stage) const {
+    return std::min(micro.count, static_cast<std::int64_t>(stages.size() - stage));
   }
 
   // Highest byte in use on a node, the reserved part included.
@@ -214,6 +269,14 @@ struct WrittenOut {
   std::vector<std::int64_t> micro_batch;  // that it runs for; 0 before them, count - 1 behind them
 };
 WrittenOut write_out(const Program& program, std::int64_t count);
+
+// Phases [begin, end) alone, of one stage or half, and what lies in memory meanwhile. Waits for
+// others are left out: they are over before.
+Program only(const Program& program, PhaseId begin, PhaseId end);
+
+// One stage of a pipeline as a Program of its own, forward and backward half as one after the
+// other.
+Program only_stage(const Program& program, std::size_t stage);
 
 // The invariants at the head of this file, for a machine. Errors name the phase.
 Result<void> verify_program(const Program& program, const machine::MachineModel& machine);

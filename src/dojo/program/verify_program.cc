@@ -98,6 +98,10 @@ Result<void> verify_transfer(std::size_t index, const Transfer& transfer, const 
       return at_phase(index, fmt::format("its sum is nested, but all {} replicas stand in one row",
                                          program.replicas.count));
     }
+    if (move.scope == Scope::Onward &&
+        (program.stages.empty() || move.pattern.kind != machine::PatternKind::RegionMove)) {
+      return at_phase(index, "onward goes a region_move, from stage to stage of a pipeline");
+    }
     const bool is_edge = move.pattern.kind == machine::PatternKind::ScatterFromEdge ||
                          move.pattern.kind == machine::PatternKind::GatherToEdge;
     if (is_edge != (move.scope == Scope::Memory)) {
@@ -142,7 +146,7 @@ using internal::Problem;
 std::optional<Problem> find_micro_problem(const Program& program) {
   const MicroBatches& micro = program.micro;
   const bool is_range = micro.first < micro.end && micro.end.index <= program.phases.size();
-  if (micro.count == 1 || (micro.count > 1 && is_range)) {
+  if (micro.count == 1 || !program.stages.empty() || (micro.count > 1 && is_range)) {
     return std::nullopt;
   }
   return Problem{Problem::Of::Micro, 0,
@@ -156,20 +160,21 @@ std::optional<Problem> find_micro_problem(const Program& program) {
 
 // Values are written by phases before those that read them. Leaves are there from the start: no
 // phase writes them, or (updated in place) they lie in memory all the time.
-std::optional<Problem> find_early_read(const Program& program) {
+// Of phases [begin, end), those of a step or of one stage.
+std::optional<Problem> find_early_read(const Program& program, std::size_t begin, std::size_t end) {
   std::set<std::string_view> always_there;
   for (const MemoryEntry& entry : program.memory) {
-    if (entry.first.index == 0 && entry.last.index + 1 == program.phases.size()) {
+    if (entry.first.index == begin && entry.last.index + 1 == end) {
       always_there.insert(entry.tensor);
     }
   }
   std::map<std::string_view, std::size_t> first_write;
-  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+  for (std::size_t i = begin; i < end; ++i) {
     for (const std::string& value : program.phases[i].writes) {
       first_write.try_emplace(value, i);
     }
   }
-  for (std::size_t i = 0; i < program.phases.size(); ++i) {
+  for (std::size_t i = begin; i < end; ++i) {
     for (const std::string& value : program.phases[i].reads) {
       const auto written = first_write.find(value);
       if (written != first_write.end() && written->second > i && !always_there.contains(value)) {
@@ -198,8 +203,8 @@ std::optional<Problem> find_memory_problem(const Program& program,
                                  quoted(entry.tensor), entry.first.index, entry.last.index));
     }
     const bool is_from_before = entry.first < program.micro.first;
-    if (program.micro.count > 1 && is_from_before && entry.last >= program.micro.first &&
-        entry.last.index + 1 < program.micro.end.index) {
+    if (program.micro.count > 1 && program.stages.empty() && is_from_before &&
+        entry.last >= program.micro.first && entry.last.index + 1 < program.micro.end.index) {
       return problem(entry, ErrorKind::InvalidInput,
                      fmt::format("{} is given up in phase {}, but the next micro-batch needs it "
                                  "again",
@@ -271,8 +276,22 @@ std::optional<Problem> find_problem(const Program& program, const machine::Machi
       return Problem{Problem::Of::Phase, i, verified.error()};
     }
   }
-  if (std::optional<Problem> early = find_early_read(program)) {
-    return early;
+  std::vector<std::size_t> ends{program.phases.size()};
+  if (!program.stages.empty()) {
+    if (std::optional<Problem> problem = find_stage_problem(program, machine)) {
+      return problem;
+    }
+    ends.clear();
+    for (const Stage& stage : program.stages) {
+      ends.push_back(stage.end.index);
+    }
+  }
+  std::size_t begin = 0;
+  for (const std::size_t end : ends) {
+    if (std::optional<Problem> early = find_early_read(program, begin, end)) {
+      return early;
+    }
+    begin = end;
   }
   return find_memory_problem(program, machine);
 }

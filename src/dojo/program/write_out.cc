@@ -68,6 +68,58 @@ void add_lives(const MemoryEntry& entry, const Places& places, std::int64_t coun
 
 }  // namespace
 
+namespace {
+
+// Phases of the range are numbered from its first on, the others are none of it.
+void take_from(PhaseId begin, PhaseId end, std::vector<PhaseId>& ids) {
+  std::erase_if(ids, [&](PhaseId id) { return id < begin || id >= end; });
+  for (PhaseId& id : ids) {
+    id.index -= begin.index;
+  }
+}
+
+}  // namespace
+
+Program only(const Program& program, PhaseId begin, PhaseId end) {
+  Program part;
+  part.name = program.name;
+  part.graph_sha256 = program.graph_sha256;
+  part.recipe = program.recipe;
+  part.machine = program.machine;
+  part.machine_digest = program.machine_digest;
+  part.replicas = program.replicas;
+  part.reserved = program.reserved;
+  const auto at = [&](PhaseId id) {
+    return program.phases.begin() + static_cast<std::ptrdiff_t>(id.index);
+  };
+  part.phases.assign(at(begin), at(end));
+  for (Phase& phase : part.phases) {
+    take_from(begin, end, phase.after);
+    take_from(begin, end, phase.previous);
+    if (auto* const compute = std::get_if<Compute>(&phase.body)) {
+      take_from(begin, end, compute->pipelined);
+    }
+  }
+  for (const MemoryEntry& entry : program.memory) {
+    if (begin < end && entry.last >= begin && entry.first < end) {
+      MemoryEntry& life = part.memory.emplace_back(entry);
+      life.first = {std::max(entry.first.index, begin.index) - begin.index};
+      life.last = {std::min(entry.last.index, end.index - 1) - begin.index};
+    }
+  }
+  return part;
+}
+
+Program only_stage(const Program& program, std::size_t index) {
+  const Stage& stage = program.stages[index];
+  const PhaseId begin = stage.begin_of(Part::Before);
+  Program part = only(program, begin, stage.end);
+  part.micro = {.count = program.micro.count,
+                .first = {stage.begin_of(Part::Forward).index - begin.index},
+                .end = {stage.begin_of(Part::Behind).index - begin.index}};
+  return part;
+}
+
 WrittenOut write_out(const Program& program, std::int64_t count) {
   const MicroBatches& micro = program.micro;
   WrittenOut out{program, {}, {}};

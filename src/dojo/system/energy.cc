@@ -49,7 +49,8 @@ Events events_of(const program::Program& program, const machine::MachineModel& m
     } else if (const auto* transfer = std::get_if<program::Transfer>(&phase.body)) {
       for (const program::Move& move : transfer->moves) {
         const cost::TransferCost cost = cost::move_cost(move, program.replicas, machine);
-        const bool is_in_each = move.scope == program::Scope::Inside;
+        const bool is_in_each =
+            move.scope == program::Scope::Inside || move.scope == program::Scope::Onward;
         const double replicas = is_in_each ? static_cast<double>(program.replicas.count) : 1;
         add(events, cost.traffic * (replicas * runs));
       }

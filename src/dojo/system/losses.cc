@@ -145,7 +145,7 @@ Cause Losses::largest() const {
 
 std::vector<Losses> phase_losses(const program::Program& program, const Timeline& timeline,
                                  const machine::MachineModel& machine,
-                                 const std::vector<std::int64_t>& runs) {
+                                 const std::vector<double>& runs) {
   const std::vector<Interval> open = gaps(timeline);
   const std::vector<Interval> own = own_times(timeline);
   std::vector<Losses> losses(timeline.phases.size());
@@ -154,8 +154,7 @@ std::vector<Losses> phase_losses(const program::Program& program, const Timeline
     const PhaseTiming& timing = timeline.phases[i];
     if (timing.lane == Lane::Compute) {
       const auto& compute = std::get<Compute>(program.phases[i].body);
-      add_compute(compute, timing, machine, runs.empty() ? 1.0 : static_cast<double>(runs[i]),
-                  losses[i]);
+      add_compute(compute, timing, machine, runs.empty() ? 1.0 : runs[i], losses[i]);
       for (const PhaseId feed : compute.pipelined) {
         is_feed[feed.index] = true;
       }

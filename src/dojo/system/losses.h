@@ -48,7 +48,7 @@ Losses losses_of(const program::Program& program, const Timeline& timeline,
 // step) is left out. `runs`: by phase, of how many runs its totals are; empty: of one.
 std::vector<Losses> phase_losses(const program::Program& program, const Timeline& timeline,
                                  const machine::MachineModel& machine,
-                                 const std::vector<std::int64_t>& runs = {});
+                                 const std::vector<double>& runs = {});
 
 // The part of each phase's time that the step pays for: a compute phase's duration, a transfer's
 // time while no compute phase runs and no earlier transfer is under way. Their sum, with waiting

@@ -43,29 +43,35 @@ class Picture {
 
   void add(const Compute& compute, const machine::Region& region, double seconds) {
     const machine::Shape used = working(compute, region);
-    for (int row = 0; row < plane_.rows && row * step_.rows < used.rows; ++row) {
-      for (int column = 0; column < plane_.columns && column * step_.columns < used.columns;
+    const machine::Shape first = first_cell(region);
+    for (int row = 0; first.rows + row < plane_.rows && row * step_.rows < used.rows; ++row) {
+      for (int column = 0;
+           first.columns + column < plane_.columns && column * step_.columns < used.columns;
            ++column) {
-        plane_.busy_seconds[at(row, column, plane_.columns)] += seconds;
+        plane_.busy_seconds[at(first.rows + row, first.columns + column, plane_.columns)] +=
+            seconds;
       }
     }
   }
 
   void add(const program::Move& move, double runs) {
     const cost::LinkProfile profile = cost::link_profile(move, program_.replicas, machine_);
-    for (int row = 0; row < plane_.rows; ++row) {
-      for (int column = 0; column < plane_.columns; ++column) {
+    const machine::Shape first = first_cell(move.region);
+    for (int row = 0; first.rows + row < plane_.rows; ++row) {
+      for (int column = 0; first.columns + column < plane_.columns; ++column) {
+        const int cell_row = first.rows + row;
+        const int cell_column = first.columns + column;
         // The link that leaves the cell: behind its last node.
         const int link_column = (column + 1) * step_.columns - 1;
         const int link_row = (row + 1) * step_.rows - 1;
-        if (column + 1 < plane_.columns && row * step_.rows < profile.row_count &&
+        if (cell_column + 1 < plane_.columns && row * step_.rows < profile.row_count &&
             link_column < static_cast<int>(profile.rows.size())) {
-          plane_.row_link_bytes[at(row, column, plane_.columns - 1)] +=
+          plane_.row_link_bytes[at(cell_row, cell_column, plane_.columns - 1)] +=
               profile.rows[static_cast<std::size_t>(link_column)] * runs;
         }
-        if (row + 1 < plane_.rows && column * step_.columns < profile.column_count &&
+        if (cell_row + 1 < plane_.rows && column * step_.columns < profile.column_count &&
             link_row < static_cast<int>(profile.columns.size())) {
-          plane_.column_link_bytes[at(row, column, plane_.columns)] +=
+          plane_.column_link_bytes[at(cell_row, cell_column, plane_.columns)] +=
               profile.columns[static_cast<std::size_t>(link_row)] * runs;
         }
       }
@@ -75,6 +81,11 @@ class Picture {
   Plane take() { return std::move(plane_); }
 
  private:
+  // Where the region's nodes begin: those of a stage of a pipeline beside or below others.
+  machine::Shape first_cell(const machine::Region& region) const {
+    return {.rows = region.first_die.row * machine_.logical.rows / step_.rows,
+            .columns = region.first_die.column * machine_.logical.columns / step_.columns};
+  }
   static std::size_t cells(int rows, int columns) {
     return static_cast<std::size_t>(std::max(0, rows)) *
            static_cast<std::size_t>(std::max(0, columns));

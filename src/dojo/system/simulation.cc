@@ -7,6 +7,7 @@
 
 #include "dojo/cost/node_cost.h"
 #include "dojo/system/micro_batches.h"
+#include "dojo/system/pipeline.h"
 
 namespace dojo::system {
 namespace {
@@ -111,7 +112,57 @@ std::vector<FactEffect> fact_effects(const Program& program, const machine::Desc
 
 namespace {
 
-void add_critical_path(const ShownStep& shown, Simulation& simulation) {
+// Through the parts of a pipeline that release each other, from the last back to the first: of
+// each the path through its phases, and how often it is run.
+void add_pipeline_path(const machine::MachineModel& machine, Simulation& simulation) {
+  const PipelineTimes times = time_pipeline(simulation.program, machine, simulation.sharing);
+  const auto last = std::max_element(times.runs.begin(), times.runs.end(),
+                                     [](const auto& a, const auto& b) { return a.end < b.end; });
+  std::vector<std::size_t> chain{static_cast<std::size_t>(last - times.runs.begin())};
+  while (times.runs[chain.back()].released_by.has_value()) {
+    chain.push_back(*times.runs[chain.back()].released_by);
+  }
+  std::reverse(chain.begin(), chain.end());
+  std::vector<std::size_t> order;  // parts as they first come
+  std::vector<double> count(times.parts.size(), 0);
+  for (const std::size_t run : chain) {
+    const std::size_t part = times.runs[run].stage * program::kPartCount +
+                             static_cast<std::size_t>(times.runs[run].part);
+    if (count[part] == 0) {
+      order.push_back(part);
+    }
+    ++count[part];
+  }
+  std::map<std::string, double> shares;
+  for (const std::size_t i : order) {
+    const PartTimeline& part = times.parts[i];
+    Timeline timeline = part.timeline;
+    for (PhaseTiming& timing : timeline.phases) {
+      if (timing.lane == Lane::Ingest) {  // for which no part waits
+        timing.begin = timing.end = Picoseconds{};
+      }
+    }
+    const std::vector<PhaseId> path = critical_path(part.program, timeline);
+    for (const PathShare& share : path_shares(timeline, path)) {
+      shares[share.bound_by] += share.seconds * count[i];
+    }
+    for (const PhaseId id : path) {
+      simulation.critical_path.push_back({id.index + static_cast<std::uint32_t>(part.first_phase)});
+    }
+  }
+  for (const auto& [bound_by, seconds] : shares) {
+    simulation.critical_shares.push_back({bound_by, seconds});
+  }
+  std::stable_sort(simulation.critical_shares.begin(), simulation.critical_shares.end(),
+                   [](const PathShare& a, const PathShare& b) { return a.seconds > b.seconds; });
+}
+
+void add_critical_path(const ShownStep& shown, const machine::MachineModel& machine,
+                       Simulation& simulation) {
+  if (!simulation.program.stages.empty()) {
+    add_pipeline_path(machine, simulation);
+    return;
+  }
   const Program& program = shown.written.program;
   const std::vector<PhaseId> path = critical_path(program, shown.timeline);
   simulation.critical_shares = path_shares(shown.timeline, path, shown.times);
@@ -156,7 +207,7 @@ Result<Simulation> simulate(const Program& program, const machine::Description& 
     }
   }
   const ShownStep shown = shown_step(program, model, sharing);
-  add_critical_path(shown, simulation);
+  add_critical_path(shown, model, simulation);
   simulation.losses = losses_of(shown, simulation.timeline.step, model);
   simulation.bounds = bounds_of(program, model);
   simulation.energy = energy_of(events_of(program, model), simulation.timeline.step, machine);

@@ -56,7 +56,7 @@ struct Simulation {
   std::array<double, kSharingCount> seconds_by_sharing{};  // the step, by Sharing
   std::vector<PhaseId> critical_path;
   std::vector<PathShare> critical_shares;  // of its time
-  std::vector<Picoseconds> slack;          // by phase; empty with max-min sharing
+  std::vector<Picoseconds> slack;  // by phase; empty with max-min sharing, and of a pipeline
   Losses losses;
   Bounds bounds;
   Energy energy;

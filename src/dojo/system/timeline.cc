@@ -9,6 +9,7 @@
 #include "dojo/cost/flow.h"
 #include "dojo/cost/phase_cost.h"
 #include "dojo/system/internal/sharing.h"
+#include "dojo/system/pipeline.h"
 
 namespace dojo::system {
 namespace {
@@ -188,8 +189,40 @@ std::vector<PhaseTiming> beside_each_other(const Program& program,
 
 }  // namespace
 
+namespace {
+
+// Phases of a pipeline as they run last.
+Timeline of_pipeline(const Program& program, const machine::MachineModel& machine,
+                     Sharing sharing) {
+  const PipelineTimes times = time_pipeline(program, machine, sharing);
+  Timeline timeline;
+  std::vector<Picoseconds> last(times.parts.size());
+  for (const PartRun& run : times.runs) {
+    last[run.stage * program::kPartCount + static_cast<std::size_t>(run.part)] = run.begin;
+    timeline.computed = std::max(timeline.computed, run.end);
+  }
+  Picoseconds ingest{};
+  for (std::size_t i = 0; i < times.parts.size(); ++i) {
+    for (PhaseTiming timing : times.parts[i].timeline.phases) {
+      if (timing.lane == Lane::Ingest) {
+        ingest += timing.work * program.micro.count;
+      }
+      timing.begin += last[i];
+      timing.end += last[i];
+      timeline.phases.push_back(std::move(timing));
+    }
+  }
+  timeline.step = std::max(timeline.computed + not_covered(ingest, machine), ingest);
+  return timeline;
+}
+
+}  // namespace
+
 Timeline time_program(const Program& program, const machine::MachineModel& machine,
                       Sharing sharing) {
+  if (!program.stages.empty()) {
+    return of_pipeline(program, machine, sharing);
+  }
   Timeline timeline;
   timeline.phases = sharing == Sharing::Stated ? InTurn(program, machine).run()
                                                : beside_each_other(program, machine);
@@ -204,22 +237,26 @@ Timeline time_program(const Program& program, const machine::MachineModel& machi
 
 Bounds bounds_of(const Program& program, const machine::MachineModel& machine) {
   Bounds bounds;
-  Picoseconds compute{};
-  cost::FlowLoads network{};  // cycles of each class
+  struct Lanes {
+    Picoseconds compute{};
+    cost::FlowLoads network{};  // cycles of each class
+  };
+  std::vector<Lanes> of_stage(std::max<std::size_t>(1, program.stages.size()));
   double ingest_cycles = 0;
   for (std::size_t i = 0; i < program.phases.size(); ++i) {
     const Phase& phase = program.phases[i];
     const std::int64_t runs = program.runs(i);
+    Lanes& lanes = of_stage[program.stages.empty() ? 0 : program.stage_of(i)];
     bounds.serial += internal::alone(phase, program, machine).work * runs;
     if (const auto* body = std::get_if<Compute>(&phase.body)) {
       const cost::NodeCost node = cost::compute_time(*body, machine).cost;
       const Cycles busiest(std::llround(std::floor(node.busiest())));
-      compute += machine.clock.to_picoseconds(busiest) * runs;
+      lanes.compute += machine.clock.to_picoseconds(busiest) * runs;
     } else if (const auto* transfer = std::get_if<Transfer>(&phase.body)) {
       const double busy = cost::transfer_time(*transfer, program.replicas, machine).cost.busy;
       const cost::FlowLoads loads = cost::flow_loads(*transfer, program.replicas, machine);
       for (std::size_t c = 0; c < loads.size(); ++c) {
-        network[c] += loads[c] * busy * static_cast<double>(runs);
+        lanes.network[c] += loads[c] * busy * static_cast<double>(runs);
       }
     } else {
       ingest_cycles +=
@@ -231,8 +268,11 @@ Bounds bounds_of(const Program& program, const machine::MachineModel& machine) {
   const auto whole = [&](double cycles) {
     return machine.clock.to_picoseconds(Cycles(std::llround(std::floor(cycles))));
   };
-  bounds.lower = std::max(
-      {compute, whole(*std::max_element(network.begin(), network.end())), whole(ingest_cycles)});
+  bounds.lower = whole(ingest_cycles);
+  for (const Lanes& lanes : of_stage) {
+    const double busiest = *std::max_element(lanes.network.begin(), lanes.network.end());
+    bounds.lower = std::max({bounds.lower, lanes.compute, whole(busiest)});
+  }
   return bounds;
 }
 

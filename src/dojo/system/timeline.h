@@ -12,6 +12,9 @@
 // Once two in a row shift every phase by the same time, so do all that follow: they are counted,
 // not walked. Of these phases the times of the last run are given.
 //
+// Pipeline: the phases of a half are timed so by themselves, and the halves follow each other as
+// program.h says (pipeline.h).
+//
 // That is stated sharing: every transfer has the network to itself. With max-min sharing up to
 // kInFlight transfers are under way at once and share it (cost/flow.h); they still begin in Program
 // order, and a wait for one is a wait for all before it. What uses bytes that others used before

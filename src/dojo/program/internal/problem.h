@@ -24,6 +24,10 @@ struct Problem {
 // The first breach of the invariants that program.h lists.
 std::optional<Problem> find_problem(const Program& program, const machine::MachineModel& machine);
 
+// The same of a pipeline's stages alone.
+std::optional<Problem> find_stage_problem(const Program& program,
+                                          const machine::MachineModel& machine);
+
 // 1-based lines of a Program's text, by phase and by memory entry.
 struct ProgramLines {
   int micro = 1;  // where micro-batches are stated
