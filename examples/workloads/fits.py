@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PLACED = re.compile(r"([\d,]+) of [\d,]+ replicas of ([\d,]+ dies?) on \S+, (\S+ \S+) a node")
 TURNS = re.compile(r"^ *micro_batches (\d+) ", re.MULTILINE)
-REFUSED = re.compile(r"it needs (\d+) KB per node .*?\((\d+) KB of weights and states\)")
+REFUSED = re.compile(r"it needs (\d+) KB per node .*?\((\d+) KB of weights and states[;)]")
 
 
 def arguments() -> argparse.Namespace:

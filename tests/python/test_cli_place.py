@@ -142,3 +142,41 @@ def test_what_stands_in_the_way_of_micro_batches_is_said():
         'aten._native_batch_norm_legit_functional of module "bn" sums over all samples before it '
         "goes through them"
     )
+
+
+MANY = str(ROOT / "tests/golden/place/without_norm.graph")
+
+
+def test_a_replica_is_a_pipeline_of_stages(tmp_path):
+    program = str(tmp_path / "step.program")
+    output_of("place", MANY, "--machine", "training-tile", "--stages", "4", "-o", program)
+    lines = Path(program).read_text().splitlines()
+    assert lines[5] == "  micro_batches 5 stages 4"
+    assert lines[6].startswith("  stage 0 @die[0..0,0..0].logical[18x19] before 0 forward ")
+    of_program = simulated(program, "--machine", "training-tile")
+    of_graph = simulated(MANY, "--machine", "training-tile", "--stages", "4")
+    assert of_program == of_graph
+    assert of_graph["stages"] == 4 and of_graph["micro_batches"] == 5
+    causes = sum(of_graph["seconds_by_cause"].values()) + of_graph["ideal_seconds"]
+    assert causes == pytest.approx(of_graph["step_seconds"], rel=1e-6)
+    assert simulated(MANY, "--machine", "training-tile")["stages"] == 1
+    words = output_of("simulate", MANY, "--machine", "training-tile", "--stages", "4")
+    assert "in 5 micro-batches, 4 stages each" in words
+
+
+def test_what_stands_in_the_way_of_a_pipeline_is_said():
+    for command in ("place", "plan"):
+        assert error_of(command, MANY, "--machine", "d1", "--stages", "2") == (
+            'graph "without_norm" cannot be cut into 2 stages: machine d1 has no room for so many'
+        )
+
+
+def test_a_pipelines_program_is_verified_line_by_line(tmp_path):
+    program = tmp_path / "step.program"
+    output_of("place", MANY, "--machine", "training-tile", "--stages", "2", "-o", str(program))
+    text = program.read_text()
+    stage = next(line for line in text.splitlines() if line.startswith("  stage 1"))
+    program.write_text(text.replace(stage, stage.replace("after []", "after [1]")))
+    assert error_of("simulate", str(program), "--machine", "training-tile") == (
+        f"{program}:6:3: program stages: they wait for each other in a circle"
+    )

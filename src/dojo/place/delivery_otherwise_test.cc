@@ -70,7 +70,7 @@ void expect_delivery(const Step& one, Choice choice, const std::vector<Otherwise
   const Result<PlacedStep> step = place_as(*lowered, machine, choice);
   ASSERT_TRUE(step.has_value()) << step.error().to_string();
   const internal::Plan plan =
-      *internal::plan_on(step->graph, machine, internal::mesh_for(choice, step->graph, machine));
+      *internal::plan_on(step->graph, machine, *internal::mesh_for(choice, step->graph, machine));
   internal::Delivery delivery(step->graph, plan, step->program, machine);
   for (const std::string& breach : delivery.run(3)) {
     ADD_FAILURE() << breach;

@@ -176,7 +176,7 @@ std::optional<Placed> with_random_splits(const std::string& file, const std::str
     return std::nullopt;
   }
   Result<Plan> plan =
-      internal::plan_on(step->graph, machine, internal::mesh_for(choice, step->graph, machine));
+      internal::plan_on(step->graph, machine, *internal::mesh_for(choice, step->graph, machine));
   return Placed{std::move(step->graph), *std::move(plan), std::move(step->program), machine};
 }
 

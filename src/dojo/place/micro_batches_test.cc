@@ -36,9 +36,9 @@ graph::Graph lowered(const std::string& file, const std::string& recipe,
 Placed in_micro_batches(const std::string& file, const std::string& recipe,
                         const machine::MachineModel& machine, std::int64_t count) {
   const graph::Graph graph = lowered(file, recipe, machine);
-  Result<RuledStep> ruled = place_by_rule(graph, machine, count);
+  Result<RuledStep> ruled = place_by_rule(graph, machine, {.micro_batches = count});
   EXPECT_TRUE(ruled.has_value()) << ruled.error().to_string();
-  Plan plan = *internal::plan_step(graph, machine, count);
+  Plan plan = *internal::plan_step(graph, machine, {.micro_batches = count});
   return {std::move(ruled->step.graph), std::move(plan), std::move(ruled->step.program), machine};
 }
 
@@ -266,7 +266,7 @@ TEST(DeliveryInMicroBatchesItself, SeesAReaderThatDoesNotWait) {
 TEST(MicroBatches, AreRefusedWhereASumOverSamplesFeedsSamples) {
   const machine::MachineModel machine = *machine::load_machine("training-tile");
   const graph::Graph graph = lowered("golden/place/many_samples.graph", "cfloat8", machine);
-  const auto refused = place_by_rule(graph, machine, 2);
+  const auto refused = place_by_rule(graph, machine, {.micro_batches = 2});
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().message,
             "graph \"many_samples\" cannot be cut into micro-batches: "
@@ -274,12 +274,15 @@ TEST(MicroBatches, AreRefusedWhereASumOverSamplesFeedsSamples) {
             "before it goes through them");
   graph::Graph current = lowered("golden/place/without_norm.graph", "cfloat8", machine);
   current.lowering->bias.rule = BiasRule::Current;
-  EXPECT_NE(place_by_rule(current, machine, 2).error().message.find("bias=current takes"),
+  EXPECT_NE(place_by_rule(current, machine, {.micro_batches = 2})
+                .error()
+                .message.find("bias=current takes"),
             std::string::npos);
   graph::Graph exact = lowered("golden/place/without_norm.graph", "cfloat8", machine);
   exact.lowering->sum_order = SumOrder::Exact;
-  EXPECT_NE(place_by_rule(exact, machine, 2).error().message.find("rounded once"),
-            std::string::npos);
+  EXPECT_NE(
+      place_by_rule(exact, machine, {.micro_batches = 2}).error().message.find("rounded once"),
+      std::string::npos);
 }
 
 }  // namespace

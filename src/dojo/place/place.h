@@ -31,7 +31,8 @@ struct Deal {
 
 // What a search may choose of a step; the rules do the rest.
 struct Choice {
-  machine::Shape dies{};    // of one replica
+  machine::Shape dies{};    // of one replica, or of each of its stages
+  std::int64_t stages = 1;  // of a pipeline that each replica is
   std::int64_t block = 1;   // samples of one replica, at least
   bool has_groups = false;  // its node rows are dealt to groups of samples
   // Without those: its node rows are dealt to so many groups for whatever loops; 1: to none.
@@ -67,6 +68,13 @@ std::int64_t batch_of(const graph::Graph& graph);
 // without and with groups.
 std::vector<Choice> choices(const graph::Graph& graph, const machine::MachineModel& machine);
 
+// Pipelines that a search may try: of 2, 3, 4, 6, 8, 12 and so on stages (or as many as are asked
+// for), the most first; of each number the rectangles of dies that leave fewest nodes without work,
+// with one replica and with several. One sample at a time, states in DRAM where there is room. None
+// for fewer than four samples.
+std::vector<Choice> pipelines(const graph::Graph& graph, const machine::MachineModel& machine,
+                              std::optional<std::int64_t> stages = std::nullopt);
+
 // The same replica with its node rows dealt to free groups, the fewest first: of as many dies each,
 // so that every group crosses the same edges, or several of the same size in each row of dies. None
 // of a choice with groups of samples.
@@ -97,14 +105,21 @@ struct PlacedStep {
 Result<PlacedStep> place_as(const graph::Graph& lowered, const machine::MachineModel& machine,
                             const Choice& choice);
 
-// The same as the rules choose, and what that is; with so many micro-batches, if that is said
-// (fewer where a replica has fewer samples). Errors: as place().
+// What a user may settle before the rules choose.
+struct Asked {
+  // Fewer where a replica has fewer samples. None: one, or the fewest with which anything fits
+  // (powers of two, all samples); of a pipeline four for each stage, as far as samples go.
+  std::optional<std::int64_t> micro_batches{};
+  std::int64_t stages = 1;  // of a pipeline that each replica is
+};
+
+// The same as the rules choose, and what that is. Errors: as place().
 struct RuledStep {
   Choice choice;
   PlacedStep step;
 };
 Result<RuledStep> place_by_rule(const graph::Graph& lowered, const machine::MachineModel& machine,
-                                std::optional<std::int64_t> micro_batches = std::nullopt);
+                                const Asked& asked = {});
 
 // For searches: the phases of place_as() as they would be if every node had room for all: quick to
 // make and good to compare, and not a Program to run (its memory has no map). Errors: DoesNotFit,

@@ -186,6 +186,9 @@ Json phases(const Simulation& simulation) {
     if (i < simulation.slack.size()) {
       list.back()["slack"] = to_seconds(simulation.slack[i]);
     }
+    if (!simulation.program.stages.empty()) {
+      list.back()["stage"] = simulation.program.stage_of(i);
+    }
   }
   return list;
 }
@@ -239,6 +242,7 @@ Json summary(const Simulation& simulation, double wall_seconds) {
           {"dies_per_replica", replicas.dies.count()},
           {"samples_per_replica", replicas.block},
           {"micro_batches", simulation.program.micro.count},
+          {"stages", std::max<std::size_t>(1, simulation.program.stages.size())},
           {"phases_in_program", simulation.program.phases.size()},
           {"reshard_fallbacks", simulation.program.fallbacks()},
           {"memory_remedies", std::move(remedies)},
@@ -295,25 +299,31 @@ Result<std::string> report_html(std::string_view data_json) {
 
 std::string trace_json(const Simulation& simulation) {
   Json events = Json::array();
-  for (std::size_t lane = 0; lane < 3; ++lane) {
-    events.push_back({{"ph", "M"},
-                      {"name", "thread_name"},
-                      {"pid", 1},
-                      {"tid", lane + 1},
-                      {"args", {{"name", system::name(static_cast<system::Lane>(lane))}}}});
+  const program::Program& program = simulation.program;
+  // A process for each stage of a pipeline.
+  for (std::size_t stage = 0; stage < std::max<std::size_t>(1, program.stages.size()); ++stage) {
+    for (std::size_t lane = 0; lane < 3; ++lane) {
+      events.push_back({{"ph", "M"},
+                        {"name", "thread_name"},
+                        {"pid", stage + 1},
+                        {"tid", lane + 1},
+                        {"args", {{"name", system::name(static_cast<system::Lane>(lane))}}}});
+    }
+    const std::string of_stage = program.stages.empty() ? "" : fmt::format(", stage {}", stage);
+    events.push_back(
+        {{"ph", "M"},
+         {"name", "process_name"},
+         {"pid", stage + 1},
+         {"args",
+          {{"name", fmt::format("{} on {}{}", simulation.graph, simulation.machine, of_stage)}}}});
   }
-  events.push_back(
-      {{"ph", "M"},
-       {"name", "process_name"},
-       {"pid", 1},
-       {"args", {{"name", fmt::format("{} on {}", simulation.graph, simulation.machine)}}}});
   const std::vector<PhaseText> texts = phase_texts(simulation);
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const system::PhaseTiming& timing = simulation.timeline.phases[i];
     events.push_back({{"ph", "X"},
                       {"name", texts[i].name},
                       {"cat", word(texts[i].part)},
-                      {"pid", 1},
+                      {"pid", program.stages.empty() ? 1 : program.stage_of(i) + 1},
                       {"tid", static_cast<int>(timing.lane) + 1},
                       {"ts", static_cast<double>(timing.begin.count()) * 1e-6},
                       {"dur", static_cast<double>((timing.end - timing.begin).count()) * 1e-6},

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <thread>
 #include <tuple>
+#include <utility>
 #include <variant>
 
 #include "dojo/base/text.h"
@@ -31,13 +31,16 @@ Flops matrix_flops(const graph::Graph& graph) {
   return sum;
 }
 
-// The matrix work on the logical nodes of the replicas that have samples, at peak.
+// The matrix work on the logical nodes of the replicas that have samples, at peak; of a pipeline
+// with the time in which it fills and drains, were its stages equal.
 Picoseconds bound_of(Flops flops, const place::Choice& choice, std::int64_t replicas,
                      const MachineModel& machine) {
   const double nodes =
-      static_cast<double>(replicas * choice.dies.count() * machine.logical.count());
+      static_cast<double>(replicas * choice.stages * choice.dies.count() * machine.logical.count());
   const double peak = machine.peak_matrix().value() / static_cast<double>(machine.live_nodes());
-  const double seconds = static_cast<double>(flops.count()) / (peak * nodes);
+  const auto turns = static_cast<double>(choice.micro_batches);
+  const double filling = (turns + static_cast<double>(choice.stages) - 1) / turns;
+  const double seconds = static_cast<double>(flops.count()) / (peak * nodes) * filling;
   return Picoseconds{static_cast<std::int64_t>(seconds * 1e12)};
 }
 
@@ -79,6 +82,8 @@ constexpr std::ptrdiff_t kReplicasFirst = 8;
 
 // Replicas whose node rows are dealt to free groups, too, those with the quickest sketches.
 constexpr std::size_t kReplicasGrouped = 2;
+// Pipelines that are placed of those with the quickest sketches.
+constexpr std::size_t kPipelinesPlaced = 6;
 // Numbers of groups of one of those, and of each way to make room, that are looked at.
 constexpr std::size_t kGroupsOfAWay = 2;
 
@@ -89,8 +94,11 @@ class Searcher {
 
   Search run() {
     look_at_rules();
-    sketch_replicas();
-    look_at_replicas(kReplicasFirst);
+    if (options_.asked.stages == 1) {
+      sketch_replicas();
+      look_at_replicas(kReplicasFirst);
+    }
+    look_at_pipelines();
     if (out_.best.has_value() && best().choice.micro_batches > 1) {
       vary_micro_batches();  // of several there is a better number more often than not
     }
@@ -121,13 +129,30 @@ class Searcher {
     return out_.was_cut;
   }
 
+  // What does not fit otherwise than in turns is most likely quicker as a pipeline, and the rules
+  // look long for the number of turns: pipelines first.
   void look_at_rules() {
-    Result<place::RuledStep> ruled = place::place_by_rule(graph_, machine_, options_.micro_batches);
+    place::Asked asked = options_.asked;
+    if (asked.stages == 1 && !asked.micro_batches.has_value()) {
+      asked.micro_batches = 1;
+    }
+    if (take_ruled(asked)) {
+      return;
+    }
+    look_at_pipelines();
+    if (!is_over() && asked.micro_batches != options_.asked.micro_batches) {
+      take_ruled(options_.asked);
+    }
+  }
+
+  bool take_ruled(const place::Asked& asked) {
+    Result<place::RuledStep> ruled = place::place_by_rule(graph_, machine_, asked);
     if (ruled.has_value()) {
       ++out_.known;
       micro_batches_ = ruled->choice.micro_batches;
       take(ruled->choice, std::move(ruled->step));
     }
+    return ruled.has_value();
   }
 
   // All replicas, those with the quickest sketches first; then those without one.
@@ -161,6 +186,39 @@ class Searcher {
       }
     }
     sort_replicas();
+  }
+
+  // The most promising ones by their sketches, as far as those are quicker than the best.
+  void look_at_pipelines() {
+    if (std::exchange(has_looked_at_pipelines_, true)) {
+      return;
+    }
+    const std::int64_t asked = options_.asked.stages;
+    std::vector<place::Choice> choices =
+        place::pipelines(graph_, machine_, asked > 1 ? std::optional(asked) : std::nullopt);
+    if (options_.asked.micro_batches.has_value()) {
+      for (place::Choice& choice : choices) {
+        choice.micro_batches = std::min(choice.block, *options_.asked.micro_batches);
+      }
+    }
+    if (choices.empty() || is_over()) {
+      return;
+    }
+    const std::vector<std::optional<Picoseconds>> times = sketch(choices);
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < choices.size(); ++i) {
+      if (times[i].has_value() && (!out_.best.has_value() || *times[i] < best().step)) {
+        order.push_back(i);
+      }
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return *times[a] < *times[b]; });
+    std::size_t placed = 0;
+    for (std::size_t i = 0; i < order.size() && placed < kPipelinesPlaced && !is_over(); ++i) {
+      ++out_.known;
+      look_at(choices[order[i]], times[order[i]]);
+      placed += out_.candidates.back().outcome == Outcome::Placed ? 1 : 0;
+    }
   }
 
   // The same nodes with more room on each: weights in even shares, states in DRAM.
@@ -398,7 +456,7 @@ class Searcher {
   // Half as many as the best has, then twice as many, as long as that gains.
   void vary_micro_batches() {
     for (const bool halves : {true, false}) {
-      bool gains = !options_.micro_batches.has_value();
+      bool gains = !options_.asked.micro_batches.has_value();
       while (gains && out_.best.has_value() && !is_over()) {
         place::Choice choice = best().choice;
         const std::int64_t count = choice.micro_batches;
@@ -436,39 +494,13 @@ class Searcher {
   std::vector<place::Choice> replicas_;               // in the order in which they are looked at
   std::vector<std::optional<Picoseconds>> sketches_;  // of these
   std::int64_t micro_batches_ = 1;                    // of the rules' choice
+  bool has_looked_at_pipelines_ = false;
   std::size_t next_replica_ = 0;
   std::ptrdiff_t fitting_ = 0;             // replicas that fit
   std::vector<int> kinds_;                 // by op
   std::optional<std::size_t> searched_{};  // the candidate whose splits have been searched
   Picoseconds sketched_{};                 // the best, as if nodes had room for all
 };
-
-// Ranks from 1; equal values share the middle of theirs.
-std::vector<double> ranks(const std::vector<double>& values) {
-  std::vector<double> out;
-  for (const double value : values) {
-    const auto less = std::count_if(values.begin(), values.end(),
-                                    [value](double other) { return other < value; });
-    const auto equal = std::count(values.begin(), values.end(), value);
-    out.push_back(static_cast<double>(less) + static_cast<double>(equal + 1) / 2);
-  }
-  return out;
-}
-
-double correlation(const std::vector<double>& a, const std::vector<double>& b) {
-  const auto count = static_cast<double>(a.size());
-  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / count;
-  const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / count;
-  double both = 0;
-  double only_a = 0;
-  double only_b = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    both += (a[i] - mean_a) * (b[i] - mean_b);
-    only_a += (a[i] - mean_a) * (a[i] - mean_a);
-    only_b += (b[i] - mean_b) * (b[i] - mean_b);
-  }
-  return only_a > 0 && only_b > 0 ? both / std::sqrt(only_a * only_b) : 0;
-}
 
 }  // namespace
 
@@ -480,24 +512,6 @@ Result<Search> search(const graph::Graph& lowered, const machine::Description& m
   }
   const MachineModel model = machine::resolve(machine);
   return Searcher(lowered, model, options).run();
-}
-
-std::optional<Foresight> foresight(const std::vector<Candidate>& candidates) {
-  std::vector<double> sketched;
-  std::vector<double> timed;
-  std::vector<double> ratios;
-  for (const Candidate& one : candidates) {
-    if (one.outcome == Outcome::Placed && one.sketched.has_value()) {
-      sketched.push_back(to_seconds(*one.sketched));
-      timed.push_back(to_seconds(one.step));
-      ratios.push_back(timed.back() / sketched.back());
-    }
-  }
-  if (ratios.size() < 3) {
-    return std::nullopt;
-  }
-  const auto [least, largest] = std::minmax_element(ratios.begin(), ratios.end());
-  return Foresight{correlation(ranks(sketched), ranks(timed)), *least, *largest};
 }
 
 }  // namespace dojo::search

@@ -34,8 +34,8 @@
 namespace dojo::search {
 
 struct SearchOptions {
-  std::optional<std::int64_t> micro_batches{};  // none: the rules' number, then half and twice it
-  std::int64_t most_candidates = 0;             // 0: all
+  place::Asked asked{};  // micro-batches, none: the rules' number, then half and twice it
+  std::int64_t most_candidates = 0;  // 0: all
   // Both are looked at between candidates, and only once one fits.
   std::optional<std::chrono::duration<double>> most_time{};
   const std::atomic<bool>* stop = nullptr;

@@ -72,6 +72,41 @@ TEST(Search, BeginsWithWhatTheRulesChoose) {
   }
 }
 
+// --- pipelines ---
+TEST(Search, LooksAtPipelines) {
+  const machine::MachineModel machine = machine::resolve(tile());
+  const graph::Graph graph = step("golden/place/without_norm");
+  const std::vector<place::Choice> choices = place::pipelines(graph, machine);
+  ASSERT_FALSE(choices.empty());
+  std::optional<Picoseconds> quickest;
+  for (const place::Choice& choice : choices) {
+    EXPECT_GT(choice.stages, 1);
+    EXPECT_LE(choice.stages * choice.dies.count(), machine.dies().count());
+    if (const auto placed = place::place_as(graph, machine, choice); placed.has_value()) {
+      EXPECT_EQ(placed->program.stages.size(), static_cast<std::size_t>(choice.stages));
+      const Picoseconds time = system::time_program(placed->program, machine).step;
+      quickest = std::min(quickest.value_or(time), time);
+    }
+  }
+  const Search found = *search(graph, tile(), {.asked = {.stages = 2}, .most_candidates = 12});
+  ASSERT_TRUE(found.best.has_value());
+  for (const Candidate& one : found.candidates) {
+    EXPECT_EQ(one.choice.stages, 2);
+  }
+  EXPECT_EQ(found.candidates[*found.best].step,
+            system::time_program(found.placed->program, machine).step);
+  // Of all the search is at least as quick as the quickest pipeline.
+  const Search whole = *search(graph, tile(), {.most_candidates = 60});
+  ASSERT_TRUE(quickest.has_value());
+  EXPECT_LE(whole.candidates[*whole.best].step, *quickest);
+}
+
+TEST(Search, SaysWhyNoPipelineOfSoManyStagesFits) {
+  const graph::Graph graph = step("golden/place/without_norm");
+  const Search found = *search(graph, tile(), {.asked = {.stages = 23}});
+  EXPECT_FALSE(found.best.has_value());
+}
+
 // --- splits ---
 machine::Description die() { return *machine::load_description("d1"); }
 

@@ -39,8 +39,13 @@ void add_step_options(CLI::App& command, StepOptions& options) {
   command.add_flag("--relower", options.relower,
                    "Cut the reductions of a lowered Graph anew for this machine");
   command
-      .add_option("--micro-batches", options.micro_batches,
-                  "Work on a replica's samples in N turns; without: one, or the fewest that fit")
+      .add_option("--micro-batches", options.asked.micro_batches,
+                  "Work on a replica's samples in N turns; without: one, or the fewest that fit; "
+                  "with --stages four for each")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--stages", options.asked.stages,
+                  "Make each replica a pipeline of N stages, each with its part of the network")
       ->check(CLI::PositiveNumber);
 }
 

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "dojo/graph/graph.h"
 #include "dojo/machine/description.h"
+#include "dojo/place/place.h"
 #include "dojo/program/program.h"
 
 namespace dojo::tools {
@@ -20,7 +20,8 @@ struct StepOptions {
   std::vector<std::string> overrides;
   std::string sum_order;
   bool relower = false;
-  std::optional<std::int64_t> micro_batches;
+  place::Asked asked;
+  bool has_asked() const { return asked.micro_batches.has_value() || asked.stages > 1; }
 };
 void add_step_options(CLI::App& command, StepOptions& options);
 

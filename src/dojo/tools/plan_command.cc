@@ -50,8 +50,9 @@ std::string words(const place::Choice& choice) {
                                  ? fmt::format(", {} groups", choice.free_groups)
                                  : "";
   return fmt::format(
-      "{}x{} dies, {} a replica{}{}{}{}", choice.dies.rows, choice.dies.columns,
-      counted(choice.block, "sample"),
+      "{}{}x{} dies, {} a replica{}{}{}{}",
+      choice.stages > 1 ? fmt::format("{} stages of ", choice.stages) : "", choice.dies.rows,
+      choice.dies.columns, counted(choice.block, "sample"),
       choice.micro_batches > 1 ? fmt::format(" in {} micro-batches", choice.micro_batches) : "",
       groups, choice.streams_states ? ", states in DRAM" : "",
       choice.deals.empty()
@@ -92,6 +93,7 @@ std::vector<NewSplit> new_splits(const graph::Graph& graph, const place::Choice&
 
 nlohmann::ordered_json as_json(const Candidate& one) {
   nlohmann::ordered_json json{{"dies", {one.choice.dies.rows, one.choice.dies.columns}},
+                              {"stages", one.choice.stages},
                               {"samples_per_replica", one.choice.block},
                               {"micro_batches", one.choice.micro_batches},
                               {"groups", one.choice.has_groups},

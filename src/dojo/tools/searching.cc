@@ -42,7 +42,7 @@ SearchedStep searched_step(const StepOptions& options, const machine::Descriptio
                            const SearchLimits& limits) {
   const machine::MachineModel model = machine::resolve(machine);
   const graph::Graph graph = with_recipe(options, model.name);
-  search::SearchOptions how{.micro_batches = options.micro_batches,
+  search::SearchOptions how{.asked = options.asked,
                             .most_candidates = limits.candidates.value_or(0),
                             .stop = &is_interrupted};
   if (limits.seconds.value_or(0) > 0) {
@@ -55,6 +55,9 @@ SearchedStep searched_step(const StepOptions& options, const machine::Descriptio
     std::fprintf(stderr, "dojo: interrupted: this is the best of %zu candidates of %lld\n",
                  found.candidates.size(), static_cast<long long>(found.known));
   }
+  if (found.candidates.empty()) {  // nothing to try: the rules say why
+    value_of(place::place_by_rule(graph, model, options.asked));
+  }
   if (!found.best.has_value()) {
     throw ApiError(Error{ErrorKind::DoesNotFit, fmt::format("no plan fits; of the last one: {}",
                                                             found.candidates.back().why)});
@@ -66,21 +69,23 @@ SearchedStep searched_step(const StepOptions& options, const machine::Descriptio
 ChosenStep chosen_step(const StepOptions& options, const machine::Description& machine,
                        const SearchLimits& limits) {
   const machine::MachineModel model = machine::resolve(machine);
-  if (!limits.is_given() && !options.micro_batches.has_value()) {
+  if (!limits.is_given() && !options.has_asked()) {
     graph::Graph graph = lowered_graph(options, model);
     program::Program program = value_of(place::place(graph, model));
     return {{std::move(graph), std::move(program)}};
   }
   if (!options.relower && value_of(graph::load_graph(options.file)).is_lowered()) {
-    throw ApiError(
-        Error{ErrorKind::InvalidInput,
-              fmt::format("{}: {} cuts sums anew, and values of a lowered Graph then "
-                          "differ; --relower allows that",
-                          options.file, limits.is_given() ? "a search" : "--micro-batches")});
+    throw ApiError(Error{ErrorKind::InvalidInput,
+                         fmt::format("{}: {} cuts sums anew, and values of a lowered Graph then "
+                                     "differ; --relower allows that",
+                                     options.file,
+                                     limits.is_given()          ? "a search"
+                                     : options.asked.stages > 1 ? "--stages"
+                                                                : "--micro-batches")});
   }
   if (!limits.is_given()) {
-    place::RuledStep ruled = value_of(
-        place::place_by_rule(with_recipe(options, model.name), model, options.micro_batches));
+    place::RuledStep ruled =
+        value_of(place::place_by_rule(with_recipe(options, model.name), model, options.asked));
     return {std::move(ruled.step)};
   }
   SearchedStep searched = searched_step(options, machine, limits);

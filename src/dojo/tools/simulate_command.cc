@@ -77,8 +77,11 @@ Placed placed_or_said(const SimulateOptions& options, const machine::Description
   }
 }
 
-std::string in_turns(std::int64_t micro_batches) {
-  return micro_batches > 1 ? fmt::format(" in {} micro-batches", micro_batches) : "";
+std::string in_turns(const program::Program& program) {
+  const std::int64_t micro_batches = program.micro.count;
+  const std::string stages =
+      program.stages.empty() ? "" : fmt::format(", {} stages each", program.stages.size());
+  return (micro_batches > 1 ? fmt::format(" in {} micro-batches", micro_batches) : "") + stages;
 }
 
 void print_summary(const system::Simulation& simulation) {
@@ -89,7 +92,7 @@ void print_summary(const system::Simulation& simulation) {
   const program::Replicas& replicas = simulation.program.replicas;
   fmt::print("{} of {} replicas of {} work, {} of {} samples each{}; peak SRAM {} of {} a node\n",
              replicas.count, replicas.available, counted(replicas.dies.count(), "die"),
-             replicas.block, replicas.batch, in_turns(simulation.program.micro.count),
+             replicas.block, replicas.batch, in_turns(simulation.program),
              with_prefix(static_cast<double>(simulation.sram_peak_per_node.count()), "B"),
              with_prefix(static_cast<double>(simulation.sram_per_node.count()), "B"));
   const system::Energy& energy = simulation.energy;

@@ -17,6 +17,10 @@
 // Micro-batches are walked one after the other, and of the samples of one nothing is left in the
 // next. A part of a sum over samples has to go on with every micro-batch, in order, and all of them
 // have to be in it when it is used.
+//
+// A pipeline is walked stage by stage: what others send a stage is taken to come, and what it sends
+// has to be there on every node. As what comes is made by halves that ran before (verify_program),
+// all of it then comes.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +28,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "dojo/graph/graph.h"
@@ -48,8 +53,9 @@ void add(Elements& to, const Elements& from);
 
 class Delivery {
  public:
+  // `stage`: of a pipeline.
   Delivery(const graph::Graph& graph, const Plan& plan, const program::Program& program,
-           const machine::MachineModel& machine);
+           const machine::MachineModel& machine, std::size_t stage = 0);
 
   // One sentence for each breach, the first `most` of them; empty: everything arrives.
   std::vector<std::string> run(std::size_t most = 10);
@@ -162,6 +168,12 @@ class Delivery {
              const Elements& made, const std::string& name);
   bool is_finished(const Pending& pending, const std::string& name, std::size_t index);
 
+  // --- stages of a pipeline ---
+  bool is_held_here(ValueId root) const;
+  const Crossing* arrival(ValueId root) const;
+  void run_onward(std::size_t index, const program::Move& move);
+  void check_sends();
+
   std::vector<std::vector<Node>> lines(const program::Move& move) const;
   void complete(const std::string& tensor, std::size_t index);
   void join(const program::Move& move, const std::vector<std::vector<Node>>& groups,
@@ -191,9 +203,14 @@ class Delivery {
 
   const graph::Graph& graph_;
   const Plan& plan_;
+  std::size_t stage_;
+  program::Program of_stage_;  // of a pipeline
   program::WrittenOut written_out_;
   const program::Program& program_;
   program::MicroBatches micro_batches_;
+  machine::Shape logical_;  // nodes of a die
+  // By value and way, in rows and columns of nodes: how often it went there.
+  std::map<std::tuple<std::uint32_t, std::int64_t, std::int64_t>, std::int64_t> sent_onward_;
   std::int64_t micro_batch_ = 0;  // at hand
   graph::Uses uses_;
   std::int64_t rows_ = 1;

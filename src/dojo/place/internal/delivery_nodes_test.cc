@@ -121,12 +121,15 @@ void add(Elements& to, const Elements& from) {
 }
 
 Delivery::Delivery(const graph::Graph& graph, const Plan& plan, const program::Program& program,
-                   const machine::MachineModel& machine)
+                   const machine::MachineModel& machine, std::size_t stage)
     : graph_(graph),
       plan_(plan),
-      written_out_(program::write_out(program, program.micro.count)),
+      stage_(stage),
+      of_stage_(program.stages.empty() ? program : program::only_stage(program, stage)),
+      written_out_(program::write_out(of_stage_, of_stage_.micro.count)),
       program_(written_out_.program),
-      micro_batches_(program.micro),
+      micro_batches_(of_stage_.micro),
+      logical_(machine.logical),
       uses_(graph::uses_of(graph)),
       rows_(plan.mesh.region.rows()),
       columns_(plan.mesh.region.columns()),

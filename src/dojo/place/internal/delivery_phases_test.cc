@@ -407,7 +407,9 @@ void Delivery::run_transfer(std::size_t index, const Transfer& transfer) {
   }
   for (const Move& move : transfer.moves) {
     const auto value = named_.find(move.tensor);
-    if (!sums.empty()) {
+    if (move.scope == Scope::Onward) {
+      run_onward(index, move);
+    } else if (!sums.empty()) {
       join(move, lines(move), sums, index);
     } else if (value != named_.end()) {
       send(move, lines(move), value->second, index);
@@ -535,9 +537,12 @@ void Delivery::complete(const std::string& tensor, std::size_t index) {
 // --- all of it ---
 void Delivery::put_leaves() {
   for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
-    if (graph_.values[i].kind != graph::ValueKind::Op) {
+    const ValueId id{i};
+    const bool is_leaf = graph_.values[i].kind != graph::ValueKind::Op && is_held_here(id);
+    const Crossing* const crossing = arrival(id);
+    if (is_leaf || (crossing != nullptr && crossing->made != program::Part::Behind)) {
       for (Node node = 0; node < nodes_; ++node) {
-        own_[i][node] = held(ValueId{i}, node);
+        own_[i][node] = held(id, node);
       }
     }
   }
@@ -565,9 +570,13 @@ std::vector<std::string> Delivery::run(std::size_t most) {
   for (std::size_t i = 0; i < program_.phases.size() && breaches_.size() < most; ++i) {
     run_phase(i);
   }
+  if (!program_.phases.empty() && turn_at(program_.phases.size() - 1) == Turn::Each) {
+    end_micro_batches();
+  }
   for (const auto& [name, pending] : pending_) {
     report(fmt::format("the sum %{} is never complete", name));
   }
+  check_sends();
   if (breaches_.empty()) {
     check_sizes();
   }

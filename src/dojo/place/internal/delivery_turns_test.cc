@@ -41,7 +41,10 @@ void Delivery::begin_micro_batch(std::int64_t micro_batch) {
     made_by_[i].clear();
     for (Node node = 0; node < nodes_; ++node) {
       const Elements kept = plan_.layouts.is_kept[i] ? own_[i][node] : none(graph_.values[i].shape);
-      own_[i][node] = made.has_value() ? none(graph_.values[i].shape) : held(ValueId{i}, node);
+      const bool is_there = made.has_value()
+                                ? arrival(ValueId{i}) != nullptr
+                                : is_held_here(ValueId{i}) || arrival(ValueId{i}) != nullptr;
+      own_[i][node] = is_there ? held(ValueId{i}, node) : none(graph_.values[i].shape);
       add(own_[i][node], kept);
     }
   }

@@ -14,21 +14,10 @@ using program::Layout;
 using program::Sharing;
 using program::Transfer;
 
-std::string block_of(const std::string& module) {
-  const auto end_of_number = [&](std::size_t from) {
-    const auto digit = module.find_first_of("0123456789", from);
-    return digit == std::string::npos ? digit : module.find('.', digit);
-  };
-  if (module.find_first_of("0123456789") == std::string::npos) {
-    return {};
-  }
-  const auto first = end_of_number(0);
-  const auto second = first == std::string::npos ? first : end_of_number(first);
-  return module.substr(0, second == std::string::npos ? first : second);
-}
-
 Draft Drafter::run() {
   place_leaves();
+  draft_.lead =
+      stages_ != nullptr ? std::min(mesh_.micro_batches, mesh_.stage_count() - stage_) : 1;
   if (mesh_.micro_batches > 1) {
     draft_in_turns();
   } else {
@@ -40,8 +29,10 @@ Draft Drafter::run() {
   flush_all();
   flush_buckets();
   copy_updates();
+  send_onward();
   for (const graph::Output& output : graph_.outputs) {
-    if (const auto buffer = storage_[root(output.value).index]) {
+    const auto buffer = storage_[root(output.value).index];
+    if (buffer.has_value() && is_held_here(root(output.value))) {
       draft_.buffers[*buffer].is_result = true;
       keep_of_all_samples(output.value, *buffer);
     }
@@ -56,6 +47,7 @@ Draft Drafter::run() {
 BufferId Drafter::add_storage(ValueId id) {
   const BufferId buffer = add_buffer(value(id).name, held_bytes(id) * times_held(id));
   draft_.buffers[buffer].is_carried = times_held(id) > 1;
+  draft_.buffers[buffer].is_alike = is_alike(id);
   const Layout& layout = plan_.held[id.index];
   const auto copies = [&](Axis axis) {
     return layout[axis].sharing == Sharing::Replicated ? mesh_.places(axis) : 1;
@@ -94,12 +86,15 @@ void Drafter::place_leaves() {
   for (std::uint32_t i = 0; i < graph_.values.size(); ++i) {
     const ValueId id{i};
     const Value& leaf = value(id);
-    if (leaf.kind == ValueKind::Op) {
+    if (leaf.kind == ValueKind::Op || !is_held_here(id)) {
       continue;
     }
     const bool is_data = leaf.kind == ValueKind::Input && !leaf.shape.empty();
     const Bytes held = is_data && is_streamed(id) ? Bytes(0) : held_bytes(id) * times_held(id);
-    storage_[i] = add_buffer(leaf.name, held, !comes_for_update(id));
+    storage_[i] = add_buffer(leaf.name, held, !plan_.in_memory[i]);
+    if (is_data) {
+      draft_.buffers.back().copies_backward = draft_.lead;
+    }
     draft_.buffers.back().is_statistic = is_statistic(id);
     if (is_data) {  // the next step's data come in while this step reads its own
       ingested_.push_back(add_buffer(leaf.name + ":next", held, true));
@@ -111,6 +106,7 @@ void Drafter::place_leaves() {
       each += program::slice_bytes(replica, leaf.shape, leaf.format).count();
     }
   }
+  place_arrivals();
   ingest_.bytes = Bytes((bytes + mesh_.micro_batches - 1) / mesh_.micro_batches);
   ingest_.bytes_per_replica = Bytes((each + mesh_.micro_batches - 1) / mesh_.micro_batches);
 }
@@ -211,24 +207,10 @@ std::optional<OpId> Drafter::reader_not_done(ValueId id, const std::vector<bool>
 }
 
 // --- states in DRAM ---
-bool Drafter::comes_for_update(ValueId id) const {
-  if (!mesh_.streams_states || value(id).kind != ValueKind::State ||
-      uses_.readers[id.index].size() != 1) {
-    return false;
-  }
-  const OpId reader = uses_.readers[id.index].front();
-  return graph_.ops[reader.index].info->group == graph::OpGroup::Update &&
-         std::any_of(graph_.updates.begin(), graph_.updates.end(), [&](const auto& update) {
-           return update.target == id && uses_.definition[update.value.index] == reader &&
-                  root(update.value) == update.value &&
-                  plan_.held[id.index] == plan_.held[update.value.index];
-         });
-}
-
 std::vector<ValueId> Drafter::states_in_memory(OpId id) const {
   std::vector<ValueId> states;
   for (const auto& input : graph_.ops[id.index].inputs) {
-    if (input.has_value() && value(*input).kind != ValueKind::Op && comes_for_update(*input)) {
+    if (input.has_value() && plan_.in_memory[input->index]) {
       states.push_back(*input);
     }
   }
@@ -267,6 +249,10 @@ void Drafter::draft_op(OpId id) {
     alias(*op.inputs.front(), *op.outputs.front());
     return;
   }
+  if (!is_run_here(id)) {
+    return;
+  }
+  receive(id);
   make_inputs_ready(id);
   transfers_.clear();
   landings_.clear();
@@ -282,7 +268,19 @@ void Drafter::draft_op(OpId id) {
   run_stages(id, stream, panels.block);
   if (!states.empty()) {
     flush(stream);
+    end_states(id, states);
+  }
+}
+
+// An update takes its states back. Else nothing has changed: who reads them next has them come
+// anew, to other bytes.
+void Drafter::end_states(OpId id, const std::vector<ValueId>& states) {
+  if (graph_.ops[id.index].info->group == graph::OpGroup::Update) {
     move_states(states, false, last_compute());
+    return;
+  }
+  for (const ValueId state : states) {
+    storage_[state.index] = add_buffer(value(state).name, held_bytes(state));
   }
 }
 
@@ -313,6 +311,12 @@ void Drafter::make_inputs_ready(OpId id) {
 Draft draft_phases(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
                    const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches) {
   return Drafter(graph, plan, mesh, machine, panel_budget, fetches).run();
+}
+
+Draft draft_stage(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+                  const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches,
+                  const StagePlan& stages, int stage) {
+  return Drafter(graph, plan, mesh, machine, panel_budget, fetches, &stages, stage).run();
 }
 
 }  // namespace dojo::place::internal

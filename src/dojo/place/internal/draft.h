@@ -11,6 +11,7 @@
 #include "dojo/place/internal/fetches.h"
 #include "dojo/place/internal/layout_plan.h"
 #include "dojo/place/internal/mesh.h"
+#include "dojo/place/internal/stages.h"
 #include "dojo/program/program.h"
 
 namespace dojo::place::internal {
@@ -27,6 +28,12 @@ struct Buffer {
   bool is_statistic = false;
   // Its bytes are needed from one micro-batch to the next.
   bool is_carried = false;
+  // Of a pipeline: what is there before the half that reads it, by turns of micro-batches, in so
+  // many copies, and in so many where the backward half reads it, too.
+  std::int64_t copies = 1;
+  std::int64_t copies_backward = 1;
+  bool is_arrival = false;  // another stage writes it
+  bool is_alike = false;    // in all micro-batches: one copy is enough
   // A sum over samples, in parts in time: who adds to it is not done again.
   bool is_sum = false;
   // Nodes along each axis that hold the same bytes; 1 if every node has its own.
@@ -43,16 +50,23 @@ struct DraftPhase {
   std::string block;  // of modules: "encoder.layer.3", "stages.1.layers.0"; empty without numbers
   bool is_forward = false;
   Turn turn = Turn::After;
+  bool is_backward_half = false;  // of a pipeline
 };
 
 struct Draft {
   std::vector<DraftPhase> phases;
   std::vector<DraftId> order;
   std::vector<Buffer> buffers;
+  std::int64_t lead = 1;  // of a pipeline's stage: micro-batches that it may have under way
 };
 
 // `panel_budget`: bytes that the panels of one matrix phase may take on a node, both buffers.
 Draft draft_phases(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
                    const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches);
+
+// The same of one stage of a pipeline, as if it stood where the first does.
+Draft draft_stage(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
+                  const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches,
+                  const StagePlan& stages, int stage);
 
 }  // namespace dojo::place::internal

@@ -149,6 +149,7 @@ DraftId Drafter::add_phase(DraftPhase draft) {
     last_compute_ = draft_.phases.size();
   }
   draft.turn = turn_;
+  draft.is_backward_half = is_backward_half_;
   draft_.phases.push_back(std::move(draft));
   return draft_.phases.size() - 1;
 }

@@ -200,7 +200,7 @@ void Drafter::copy_updates() {
   for (const graph::Update& update : graph_.updates) {
     const auto from = storage_[update.value.index];
     const auto to = storage_[update.target.index];
-    if (from == to || !from.has_value()) {
+    if (from == to || !from.has_value() || !to.has_value()) {
       continue;
     }
     const auto moved = move_update(update);

@@ -29,23 +29,25 @@ void Drafter::draft_in_turns() {
   const std::vector<OpId> order = order_of_ops();
   turn_ = Turn::Before;
   for (const OpId op : order) {
+    const graph::EarlyOutput* const early = early_output_of(graph_.ops[op.index], uses_);
     if (turn_of(op) == Turn::Before) {
       draft_op(op);
-    } else if (const graph::EarlyOutput* const early =
-                   early_output_of(graph_.ops[op.index], uses_)) {
+    } else if (early != nullptr && is_run_here(op)) {
       draft_early(op, *early);
     }
   }
   flush_all();
+  send_onward();
   turn_ = Turn::Each;
   last_compute_.reset();
   add_ingest();
-  for (const OpId op : order) {
-    if (turn_of(op) == Turn::Each) {
-      draft_op(op);
-    }
+  draft_half(order);
+  if (stages_ != nullptr) {
+    is_backward_half_ = true;
+    last_compute_.reset();
+    draft_half(order);
+    is_backward_half_ = false;
   }
-  flush_all();
   turn_ = Turn::After;
   last_compute_.reset();
   for (const OpId op : order) {
@@ -55,6 +57,17 @@ void Drafter::draft_in_turns() {
       draft_op(op);
     }
   }
+}
+
+// Of a pipeline's stage the half at hand, else all that runs for each micro-batch.
+void Drafter::draft_half(const std::vector<OpId>& order) {
+  for (const OpId op : order) {
+    if (turn_of(op) == Turn::Each && is_in_half(op)) {
+      draft_op(op);
+    }
+  }
+  flush_all();
+  send_onward();
 }
 
 // --- sums that are known before ---

@@ -10,16 +10,13 @@
 #include <vector>
 
 #include "dojo/base/check.h"
+#include "dojo/place/internal/blocks.h"
 #include "dojo/place/internal/draft.h"
 #include "dojo/place/internal/gradient_buckets.h"
 #include "dojo/place/internal/op_work.h"
 #include "dojo/place/internal/turns.h"
 
 namespace dojo::place::internal {
-
-// The module path up to the end of its second number, "layer1.0" or "stages.1.layers.0", where a
-// module is inside; else up to its first, "encoder.layer.3"; empty without one.
-std::string block_of(const std::string& module);
 
 // Ops whose work is one phase: each reads what the one before leaves in registers.
 struct Stream {
@@ -59,7 +56,8 @@ struct OpenSums {
 class Drafter {
  public:
   Drafter(const graph::Graph& graph, const LayoutPlan& plan, const Mesh& mesh,
-          const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches)
+          const machine::MachineModel& machine, Bytes panel_budget, Fetches& fetches,
+          const StagePlan* stages = nullptr, int stage = 0)
       : graph_(graph),
         plan_(plan),
         mesh_(mesh),
@@ -67,6 +65,8 @@ class Drafter {
         panel_budget_(panel_budget),
         fetches_(fetches),
         uses_(graph::uses_of(graph)),
+        stages_(stages),
+        stage_(stage),
         work_(graph, plan),
         buckets_(mesh, machine) {
     const std::size_t values = graph.values.size();
@@ -119,6 +119,7 @@ class Drafter {
   // --- micro-batches ---
   Turn turn_of(OpId id) const { return plan_.turn.empty() ? Turn::After : plan_.turn[id.index]; }
   void draft_in_turns();
+  void draft_half(const std::vector<OpId>& order);
   void flush_all();
   // A sum that labels decide, over all samples.
   void draft_early(OpId id, const graph::EarlyOutput& sum);
@@ -141,23 +142,48 @@ class Drafter {
   void run_rest(OpId id, const OpenSums& open, const std::set<DraftId>& after);
   bool has_new_sums(OpId id) const;
   void add_ingest();
+
+  // --- stages of a pipeline ---
+  bool is_run_here(OpId id) const { return stages_ == nullptr || stages_->runs_on(id, stage_); }
+  bool is_held_here(ValueId root) const {
+    return stages_ == nullptr || stages_->holds(root, stage_);
+  }
+  bool is_in_half(OpId id) const {
+    return stages_ == nullptr || op_plan(id).is_alias ||
+           (stages_->part_of_op[id.index] == program::Part::Backward) == is_backward_half_;
+  }
+  // Room for what other stages send.
+  void place_arrivals();
+  // Sends what the part at hand has made and other stages read.
+  void send_onward();
+  void receive(OpId reader);
+  DraftId move(const Crossing& crossing);
+  const std::vector<Crossing>& crossings() const {
+    static const std::vector<Crossing> kNone;
+    return stages_ != nullptr ? stages_->crossings : kNone;
+  }
+
   void mark_carried();
   // How much of it there is at a time, against what the nodes hold of one micro-batch.
   std::int64_t times_held(ValueId id) const {
     return !plan_.is_kept.empty() && plan_.is_kept[id.index] ? mesh_.micro_batches : 1;
   }
+  // Made of nothing that differs between micro-batches.
+  bool is_alike(ValueId id) const {
+    const auto& maker = uses_.definition[id.index];
+    return maker.has_value() && !plan_.turn.empty() &&
+           !op_plan(*maker).split.on(program::Axis::Micro).has_value();
+  }
   // A result of samples is kept of all micro-batches.
   void keep_of_all_samples(ValueId id, BufferId buffer);
 
   // --- states in DRAM ---
-  // A state that one update reads and overwrites where it lies.
-  bool comes_for_update(ValueId id) const;
-
   std::vector<ValueId> states_in_memory(OpId id) const;
 
   // One transfer brings all of them, or takes them back.
   DraftId move_states(const std::vector<ValueId>& states, bool is_load,
                       std::optional<DraftId> after);
+  void end_states(OpId id, const std::vector<ValueId>& states);
 
   // --- one op ---
   void draft_op(OpId id);
@@ -306,6 +332,8 @@ class Drafter {
   std::vector<std::optional<DraftId>> producer_;       // by value: the phase that makes it
   std::vector<std::optional<std::size_t>> stream_of_;  // by value: its open stream
   std::optional<DraftId> last_compute_;
+  const StagePlan* stages_;  // none: the step is no pipeline
+  int stage_;                // that is drafted
   OpWork work_;
   GradientBuckets buckets_;
   std::vector<DraftId> transfers_;         // of the op at hand: what brings its operands
@@ -313,6 +341,7 @@ class Drafter {
   std::vector<graph::TensorRef> partial_;  // of the op at hand: sums still in parts
   std::map<int, BufferId> scratch_;        // of the op at hand
   Turn turn_ = Turn::After;
+  bool is_backward_half_ = false;
   program::Ingest ingest_;  // of a micro-batch
   std::vector<BufferId> ingested_;
   std::map<std::uint32_t, OpenSums> open_;  // by op

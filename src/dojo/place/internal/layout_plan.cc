@@ -6,6 +6,7 @@
 #include "dojo/graph/op_table.h"
 #include "dojo/place/internal/leaf_layouts.h"
 #include "dojo/place/internal/op_kinds.h"
+#include "dojo/place/internal/residents.h"
 #include "dojo/place/internal/room.h"
 #include "dojo/place/internal/turns.h"
 #include "dojo/place/internal/views.h"
@@ -590,6 +591,7 @@ LayoutPlan plan_layouts(const Graph& graph, const Mesh& mesh) {
   plan.replicas_in_run = mesh.replicas_in_run;
   plan.micro_batches = mesh.micro_batches;
   plan_turns(graph, mesh, plan);
+  plan_residents(graph, mesh, plan);
   return plan;
 }
 

@@ -45,6 +45,9 @@ struct LayoutPlan {
   // By value: of all micro-batches, for an op that takes all samples at once behind them.
   std::vector<bool> is_kept;
   std::string in_the_way;  // of micro-batches, as a sentence; empty: nothing
+  // By value: leaves that lie in the DRAM of the interface processors and come when they are needed
+  // (residents.h).
+  std::vector<bool> in_memory;
 };
 
 LayoutPlan plan_layouts(const graph::Graph& graph, const Mesh& mesh);

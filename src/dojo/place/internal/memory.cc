@@ -14,6 +14,18 @@ Bytes aligned(Bytes bytes) {
 
 }  // namespace
 
+Bytes bytes_of(const Buffer& buffer, const Life& life) {
+  return life.copies > 1 ? aligned(buffer.bytes) * life.copies : buffer.bytes;
+}
+
+std::optional<std::size_t> backward_of(const Draft& draft) {
+  const auto found = std::find_if(draft.order.begin(), draft.order.end(),
+                                  [&](DraftId id) { return draft.phases[id].is_backward_half; });
+  return found != draft.order.end()
+             ? std::optional(static_cast<std::size_t>(found - draft.order.begin()))
+             : std::nullopt;
+}
+
 std::optional<Life> body_of(const Draft& draft) {
   std::optional<Life> body;
   for (std::size_t at = 0; at < draft.order.size(); ++at) {
@@ -48,18 +60,35 @@ std::vector<std::optional<Life>> lives(const Draft& draft) {
     }
   }
   const std::optional<Life> body = body_of(draft);
+  const std::optional<std::size_t> backward = backward_of(draft);
   for (std::size_t buffer = 0; buffer < life.size(); ++buffer) {
     const Buffer& one = draft.buffers[buffer];
     if (draft.order.empty()) {
       continue;
     }
-    if (one.is_carried && body.has_value() && life[buffer].has_value()) {
+    const bool is_backward =
+        backward.has_value() && life[buffer].has_value() && life[buffer]->last >= *backward;
+    std::int64_t copies = is_backward ? one.copies_backward : one.copies;
+    bool is_carried = one.is_carried;
+    if (one.is_arrival && life[buffer].has_value()) {
+      is_carried = true;
+    } else if (draft.lead > 1 && is_backward && !one.is_carried && !one.is_pinned &&
+               life[buffer]->first >= body->first && life[buffer]->first < *backward) {
+      is_carried = true;
+      copies = one.is_alike ? 1 : draft.lead;
+    }
+    if (is_carried && body.has_value() && life[buffer].has_value()) {
       life[buffer]->first = std::min(life[buffer]->first, body->first);
       life[buffer]->last = std::max(life[buffer]->last, body->last);
     }
     if (one.is_pinned) {
-      life[buffer] = Life{0, draft.order.size() - 1};
-    } else if (one.is_result && life[buffer].has_value()) {
+      life[buffer] = Life{0, draft.order.size() - 1, copies};
+      continue;
+    }
+    if (life[buffer].has_value()) {
+      life[buffer]->copies = copies;
+    }
+    if (one.is_result && life[buffer].has_value()) {
       life[buffer]->last = draft.order.size() - 1;
     }
   }
@@ -70,7 +99,7 @@ Peak live_peak(const Draft& draft, const std::vector<std::optional<Life>>& life)
   std::vector<std::int64_t> change(draft.order.size() + 1, 0);
   for (std::size_t buffer = 0; buffer < life.size(); ++buffer) {
     if (life[buffer].has_value()) {
-      const std::int64_t bytes = aligned(draft.buffers[buffer].bytes).count();
+      const std::int64_t bytes = aligned(bytes_of(draft.buffers[buffer], *life[buffer])).count();
       change[life[buffer]->first] += bytes;
       change[life[buffer]->last + 1] -= bytes;
     }
@@ -129,9 +158,12 @@ MemoryPlan plan_memory(const Draft& draft, const std::vector<std::optional<Life>
       order.push_back(buffer);
     }
   }
+  const auto bytes_at = [&](BufferId buffer) {
+    return bytes_of(draft.buffers[buffer], *life[buffer]);
+  };
   std::stable_sort(order.begin(), order.end(), [&](BufferId a, BufferId b) {
-    if (draft.buffers[a].bytes != draft.buffers[b].bytes) {
-      return draft.buffers[a].bytes > draft.buffers[b].bytes;
+    if (bytes_at(a) != bytes_at(b)) {
+      return bytes_at(a) > bytes_at(b);
     }
     return life[a]->first < life[b]->first;
   });
@@ -139,9 +171,8 @@ MemoryPlan plan_memory(const Draft& draft, const std::vector<std::optional<Life>
   plan.offset.resize(draft.buffers.size());
   Shelf shelf;
   for (const BufferId buffer : order) {
-    const Bytes bytes = aligned(draft.buffers[buffer].bytes);
-    plan.offset[buffer] = Bytes(shelf.place(*life[buffer], bytes.count()));
-    plan.peak = std::max(plan.peak, *plan.offset[buffer] + draft.buffers[buffer].bytes);
+    plan.offset[buffer] = Bytes(shelf.place(*life[buffer], aligned(bytes_at(buffer)).count()));
+    plan.peak = std::max(plan.peak, *plan.offset[buffer] + bytes_at(buffer));
   }
   return plan;
 }

@@ -2,7 +2,8 @@
 //
 // First fit by offset: buffers by bytes descending, then by start, then by number; each takes the
 // lowest 64 B aligned offset that is free over its whole life. All nodes of a replica have the same
-// map.
+// map, all nodes of a pipeline's stage theirs. What both halves of a stage touch lies there by
+// turns of the micro-batches under way, in as many copies, all the time that micro-batches run.
 #pragma once
 
 #include <optional>
@@ -16,7 +17,11 @@ namespace dojo::place::internal {
 struct Life {
   std::size_t first = 0;
   std::size_t last = 0;
+  std::int64_t copies = 1;
 };
+
+// Of all copies, each aligned.
+Bytes bytes_of(const Buffer& buffer, const Life& life);
 
 // Positions that run for each micro-batch; nullopt: none.
 std::optional<Life> body_of(const Draft& draft);
@@ -31,6 +36,9 @@ struct Peak {
   std::size_t position = 0;
 };
 Peak live_peak(const Draft& draft, const std::vector<std::optional<Life>>& life);
+
+// The first position of the backward half of a pipeline's stage; nullopt: there is none.
+std::optional<std::size_t> backward_of(const Draft& draft);
 
 struct MemoryPlan {
   std::vector<std::optional<Bytes>> offset;  // by buffer

@@ -1,6 +1,10 @@
 #include "dojo/place/internal/mesh.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "dojo/base/check.h"
 
 namespace dojo::place::internal {
 
@@ -16,12 +20,49 @@ int ceil_div(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 
 
 }  // namespace
 
+std::optional<machine::Shape> grid_of_stages(machine::Shape dies, std::int64_t stages,
+                                             const MachineModel& machine) {
+  const machine::Shape all = machine.dies();
+  const auto are_alike = [](int part, int whole) { return whole % part == 0 || part % whole == 0; };
+  if (machine.has(machine::Level::Tile)) {
+    const machine::Shape tile = machine.dies_of(machine::Level::Tile);
+    if (!are_alike(dies.rows, tile.rows) || !are_alike(dies.columns, tile.columns)) {
+      return std::nullopt;
+    }
+  }
+  const auto room = [&](machine::Shape grid) {
+    return std::int64_t{all.rows / (dies.rows * grid.rows)} *
+           (all.columns / (dies.columns * grid.columns));
+  };
+  const auto length = [&](machine::Shape grid) {
+    return std::max(grid.rows * dies.rows, grid.columns * dies.columns);
+  };
+  std::optional<machine::Shape> best;
+  for (int rows = 1; rows <= stages && rows * dies.rows <= all.rows; ++rows) {
+    const machine::Shape grid{.rows = rows, .columns = static_cast<int>(stages / rows)};
+    if (stages % rows != 0 || room(grid) < 1) {
+      continue;
+    }
+    if (!best.has_value() || room(grid) > room(*best) ||
+        (room(grid) == room(*best) && length(grid) < length(*best))) {
+      best = grid;
+    }
+  }
+  return best;
+}
+
 Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machine,
-             std::int64_t batch) {
+             std::int64_t batch, std::int64_t stages) {
   const machine::Shape all = machine.dies();
   Mesh mesh;
   mesh.region = {.first_die = {}, .dies = dies, .nodes_of_die = machine.logical};
-  mesh.room = Bytes((machine.node.sram - machine.node.code).count() / kRoomShare);
+  if (stages > 1) {
+    const auto grid = grid_of_stages(dies, stages, machine);
+    DOJO_CHECK(grid.has_value());
+    mesh.stages = *grid;
+    dies = {.rows = dies.rows * grid->rows, .columns = dies.columns * grid->columns};
+  }
+  mesh.room = room_of(machine);
   program::Replicas& replicas = mesh.replicas;
   replicas.dies = dies;
   replicas.available = std::int64_t{all.rows / dies.rows} * (all.columns / dies.columns);
@@ -31,6 +72,18 @@ Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machin
   replicas.count = ceil_div(batch, replicas.block);
   mesh.replicas_in_run = program::replicas_in_run(replicas, machine);
   return mesh;
+}
+
+Bytes room_of(const MachineModel& machine) {
+  return Bytes((machine.node.sram - machine.node.code).count() / kRoomShare);
+}
+
+machine::Shape Mesh::way_to_stage(std::size_t stage) const {
+  const int row = static_cast<int>(stage) / stages.columns;
+  const int along = static_cast<int>(stage) % stages.columns;
+  const int column = row % 2 == 0 ? along : stages.columns - 1 - along;
+  return {.rows = row * (replicas.dies.rows / stages.rows),
+          .columns = column * (replicas.dies.columns / stages.columns)};
 }
 
 std::int64_t Mesh::places(Axis axis) const {
@@ -177,9 +230,16 @@ std::vector<machine::Shape> of_tiles(machine::Shape tile, machine::Shape all) {
 
 }  // namespace
 
-Mesh mesh_for(const Choice& choice, const graph::Graph& graph, const MachineModel& machine) {
-  Mesh mesh = with_micro_batches(mesh_of(choice.dies, choice.block, machine, global_batch(graph)),
-                                 choice.micro_batches);
+Result<Mesh> mesh_for(const Choice& choice, const graph::Graph& graph,
+                      const MachineModel& machine) {
+  if (choice.stages > 1 && !grid_of_stages(choice.dies, choice.stages, machine).has_value()) {
+    return Error{ErrorKind::DoesNotFit,
+                 fmt::format("machine {} has no room for {} stages of {}x{} dies side by side",
+                             machine.name, choice.stages, choice.dies.rows, choice.dies.columns)};
+  }
+  Mesh mesh = with_micro_batches(
+      mesh_of(choice.dies, choice.block, machine, global_batch(graph), choice.stages),
+      choice.micro_batches);
   mesh.streams_states = choice.streams_states;
   if (choice.has_groups) {
     mesh = with_groups(mesh);
@@ -192,7 +252,7 @@ Mesh mesh_for(const Choice& choice, const graph::Graph& graph, const MachineMode
   return mesh;
 }
 
-std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch) {
+std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch, std::int64_t stages) {
   const machine::Shape all = machine.dies();
   std::vector<machine::Shape> shapes{{1, 1}, {1, 2}, {1, 5}, {5, 5}};
   if (machine.has(machine::Level::Tile)) {
@@ -206,10 +266,11 @@ std::vector<Mesh> meshes(const MachineModel& machine, std::int64_t batch) {
   std::vector<Mesh> out;
   std::vector<machine::Shape> seen;
   for (const machine::Shape shape : shapes) {
-    const bool fits = shape.rows <= all.rows && shape.columns <= all.columns;
+    const bool fits = shape.rows <= all.rows && shape.columns <= all.columns &&
+                      (stages == 1 || grid_of_stages(shape, stages, machine).has_value());
     if (fits && std::find(seen.begin(), seen.end(), shape) == seen.end()) {
       seen.push_back(shape);
-      out.push_back(mesh_of(shape, 1, machine, batch));
+      out.push_back(mesh_of(shape, 1, machine, batch, stages));
     }
   }
   return out;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "dojo/base/result.h"
 #include "dojo/graph/graph.h"
 #include "dojo/machine/machine_model.h"
 #include "dojo/machine/region.h"
@@ -18,7 +19,10 @@ inline constexpr int kBusyShares = 90;  // percent of the nodes, where weights h
 struct Mesh {
   program::Replicas replicas;
   std::optional<std::int64_t> replicas_in_run{};  // where sums over them are nested
-  machine::Region region{};  // all logical nodes of the first replica that work
+  // All logical nodes of the first replica that work; of a pipeline those of its first stage.
+  machine::Region region{};
+  // A pipeline: stages of a replica, in rows and columns.
+  machine::Shape stages{.rows = 1, .columns = 1};
   // Groups of `rows_per_group` node rows, one after the other; 1: no groups. They share the samples
   // of a replica out, or are free for any loop and all of them have all samples.
   std::int64_t groups = 1;
@@ -38,6 +42,9 @@ struct Mesh {
   // Parts an axis can have.
   std::int64_t places(program::Axis axis) const;
   bool has_free_groups() const { return groups > 1 && samples_per_group >= replicas.block; }
+  std::int64_t stage_count() const { return stages.count(); }
+  // From the first stage to another, in dies: they stand in a snake, each beside the one before.
+  machine::Shape way_to_stage(std::size_t stage) const;
   std::int64_t rows_per_group() const { return region.rows() / groups; }
   std::int64_t nodes() const { return region.nodes(); }
   // Of a group, if there are any, else of the replica; and how many of them are there at a time.
@@ -47,6 +54,9 @@ struct Mesh {
   // than one is needed.
   machine::Region lines(std::int64_t rows, std::int64_t columns) const;
 };
+
+// Bytes of a node that one op's part of its tensors may take.
+Bytes room_of(const machine::MachineModel& machine);
 
 // Samples per step: the first dimension of the first input that has one; 1 if there is none.
 std::int64_t global_batch(const graph::Graph& graph);
@@ -64,17 +74,25 @@ Mesh with_free_groups(Mesh mesh, std::int64_t groups);
 // the same edges of dies and tiles. Ascending, from 2 on.
 std::vector<std::int64_t> free_groups(const Mesh& mesh, const machine::MachineModel& machine);
 
-// Replicas of `dies` with at least `block` samples each, as many as the batch needs.
-Mesh mesh_of(machine::Shape dies, std::int64_t block, const machine::MachineModel& machine,
-             std::int64_t batch);
+// How so many stages of `dies` each stand in a replica: as leaves room for most replicas, then as
+// square as may be. nullopt: there is no room, or not all of them would cross the same edges.
+std::optional<machine::Shape> grid_of_stages(machine::Shape dies, std::int64_t stages,
+                                             const machine::MachineModel& machine);
 
-// What the choice says of the replicas of this Graph.
-Mesh mesh_for(const Choice& choice, const graph::Graph& graph,
-              const machine::MachineModel& machine);
+// Replicas of `dies` with at least `block` samples each, as many as the batch needs; or of so many
+// stages of `dies`, which have a grid.
+Mesh mesh_of(machine::Shape dies, std::int64_t block, const machine::MachineModel& machine,
+             std::int64_t batch, std::int64_t stages = 1);
+
+// What the choice says of the replicas of this Graph. Errors: DoesNotFit, if there is no room for
+// its stages.
+Result<Mesh> mesh_for(const Choice& choice, const graph::Graph& graph,
+                      const machine::MachineModel& machine);
 
 // Plans to try, smallest replica first: 1, 2, 5, 25 dies (1x1, 1x2, 1x5, 5x5), then one tile and
 // more of them, each time at least twice as many, then the whole machine; those that fit on the
-// machine, each once.
-std::vector<Mesh> meshes(const machine::MachineModel& machine, std::int64_t batch);
+// machine, each once. Of a pipeline: the same of one stage, where there is room for so many.
+std::vector<Mesh> meshes(const machine::MachineModel& machine, std::int64_t batch,
+                         std::int64_t stages = 1);
 
 }  // namespace dojo::place::internal

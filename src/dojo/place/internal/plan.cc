@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
+#include <utility>
 
 #include "dojo/base/text.h"
 #include "dojo/graph/op_table.h"
 #include "dojo/place/internal/memory.h"
+#include "dojo/place/internal/stage_cut.h"
 
 namespace dojo::place::internal {
 
@@ -21,20 +23,39 @@ namespace {
 // way on the same nodes.
 constexpr std::int64_t kHopeless = 16;
 constexpr std::int64_t kFarOff = 6;
+constexpr std::int64_t kTurnsOfStage = 4;  // micro-batches for each stage of a pipeline
 
-// On a node.
-Bytes state_bytes(const Graph& graph, const LayoutPlan& layouts, const Mesh& mesh) {
-  Bytes sum{};
+// On a node; of a pipeline's stages the one that has most. What lies in DRAM is left out, but not
+// the codes made of it.
+Bytes state_bytes(const Graph& graph, const Plan& plan) {
+  std::vector<Bytes> sum(static_cast<std::size_t>(plan.mesh.stage_count()));
+  const auto add = [&](std::size_t value) {
+    const int stage = plan.stages.has_value() ? plan.stages->of_value[value] : 0;
+    const graph::Value& one = graph.values[value];
+    if (stage != StagePlan::kAll) {
+      sum[static_cast<std::size_t>(stage)] +=
+          program::slice_bytes(plan.layouts.held[value], one.shape, one.format);
+    }
+  };
+  const std::vector<bool>& in_memory = plan.layouts.in_memory;
   for (std::size_t i = 0; i < graph.values.size(); ++i) {
-    const graph::Value& value = graph.values[i];
-    const bool is_state = value.kind == graph::ValueKind::Weight ||
-                          (value.kind == graph::ValueKind::State && !mesh.streams_states) ||
-                          value.kind == graph::ValueKind::Buffer;
+    const graph::ValueKind kind = graph.values[i].kind;
+    const bool is_state = (kind == graph::ValueKind::Weight && !in_memory[i]) ||
+                          (kind == graph::ValueKind::State && !plan.mesh.streams_states) ||
+                          kind == graph::ValueKind::Buffer;
     if (is_state) {
-      sum += program::slice_bytes(layouts.held[i], value.shape, value.format);
+      add(i);
     }
   }
-  return sum;
+  for (const graph::Op& op : graph.ops) {
+    const bool is_of_resident = op.info->group != graph::OpGroup::Update && !op.inputs.empty() &&
+                                op.inputs.front().has_value() &&
+                                in_memory[op.inputs.front()->index];
+    if (is_of_resident && op.outputs.front().has_value()) {
+      add(op.outputs.front()->index);
+    }
+  }
+  return *std::max_element(sum.begin(), sum.end());
 }
 
 Bytes capacity_of(const MachineModel& machine) { return machine.node.sram - machine.node.code; }
@@ -52,51 +73,89 @@ Fit fit_as_it_is(const Draft& draft, Bytes capacity) {
 }
 
 // Wide panels first; then the published buffers' size, then half, then the remedies; then both,
-// with narrow panels. What does not fit is left as it came closest.
-void plan_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
+// with narrow panels. What does not fit is left as it came closest. The Bytes: of the panels.
+std::pair<Drafted, Bytes> plan_phases(const MachineModel& machine, const Mesh& mesh,
+                                      const std::function<Draft(Bytes)>& drafted) {
   const std::int64_t buffers = machine.node.buffers.count();
   const Bytes capacity = capacity_of(machine);
   const Bytes widest(2 * buffers);
-  Fetches fetches(graph, plan.layouts, plan.mesh, machine);
-  const auto drafted = [&](Bytes budget) {
-    return draft_phases(graph, plan.layouts, plan.mesh, machine, budget, fetches);
-  };
+  Drafted out;
+  Bytes panels{};
   const auto note_panels = [&](Bytes budget) {
-    plan.panels = budget;
+    panels = budget;
     if (budget < widest) {
-      plan.fit.remedies.insert(plan.fit.remedies.begin(), {"panels", "", widest - budget});
+      out.fit.remedies.insert(out.fit.remedies.begin(), {"panels", "", widest - budget});
     }
   };
   std::vector<Bytes> wide{widest, Bytes(buffers), Bytes(buffers / 2)};
   std::vector<Bytes> narrow{Bytes(buffers / 2), Bytes(buffers / 16)};
-  if (plan.mesh.panels > Bytes(0)) {
-    wide = narrow = {plan.mesh.panels};
+  if (mesh.panels > Bytes(0)) {
+    wide = narrow = {mesh.panels};
   }
   for (const Bytes budget : wide) {
-    plan.draft = drafted(budget);
-    plan.fit = fit_as_it_is(plan.draft, capacity);
-    if (plan.fit.fits) {
+    out.draft = drafted(budget);
+    out.fit = fit_as_it_is(out.draft, capacity);
+    if (out.fit.fits) {
       note_panels(budget);
-      return;
+      return {std::move(out), panels};
     }
   }
-  // Blocks that are computed again save most where little else is kept.
-  const std::int64_t hopeless = plan.mesh.micro_batches > 1 ? 4 * kHopeless : kHopeless;
-  if (plan.fit.plan.peak > capacity * hopeless) {
-    return;
+  // Blocks that are computed again save most where little else is kept, and all copies of it.
+  const std::int64_t hopeless =
+      (mesh.micro_batches > 1 ? 4 * kHopeless : kHopeless) * out.draft.lead;
+  if (out.fit.plan.peak > capacity * hopeless) {
+    return {std::move(out), panels};
   }
   for (const Bytes budget : narrow) {
     Draft draft = drafted(budget);
-    Fit fit = make_fit(draft, capacity, plan.mesh, machine);
-    if (fit.plan.peak < plan.fit.plan.peak) {
-      plan.draft = std::move(draft);
-      plan.fit = std::move(fit);
+    Fit fit = make_fit(draft, capacity, mesh, machine);
+    if (fit.plan.peak < out.fit.plan.peak) {
+      out.draft = std::move(draft);
+      out.fit = std::move(fit);
       note_panels(budget);
     }
-    if (plan.fit.fits) {
+    if (out.fit.fits) {
+      break;
+    }
+  }
+  return {std::move(out), panels};
+}
+
+// The phases of every stage, or of the one there is; up to the first stage that does not fit.
+void plan_all_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
+  Fetches fetches(graph, plan.layouts, plan.mesh, machine);
+  plan.drafted.clear();
+  for (int stage = 0; stage < static_cast<int>(plan.mesh.stage_count()); ++stage) {
+    auto [drafted, panels] = plan_phases(machine, plan.mesh, [&](Bytes budget) {
+      return plan.stages.has_value()
+                 ? draft_stage(graph, plan.layouts, plan.mesh, machine, budget, fetches,
+                               *plan.stages, stage)
+                 : draft_phases(graph, plan.layouts, plan.mesh, machine, budget, fetches);
+    });
+    plan.panels = stage == 0 || plan.panels == panels ? panels : Bytes(0);
+    plan.drafted.push_back(std::move(drafted));
+    if (!plan.fits()) {
       return;
     }
   }
+}
+
+// Layouts, and which stage does what. What stands in the way of micro-batches or of a pipeline is a
+// sentence; empty: nothing.
+Plan laid_out(const Graph& graph, const MachineModel& machine, const Mesh& mesh,
+              std::string& in_the_way) {
+  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .drafted = {}, .stages = {}};
+  in_the_way = plan.layouts.in_the_way;
+  if (mesh.stage_count() == 1 || !in_the_way.empty()) {
+    return plan;
+  }
+  if (mesh.micro_batches < 2) {
+    in_the_way = "a pipeline works on several micro-batches, and a replica has one sample";
+    return plan;
+  }
+  plan.stages = cut_step(graph, machine, plan.layouts, mesh);
+  in_the_way = plan.stages->in_the_way;
+  return plan;
 }
 
 std::string kilobytes(std::int64_t bytes) { return fmt::format("{} KB", (bytes + 999) / 1000); }
@@ -122,18 +181,22 @@ bool is_of_sequences(const Graph& graph) {
   return positions > others;
 }
 
-bool has_room_for_state(const Graph& graph, const MachineModel& machine, const LayoutPlan& layouts,
-                        const Mesh& mesh) {
-  return state_bytes(graph, layouts, mesh) <= machine.node.tensor_sram();
+bool has_room_for_state(const Graph& graph, const MachineModel& machine, const Plan& plan) {
+  return state_bytes(graph, plan) <= machine.node.tensor_sram();
 }
 
-// No layout holds the states on fewer nodes.
+// No layout holds the states on fewer nodes. Of weights that may lie in DRAM there are codes of a
+// byte at least.
 bool can_hold_state(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   double sum = 0;
   for (const graph::Value& value : graph.values) {
     const bool is_state = value.kind == graph::ValueKind::Weight ||
                           (value.kind == graph::ValueKind::State && !mesh.streams_states);
-    sum += is_state ? static_cast<double>(graph::stored_bytes(value).count()) : 0.0;
+    const bool may_be_codes =
+        value.kind == graph::ValueKind::Weight && mesh.streams_states && mesh.micro_batches > 1;
+    const std::int64_t bytes =
+        may_be_codes ? graph::element_count(value.shape) : graph::stored_bytes(value).count();
+    sum += is_state ? static_cast<double>(bytes) : 0.0;
   }
   const double nodes = static_cast<double>(mesh.replicas.dies.count()) *
                        static_cast<double>(machine.logical.count());
@@ -169,25 +232,26 @@ using Wanted = std::function<bool(const LayoutPlan&)>;
 bool try_mesh(const Graph& graph, const MachineModel& machine, const std::vector<Mesh>& ways,
               const Wanted& wanted, bool is_last, Attempt& out) {
   for (const Mesh& mesh : ways) {
-    Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
-    if (!plan.layouts.in_the_way.empty()) {
-      out.in_the_way = plan.layouts.in_the_way;
+    std::string in_the_way;
+    Plan plan = laid_out(graph, machine, mesh, in_the_way);
+    if (!in_the_way.empty()) {
+      out.in_the_way = in_the_way;
       continue;
     }
     out.can_be_cut = out.can_be_cut || mesh.micro_batches > 1;
     const bool is_wanted = wanted == nullptr || wanted(plan.layouts);
-    const bool is_tried = has_room_for_state(graph, machine, plan.layouts, mesh) ||
-                          (is_last && !out.closest.has_value());
+    const bool is_tried =
+        has_room_for_state(graph, machine, plan) || (is_last && !out.closest.has_value());
     if (!is_wanted || !is_tried) {
       continue;
     }
-    plan_phases(graph, machine, plan);
-    if (plan.fit.fits) {
+    plan_all_phases(graph, machine, plan);
+    if (plan.fits()) {
       out.fits = std::move(plan);
       return true;
     }
-    const bool is_far_off = plan.fit.plan.peak > capacity_of(machine) * kFarOff;
-    if (!out.closest.has_value() || plan.fit.plan.peak < out.closest->fit.plan.peak) {
+    const bool is_far_off = plan.peak() > capacity_of(machine) * kFarOff;
+    if (!out.closest.has_value() || plan.peak() < out.closest->peak()) {
       out.closest = std::move(plan);
     }
     if (is_far_off && !is_last) {
@@ -198,11 +262,12 @@ bool try_mesh(const Graph& graph, const MachineModel& machine, const std::vector
 }
 
 void note_how_it_fits(Plan& plan, bool was_refused, bool streams) {
-  std::vector<program::Remedy>& remedies = plan.fit.remedies;
+  std::vector<program::Remedy>& remedies = plan.drafted.front().fit.remedies;
   if (streams) {
     remedies.insert(
         remedies.begin(),
-        {"hbm", plan.mesh.micro_batches > 1 ? "optimiser states, sums" : "optimiser states",
+        {"hbm",
+         plan.mesh.micro_batches > 1 ? "optimiser states, weights, sums" : "optimiser states",
          Bytes(0)});
   }
   if (was_refused) {
@@ -213,24 +278,27 @@ void note_how_it_fits(Plan& plan, bool was_refused, bool streams) {
 
 // The smallest replica that fits; where none does, with its optimiser states in DRAM. `wanted`:
 // only layouts of which it says so are tried; none: all are.
-void attempt_in(std::int64_t micro_batches, const Graph& graph, const MachineModel& machine,
-                const Wanted& wanted, Attempt& out) {
+void attempt_in(std::int64_t micro_batches, std::int64_t stages, bool is_last_count,
+                const Graph& graph, const MachineModel& machine, const Wanted& wanted,
+                Attempt& out) {
   const bool is_sequential = is_of_sequences(graph);
-  const std::vector<Mesh> candidates = meshes(machine, global_batch(graph));
+  const std::vector<Mesh> candidates = meshes(machine, global_batch(graph), stages);
   for (const bool streams : {false, true}) {
     if (streams && !has_dram_for_states(graph, machine, micro_batches)) {
       break;
     }
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       const bool is_last = i + 1 == candidates.size();
+      const bool is_last_of_all = is_last && is_last_count;
       Mesh mesh = with_micro_batches(candidates[i], micro_batches);
       mesh.streams_states = streams;
-      const bool is_known = micro_batches > 1 && 2 * mesh.micro_batches <= micro_batches;
+      const bool is_known =
+          stages == 1 && micro_batches > 1 && 2 * mesh.micro_batches <= micro_batches;
       if (is_known || (!is_last && !can_hold_state(graph, machine, mesh))) {
         continue;
       }
       const bool was_refused = out.closest.has_value();
-      if (try_mesh(graph, machine, variants(mesh, is_sequential), wanted, is_last, out)) {
+      if (try_mesh(graph, machine, variants(mesh, is_sequential), wanted, is_last_of_all, out)) {
         note_how_it_fits(*out.fits, was_refused, streams);
         return;
       }
@@ -238,17 +306,23 @@ void attempt_in(std::int64_t micro_batches, const Graph& graph, const MachineMod
   }
 }
 
-// All samples of a replica at once, or the fewest micro-batches that make the step fit; or as many
-// as are asked for.
+// All samples of a replica at once, or the fewest micro-batches that make the step fit; or what is
+// asked for.
 Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& wanted,
-                std::optional<std::int64_t> asked) {
+                const Asked& asked) {
   Attempt out;
   const std::int64_t batch = global_batch(graph);
-  for (std::int64_t count = std::min(asked.value_or(1), batch);;
+  if (asked.stages > 1) {
+    const std::int64_t wished = asked.micro_batches.value_or(kTurnsOfStage * asked.stages);
+    attempt_in(std::min(wished, batch), asked.stages, true, graph, machine, wanted, out);
+    return out;
+  }
+  for (std::int64_t count = std::min(asked.micro_batches.value_or(1), batch);;
        count = std::min(2 * count, batch)) {
-    attempt_in(count, graph, machine, wanted, out);
+    attempt_in(count, 1, asked.micro_batches.has_value() || count >= batch, graph, machine, wanted,
+               out);
     const bool is_hopeless = count > 1 && !out.can_be_cut;
-    if (out.fits.has_value() || asked.has_value() || count >= batch || is_hopeless) {
+    if (out.fits.has_value() || asked.micro_batches.has_value() || count >= batch || is_hopeless) {
       return out;
     }
   }
@@ -258,12 +332,12 @@ Attempt attempt(const Graph& graph, const MachineModel& machine, const Wanted& w
 // the step is placed on the same nodes; nullopt: none up to twice that.
 std::optional<Bytes> memory_that_fits(const Graph& graph, const MachineModel& machine,
                                       const Plan& closest) {
-  const std::int64_t needs = (closest.fit.plan.peak + machine.node.code).count();
+  const std::int64_t needs = (closest.peak() + machine.node.code).count();
   for (std::int64_t eighths = 8; eighths <= 16; ++eighths) {
     MachineModel larger = machine;
     larger.node.sram = Bytes((needs * eighths / 8 + 999) / 1000 * 1000);
     Mesh mesh = closest.mesh;
-    mesh.room = mesh_of(mesh.replicas.dies, mesh.replicas.block, larger, mesh.replicas.batch).room;
+    mesh.room = room_of(larger);
     Attempt tried;
     if (try_mesh(graph, larger, {mesh}, {}, true, tried)) {
       return larger.node.sram;
@@ -272,33 +346,72 @@ std::optional<Bytes> memory_that_fits(const Graph& graph, const MachineModel& ma
   return std::nullopt;
 }
 
+std::string in_parts(const Mesh& mesh) {
+  std::string text;
+  if (mesh.stage_count() > 1) {
+    text += fmt::format(" in {} stages", mesh.stage_count());
+  }
+  return mesh.micro_batches > 1 ? text + fmt::format(" and {} micro-batches", mesh.micro_batches)
+                                : text;
+}
+
+// The largest of what lives where memory is fullest, as "a 590 KB, b 209 KB".
+std::string largest_of(const Plan& plan) {
+  constexpr std::size_t kShown = 3;
+  const auto fullest = std::max_element(
+      plan.drafted.begin(), plan.drafted.end(),
+      [](const Drafted& a, const Drafted& b) { return a.fit.plan.peak < b.fit.plan.peak; });
+  const Draft& draft = fullest->draft;
+  const std::vector<std::optional<Life>> life = lives(draft);
+  const std::size_t at = live_peak(draft, life).position;
+  std::vector<std::pair<Bytes, std::string>> largest;
+  for (BufferId buffer = 0; buffer < draft.buffers.size(); ++buffer) {
+    const auto& one = life[buffer];
+    if (one.has_value() && one->first <= at && at <= one->last) {
+      largest.emplace_back(bytes_of(draft.buffers[buffer], *one), draft.buffers[buffer].name);
+    }
+  }
+  std::stable_sort(largest.begin(), largest.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kShown, largest.size()); ++i) {
+    text += fmt::format("{}%{} {}", i > 0 ? ", " : "", largest[i].second,
+                        kilobytes(largest[i].first.count()));
+  }
+  return text;
+}
+
 Error does_not_fit(const Graph& graph, const MachineModel& machine, const Plan& plan,
                    const std::string& nearest) {
-  const std::int64_t needs = (plan.fit.plan.peak + machine.node.code).count();
+  const std::int64_t needs = (plan.peak() + machine.node.code).count();
   const program::Replicas& replicas = plan.mesh.replicas;
   return Error{ErrorKind::DoesNotFit,
                fmt::format("graph {} does not fit machine {}: it needs {} per node with one "
-                           "replica on {}x{} dies{} ({} of weights and states), a node has {}{}",
+                           "replica on {}x{} dies{} ({} of weights and states; where it is fullest "
+                           "{}), a node has {}{}",
                            quoted(graph.name), machine.name, kilobytes(needs), replicas.dies.rows,
-                           replicas.dies.columns,
-                           plan.mesh.micro_batches > 1
-                               ? fmt::format(" and {} micro-batches", plan.mesh.micro_batches)
-                               : "",
-                           kilobytes(state_bytes(graph, plan.layouts, plan.mesh).count()),
+                           replicas.dies.columns, in_parts(plan.mesh),
+                           kilobytes(state_bytes(graph, plan).count()), largest_of(plan),
                            kilobytes(machine.node.sram.count()), nearest)};
 }
 
-Error cannot_be_cut(const Graph& graph, const std::string& in_the_way) {
-  return Error{ErrorKind::DoesNotFit, fmt::format("graph {} cannot be cut into micro-batches: {}",
-                                                  quoted(graph.name), in_the_way)};
+Error cannot_be_cut(const Graph& graph, std::int64_t stages, const std::string& in_the_way) {
+  return Error{
+      ErrorKind::DoesNotFit,
+      fmt::format("graph {} cannot be cut into {}: {}", quoted(graph.name),
+                  stages > 1 ? fmt::format("{} stages", stages) : "micro-batches", in_the_way)};
 }
 
-// Layouts alone. Errors: DoesNotFit, if not even the states would.
+// Layouts alone. Errors: DoesNotFit, if not even the states would; what stands in the way.
 Result<Plan> plan_with_room_for_state(const Graph& graph, const MachineModel& machine,
                                       const Mesh& mesh) {
-  Plan plan{.mesh = mesh, .layouts = plan_layouts(graph, mesh), .draft = {}, .fit = {}};
+  std::string in_the_way;
+  Plan plan = laid_out(graph, machine, mesh, in_the_way);
+  if (!in_the_way.empty()) {
+    return cannot_be_cut(graph, mesh.stage_count(), in_the_way);
+  }
   // Buffers can shrink; what is left for them at their full size is no reason to refuse.
-  if (state_bytes(graph, plan.layouts, mesh) > capacity_of(machine)) {
+  if (state_bytes(graph, plan) > capacity_of(machine)) {
     return Error{
         ErrorKind::DoesNotFit,
         fmt::format("graph {}: weights and states alone do not fit {}x{} dies of machine {}",
@@ -310,19 +423,34 @@ Result<Plan> plan_with_room_for_state(const Graph& graph, const MachineModel& ma
 
 }  // namespace
 
+bool Plan::fits() const {
+  return std::all_of(drafted.begin(), drafted.end(),
+                     [](const Drafted& one) { return one.fit.fits; });
+}
+
+Bytes Plan::peak() const {
+  Bytes peak{};
+  for (const Drafted& one : drafted) {
+    peak = std::max(peak, one.fit.plan.peak);
+  }
+  return peak;
+}
+
 bool has_dram_for_states(const Graph& graph, const MachineModel& machine,
                          std::int64_t micro_batches) {
   double sum = 0;
-  double sums = 0;
+  double others = 0;  // weights, and sums of gradients
   for (const graph::Value& value : graph.values) {
-    sum += value.kind == graph::ValueKind::State
-               ? static_cast<double>(graph::stored_bytes(value).count())
-               : 0.0;
-    sums += micro_batches > 1 && value.role == graph::Role::WeightGradient
-                ? static_cast<double>(graph::element_count(value.shape) * bytes_of(Format::F32))
-                : 0.0;
+    const auto stored = static_cast<double>(graph::stored_bytes(value).count());
+    if (value.kind == graph::ValueKind::State) {
+      sum += stored;
+    } else if (micro_batches > 1 && value.kind == graph::ValueKind::Weight) {
+      others += stored;
+    } else if (micro_batches > 1 && value.role == graph::Role::WeightGradient) {
+      others += static_cast<double>(graph::element_count(value.shape) * bytes_of(Format::F32));
+    }
   }
-  sum += sum > 0 ? sums : 0;
+  sum += sum > 0 ? others : 0;
   const double dram = static_cast<double>(machine.processor_hbm.count()) *
                       static_cast<double>(machine.processors.size());
   return machine.has(machine::LinkClass::Hbm) && sum > 0 && sum <= dram;
@@ -330,23 +458,23 @@ bool has_dram_for_states(const Graph& graph, const MachineModel& machine,
 
 Result<Plan> sketch_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
-  if (!plan.layouts.in_the_way.empty()) {
-    return cannot_be_cut(graph, plan.layouts.in_the_way);
-  }
   Fetches fetches(graph, plan.layouts, plan.mesh, machine);
   plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
-  plan.draft = draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
-  plan.fit.life.resize(plan.draft.buffers.size());  // nothing has a place
+  for (int stage = 0; stage < static_cast<int>(mesh.stage_count()); ++stage) {
+    Drafted& one = plan.drafted.emplace_back();
+    one.draft = plan.stages.has_value()
+                    ? draft_stage(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches,
+                                  *plan.stages, stage)
+                    : draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
+    one.fit.life.resize(one.draft.buffers.size());  // nothing has a place
+  }
   return plan;
 }
 
 Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh& mesh) {
   DOJO_TRY(Plan plan, plan_with_room_for_state(graph, machine, mesh));
-  if (!plan.layouts.in_the_way.empty()) {
-    return cannot_be_cut(graph, plan.layouts.in_the_way);
-  }
-  plan_phases(graph, machine, plan);
-  if (!plan.fit.fits) {
+  plan_all_phases(graph, machine, plan);
+  if (!plan.fits()) {
     return does_not_fit(graph, machine, plan, "");
   }
   return plan;
@@ -354,22 +482,24 @@ Result<Plan> plan_on(const Graph& graph, const MachineModel& machine, const Mesh
 
 std::optional<Plan> plan_with(const Graph& graph, const MachineModel& machine,
                               const Wanted& wanted) {
-  return attempt(graph, machine, wanted, std::nullopt).fits;
+  return attempt(graph, machine, wanted, {}).fits;
 }
 
-Result<Plan> plan_step(const Graph& graph, const MachineModel& machine,
-                       std::optional<std::int64_t> micro_batches) {
+Result<Plan> plan_step(const Graph& graph, const MachineModel& machine, const Asked& asked) {
   if (!graph.is_lowered()) {
     return Error{
         ErrorKind::InvalidInput,
         fmt::format("graph {} is not lowered: give a recipe (--recipe)", quoted(graph.name))};
   }
-  Attempt tried = attempt(graph, machine, {}, micro_batches);
+  Attempt tried = attempt(graph, machine, {}, asked);
   if (tried.fits.has_value()) {
     return std::move(*tried.fits);
   }
   if (!tried.closest.has_value()) {
-    return cannot_be_cut(graph, tried.in_the_way);
+    return cannot_be_cut(graph, asked.stages,
+                         !tried.in_the_way.empty()
+                             ? tried.in_the_way
+                             : fmt::format("machine {} has no room for so many", machine.name));
   }
   const auto memory = memory_that_fits(graph, machine, *tried.closest);
   const std::string no_dram = has_dram_for_states(graph, machine)

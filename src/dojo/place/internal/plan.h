@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "dojo/base/result.h"
 #include "dojo/graph/graph.h"
@@ -14,19 +15,27 @@
 
 namespace dojo::place::internal {
 
+// What one set of nodes does: those of all replicas, or of a stage of theirs.
+struct Drafted {
+  Draft draft;
+  Fit fit;
+};
+
 struct Plan {
   Mesh mesh;
   LayoutPlan layouts;
-  Draft draft;
-  Fit fit;
-  Bytes panels{};  // that the panels of one phase may take, both buffers
+  std::vector<Drafted> drafted;     // of a pipeline by stage, else one
+  std::optional<StagePlan> stages;  // of a pipeline
+  // That the panels of one phase may take, both buffers; 0: stages differ, as many as fit.
+  Bytes panels{};
+
+  bool fits() const;
+  Bytes peak() const;  // of the fullest node
 };
 
-// The plan with the smallest replica that fits; `micro_batches`: in which it works on its samples,
-// or fewer where it has fewer samples; none: one, or the fewest with which anything fits (powers of
-// two, all samples). Errors: those of place().
+// The plan with the smallest replica that fits. Errors: those of place().
 Result<Plan> plan_step(const graph::Graph& graph, const machine::MachineModel& machine,
-                       std::optional<std::int64_t> micro_batches = std::nullopt);
+                       const Asked& asked = {});
 
 // The same of a step whose layouts have to be `wanted`; nullopt: none of those fits.
 std::optional<Plan> plan_with(const graph::Graph& graph, const machine::MachineModel& machine,
@@ -41,8 +50,9 @@ Result<Plan> plan_on(const graph::Graph& graph, const machine::MachineModel& mac
 Result<Plan> sketch_on(const graph::Graph& graph, const machine::MachineModel& machine,
                        const Mesh& mesh);
 
-// Whether the machine's interface processors have DRAM with room for all optimiser states, with the
-// sums of gradients that go on from one micro-batch to the next, if there are several.
+// Whether the machine's interface processors have DRAM with room for all optimiser states; if there
+// are several micro-batches, with the weights, and sums of gradients that go on from one to the
+// next.
 bool has_dram_for_states(const graph::Graph& graph, const machine::MachineModel& machine,
                          std::int64_t micro_batches = 1);
 

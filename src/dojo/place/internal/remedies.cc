@@ -26,10 +26,12 @@ bool contains(const std::vector<BufferId>& list, BufferId buffer) {
   return std::find(list.begin(), list.end(), buffer) != list.end();
 }
 
-// Positions in the order that touch a buffer, and those that write it.
+// Positions in the order that touch a buffer, and those that write it; and the phases there, with
+// those that have been added since.
 struct Touches {
   std::vector<std::size_t> all;
   std::vector<std::size_t> writes;
+  std::vector<DraftId> phases;
 };
 
 // What a remedy would do: computes phases again so that buffers need not live in between.
@@ -92,12 +94,14 @@ class Fitter {
 
   void look() {
     life_ = lives(draft_);
+    backward_ = backward_of(draft_);
     peak_ = live_peak(draft_, life_);
     // PERF: cleared, not made anew: a thousand rounds over a thousand small lists.
     touches_.resize(draft_.buffers.size());
     for (Touches& touches : touches_) {
       touches.all.clear();
       touches.writes.clear();
+      touches.phases.clear();
     }
     is_done_again_.resize(draft_.phases.size(), false);
     position_.assign(draft_.phases.size(), 0);
@@ -109,6 +113,7 @@ class Fitter {
           std::vector<std::size_t>& all = touches_[buffer].all;
           if (all.empty() || all.back() != at) {
             all.push_back(at);
+            touches_[buffer].phases.push_back(draft_.order[at]);
           }
         }
       }
@@ -123,13 +128,27 @@ class Fitter {
            peak_.position <= life_[buffer]->last;
   }
 
-  // The touch before and after the peak; nullopt if the peak is a touch or beyond them.
+  Bytes bytes(BufferId buffer) const {
+    return life_[buffer].has_value() ? bytes_of(draft_.buffers[buffer], *life_[buffer])
+                                     : draft_.buffers[buffer].bytes;
+  }
+
+  // The touch before and after the peak; nullopt if the peak is a touch or beyond them. Of what
+  // both halves of a pipeline's stage touch and is there all the time, those at the end of the
+  // forward half.
   std::optional<std::pair<std::size_t, std::size_t>> gap(BufferId buffer) const {
     const auto& all = touches_[buffer].all;
-    const auto after = std::lower_bound(all.begin(), all.end(), peak_.position);
-    if (draft_.buffers[buffer].is_pinned || draft_.buffers[buffer].is_result ||
-        draft_.buffers[buffer].is_carried || after == all.begin() || after == all.end() ||
-        *after == peak_.position) {
+    const bool spans = life_[buffer].has_value() && life_[buffer]->copies > 1;
+    const auto after =
+        std::lower_bound(all.begin(), all.end(), spans ? *backward_ : peak_.position);
+    if (spans && lives_at_peak(buffer) && !draft_.buffers[buffer].is_arrival &&
+        !draft_.buffers[buffer].is_pinned && !draft_.buffers[buffer].is_result &&
+        after != all.begin() && after != all.end()) {
+      return std::pair{*std::prev(after), *after};
+    }
+    if (spans || draft_.buffers[buffer].is_arrival || draft_.buffers[buffer].is_pinned ||
+        draft_.buffers[buffer].is_result || draft_.buffers[buffer].is_carried ||
+        after == all.begin() || after == all.end() || *after == peak_.position) {
       return std::nullopt;
     }
     return std::pair{*std::prev(after), *after};
@@ -211,9 +230,10 @@ class Fitter {
     for (BufferId buffer = 0; buffer < draft_.buffers.size(); ++buffer) {
       const Buffer& one = draft_.buffers[buffer];
       const std::int64_t copies = one.copies_y * one.copies_x;
-      const auto around = gap(buffer);
-      const std::int64_t freed =
-          one.bytes.count() - (one.bytes.count() + copies - 1) / std::max<std::int64_t>(1, copies);
+      // What has been made again is there for its readers alone.
+      const auto around = one.name.ends_with(":again") ? std::nullopt : gap(buffer);
+      const std::int64_t all = bytes(buffer).count();
+      const std::int64_t freed = all - (all + copies - 1) / std::max<std::int64_t>(1, copies);
       if (copies > 1 && around.has_value() && freed >= kLeastSliced) {
         Candidate slice{.what = "slice", .name = one.name, .freed = freed};
         slice.cycles = cost::pattern_cost(gather_of(one).pattern, mesh_.region, machine_)
@@ -256,17 +276,31 @@ class Fitter {
     gather.reads = {share};
     gather.writes = {again};
     gather.turn = draft_.phases[draft_.order[what.before]].turn;
+    gather.is_backward_half = draft_.phases[draft_.order[what.before]].is_backward_half;
     const DraftId added = draft_.phases.size();
     draft_.phases[draft_.order[what.since]].writes.push_back(share);
     draft_.phases.push_back(std::move(gather));
-    for (std::size_t at = what.before; at < draft_.order.size(); ++at) {
-      redirect(draft_.order[at], buffer, again, added);
-    }
+    redirect_from(what.before, buffer, again, added);
     draft_.order.insert(draft_.order.begin() + static_cast<std::ptrdiff_t>(what.before), added);
   }
 
   static std::string tensor_name(const std::string& buffer) {
     return buffer.substr(0, buffer.find(':'));
+  }
+
+  // All from a position on. Of phases that were added in this round all stand behind it, since
+  // remedies are done from the last position to the first.
+  void redirect_from(std::size_t before, BufferId from, BufferId to, DraftId maker) {
+    touches_.resize(draft_.buffers.size());
+    std::vector<DraftId>& phases = touches_[from].phases;
+    const auto behind = std::stable_partition(phases.begin(), phases.end(), [&](DraftId id) {
+      return id < position_.size() && position_[id] < before;
+    });
+    for (auto id = behind; id != phases.end(); ++id) {
+      redirect(*id, from, to, maker);
+      touches_[to].phases.push_back(*id);
+    }
+    phases.erase(behind, phases.end());
   }
 
   void redirect(DraftId reader, BufferId from, BufferId to, DraftId maker) {
@@ -282,8 +316,10 @@ class Fitter {
   // --- 2: element-wise results and norms ---
   // The phase that made the buffer and the transfers that fed it, to be done again after the peak.
   std::optional<Candidate> recompute(BufferId buffer) const {
+    // A share is what is kept of a slice, by whoever had it last.
     const auto around = gap(buffer);
-    if (!around.has_value() || touches_[buffer].writes.size() != 1) {
+    if (!around.has_value() || touches_[buffer].writes.size() != 1 ||
+        draft_.buffers[buffer].name.ends_with(":share")) {
       return std::nullopt;
     }
     const DraftId maker = draft_.order[touches_[buffer].writes.front()];
@@ -305,7 +341,7 @@ class Fitter {
     if (!add_again(maker, out)) {
       return std::nullopt;
     }
-    out.freed += draft_.buffers[buffer].bytes.count();
+    out.freed += bytes(buffer).count();
     return out;
   }
 
@@ -346,7 +382,13 @@ class Fitter {
       if (is_overwritten && !draft_.buffers[read].is_statistic) {
         return false;
       }
-      if (!lives_at_peak(read) && !contains(out.kept, read)) {
+      if (contains(out.kept, read)) {
+        continue;
+      }
+      if (const std::int64_t more = more_copies(read, out.before); more > 0) {
+        out.kept.push_back(read);
+        out.freed -= draft_.buffers[read].bytes.count() * more;
+      } else if (!lives_at_peak(read)) {
         out.kept.push_back(read);
         out.freed -= draft_.buffers[read].bytes.count();
       }
@@ -356,6 +398,19 @@ class Fitter {
     return true;
   }
 
+  // Of what only the forward half of a pipeline's stage touches so far, were it read at `before`.
+  std::int64_t more_copies(BufferId buffer, std::size_t before) const {
+    const auto& life = life_[buffer];
+    const Buffer& one = draft_.buffers[buffer];
+    const bool is_known = one.is_arrival || one.is_pinned;
+    const auto& touched = touches_[buffer].all;
+    if (!backward_.has_value() || before < *backward_ || !life.has_value() || one.is_carried ||
+        one.is_alike || touched.empty() || touched.back() >= *backward_) {
+      return 0;
+    }
+    return is_known ? one.copies_backward - one.copies : draft_.lead;
+  }
+
   // --- 3: whole blocks of the forward part ---
   std::vector<Candidate> checkpoints() const {
     std::vector<Candidate> out;
@@ -363,9 +418,14 @@ class Fitter {
     while (at < draft_.order.size()) {
       const DraftPhase& first = draft_.phases[draft_.order[at]];
       std::size_t end = at + 1;
-      while (end < draft_.order.size() && draft_.phases[draft_.order[end]].is_forward &&
-             draft_.phases[draft_.order[end]].block == first.block) {
-        ++end;
+      // What belongs to no block may come in between, and is not done again.
+      for (std::size_t next = end; next < draft_.order.size(); ++next) {
+        const DraftPhase& phase = draft_.phases[draft_.order[next]];
+        const bool is_of_block = phase.is_forward && phase.block == first.block;
+        if (!is_of_block && !phase.block.empty()) {
+          break;
+        }
+        end = is_of_block ? next + 1 : end;
       }
       // Once each: what a second time frees are the blocks' own ends, for all before them.
       if (first.is_forward && !first.block.empty() && end > at + 1 &&
@@ -381,9 +441,15 @@ class Fitter {
 
   std::optional<Candidate> checkpoint(std::size_t begin, std::size_t end) const {
     Candidate out{.what = "checkpoint", .name = draft_.phases[draft_.order[begin]].block};
+    const auto is_of_block = [&](std::size_t at) {
+      return draft_.phases[draft_.order[at]].block == out.name;  // the others have none
+    };
     std::set<BufferId> made;
     for (std::size_t at = begin; at < end; ++at) {
       const DraftPhase& phase = draft_.phases[draft_.order[at]];
+      if (!is_of_block(at)) {
+        continue;
+      }
       const auto* compute = std::get_if<Compute>(&phase.phase.body);
       if (compute != nullptr && compute->is_recomputed) {
         return std::nullopt;
@@ -397,7 +463,7 @@ class Fitter {
       if (around.has_value() && !draft_.phases[draft_.order[around->second]].is_forward) {
         out.dropped.push_back(buffer);
         out.before = std::min(out.before, around->second);
-        dropped += draft_.buffers[buffer].bytes.count();
+        dropped += bytes(buffer).count();
       }
     }
     if (out.dropped.empty()) {
@@ -405,7 +471,7 @@ class Fitter {
     }
     // A buffer that is needed both before and after `before` would have to be two.
     for (std::size_t at = begin; at < end; ++at) {
-      if (!add_again(draft_.order[at], out)) {
+      if (is_of_block(at) && !add_again(draft_.order[at], out)) {
         return std::nullopt;
       }
     }
@@ -423,6 +489,7 @@ class Fitter {
       DraftPhase clone = draft_.phases[id];
       clone.is_forward = false;
       clone.turn = draft_.phases[draft_.order[what.before]].turn;
+      clone.is_backward_half = draft_.phases[draft_.order[what.before]].is_backward_half;
       clone.block.clear();
       clone.beside.reset();
       for (BufferId& read : clone.reads) {
@@ -435,6 +502,8 @@ class Fitter {
           copy.is_pinned = false;
           copy.is_statistic = false;
           copy.is_carried = false;
+          copy.is_arrival = false;
+          copy.copies = copy.copies_backward = 1;
           renamed[written] = draft_.buffers.size();
           draft_.buffers.push_back(std::move(copy));
         }
@@ -455,9 +524,15 @@ class Fitter {
       clones.push_back(draft_.phases.size());
       draft_.phases.push_back(std::move(clone));
     }
-    for (std::size_t at = what.before; at < draft_.order.size(); ++at) {
-      for (const BufferId buffer : what.dropped) {
-        redirect(draft_.order[at], buffer, renamed.at(buffer), clones.back());
+    for (const BufferId buffer : what.dropped) {
+      redirect_from(what.before, buffer, renamed.at(buffer), clones.back());
+    }
+    for (const DraftId clone : clones) {
+      for (const auto* list : {&draft_.phases[clone].reads, &draft_.phases[clone].writes}) {
+        for (const BufferId buffer : *list) {
+          touches_.resize(draft_.buffers.size());
+          touches_[buffer].phases.push_back(clone);
+        }
       }
     }
     draft_.order.insert(draft_.order.begin() + static_cast<std::ptrdiff_t>(what.before),
@@ -469,6 +544,7 @@ class Fitter {
   const machine::MachineModel& machine_;
   std::vector<std::optional<Life>> life_;
   Peak peak_;
+  std::optional<std::size_t> backward_;  // position at which that half of a stage begins
   std::vector<Touches> touches_;
   std::vector<std::size_t> position_;  // by draft
   std::vector<bool> is_done_again_;    // by draft: begins a block that is computed twice
