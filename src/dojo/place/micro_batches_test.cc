@@ -7,9 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "dojo/graph/lower.h"
-#include "dojo/graph/recipe.h"
-#include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
 #include "dojo/place/internal/delivery.h"
 #include "dojo/place/internal/delivery_testing.h"
@@ -23,15 +20,9 @@ using internal::Delivery;
 using internal::Plan;
 using program::Program;
 using testing::Facts;
+using testing::lowered;
 using testing::Placed;
 using testing::with_facts;
-
-graph::Graph lowered(const std::string& file, const std::string& recipe,
-                     const machine::MachineModel& machine) {
-  const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + file);
-  EXPECT_TRUE(captured.has_value()) << captured.error().to_string();
-  return *graph::lower(*captured, *graph::recipe_named(recipe), machine.name);
-}
 
 Placed in_micro_batches(const std::string& file, const std::string& recipe,
                         const machine::MachineModel& machine, std::int64_t count) {

@@ -10,8 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "dojo/graph/lower.h"
-#include "dojo/graph/recipe.h"
 #include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
 #include "dojo/place/internal/bytewise_testing.h"
@@ -29,16 +27,10 @@ using internal::Delivery;
 using internal::Plan;
 using program::Program;
 using testing::Facts;
+using testing::lowered;
 using testing::overwritten;
 using testing::Placed;
 using testing::with_facts;
-
-graph::Graph lowered(const std::string& file, const std::string& recipe,
-                     const machine::MachineModel& machine) {
-  const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + file);
-  EXPECT_TRUE(captured.has_value()) << captured.error().to_string();
-  return *graph::lower(*captured, *graph::recipe_named(recipe), machine.name);
-}
 
 Result<Placed> in_stages(const std::string& file, const std::string& recipe,
                          const machine::MachineModel& machine, const Choice& choice) {
@@ -252,6 +244,19 @@ TEST(StagesAreHeldTo, TheirOwnDiesAndPhases) {
               program.phases.front().region = program.stages[1].region;
             }).find("leaves stage 0"),
             std::string::npos);
+}
+
+// Where a step is cut into stages changes no sum.
+TEST(Stages, LeaveTheLoweredGraphAsItIs) {
+  const machine::MachineModel machine = small_tile("4x5");
+  const auto hash = [&](std::int64_t stages) {
+    const Result<Placed> step =
+        in_stages(kTransformer, "cfloat8", machine,
+                  {.dies = {1, 1}, .stages = stages, .block = 3, .micro_batches = 3});
+    return graph::graph_sha256(step->graph);
+  };
+  EXPECT_EQ(hash(2), hash(1));
+  EXPECT_EQ(hash(4), hash(1));
 }
 
 TEST(Stages, AreRefusedWithWhatStandsInTheWay) {

@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "dojo/graph/graph.h"
+#include "dojo/graph/lower.h"
+#include "dojo/graph/recipe.h"
+#include "dojo/graph/text.h"
 #include "dojo/machine/description.h"
 #include "dojo/place/internal/delivery.h"
 #include "dojo/program/program.h"
@@ -24,6 +27,14 @@ inline machine::MachineModel with_facts(const std::string& name, const Facts& fa
     description = *changed;
   }
   return machine::resolve(description);
+}
+
+// A Graph of tests/, lowered by a recipe, its sums not cut yet.
+inline graph::Graph lowered(const std::string& file, const std::string& recipe,
+                            const machine::MachineModel& machine) {
+  const auto captured = graph::load_graph(std::string(DOJO_SOURCE_DIR) + "/tests/" + file);
+  EXPECT_TRUE(captured.has_value()) << captured.error().to_string();
+  return *graph::lower(*captured, *graph::recipe_named(recipe), machine.name);
 }
 
 struct Placed {
