@@ -212,5 +212,21 @@ TEST(DeliveredOtherwise, TransfersThatWaitForOthers) {
                    {"layer_norm_backward.1", "", "", ""}});
 }
 
+// A gradient ends in the weight's blocks of columns only where it has the weight's blocks of
+// groups.
+TEST(DeliveredOtherwise, GradientsOfWeightsInOtherGroups) {
+  expect_delivery(
+      {.file = "conformance/small_transformer.graph",
+       .recipe = "bf16",
+       .machine = "training-tile",
+       .facts = {{"mesh.die.dead", "0,1"}, {"mesh.die.size", "4x5"}, {"tile.dies", "2x4"}}},
+      {.dies = {1, 1}, .block = 3, .free_groups = 4, .micro_batches = 3},
+      {{"addmm", "n", "", "n"},
+       {"addmm.1", "n", "", "n"},
+       {"add.2", "", "", ""},
+       {"addmm.2", "n", "", "m"},
+       {"view.49", "d2", "", "d1"}});
+}
+
 }  // namespace
 }  // namespace dojo::place

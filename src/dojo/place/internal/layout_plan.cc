@@ -467,9 +467,11 @@ class Planner {
         return out[where].sharing == Sharing::Sliced && out[where].dimension == wanted.dimension;
       };
       // Blocks inside those of groups are such only where the groups have theirs.
-      const bool is_inside = (*target)[Axis::Group].sharing == Sharing::Sliced &&
-                             (*target)[Axis::Group].dimension == wanted.dimension;
-      if (wanted.sharing == Sharing::Sliced && !is_on(other) && is_inside == is_on(Axis::Group)) {
+      const AxisState& of_groups = (*target)[Axis::Group];
+      const bool is_inside =
+          of_groups.sharing == Sharing::Sliced && of_groups.dimension == wanted.dimension;
+      const bool is_alike = is_inside ? out[Axis::Group] == of_groups : !is_on(Axis::Group);
+      if (wanted.sharing == Sharing::Sliced && !is_on(other) && is_alike) {
         out[axis] = wanted;
       }
     }
