@@ -96,6 +96,34 @@ TEST(DeliveredInStages, AlsoOnManyStagesAndReplicas) {
   }
 }
 
+// Codes of weights in DRAM are made before the micro-batches, and not again when a block is.
+TEST(DeliveredInStages, AlsoWhereBlocksAreDoneAgainAndWeightsLieInMemory) {
+  const machine::MachineModel machine = with_facts("training-tile", {{"mesh.die.dead", "0,1"},
+                                                                     {"mesh.die.size", "4x5"},
+                                                                     {"tile.dies", "2x4"},
+                                                                     {"node.code", "4 KB"},
+                                                                     {"node.buffers", "4 KB"},
+                                                                     {"node.sram", "26 KB"}});
+  const Result<Placed> step = in_stages(kTransformer, "cfloat8", machine,
+                                        {.dies = {1, 1},
+                                         .stages = 4,
+                                         .block = 3,
+                                         .free_groups = 2,
+                                         .micro_batches = 2,
+                                         .streams_states = true});
+  ASSERT_TRUE(step.has_value()) << step.error().to_string();
+  const auto& in_memory = step->plan.layouts.in_memory;
+  int weights = 0;
+  for (std::size_t i = 0; i < in_memory.size(); ++i) {
+    weights += in_memory[i] && step->graph.values[i].kind == graph::ValueKind::Weight;
+  }
+  EXPECT_GT(weights, 0);
+  EXPECT_TRUE(std::any_of(step->program.remedies.begin(), step->program.remedies.end(),
+                          [](const auto& remedy) { return remedy.what == "checkpoint"; }));
+  expect_delivered(*step);
+  EXPECT_EQ(overwritten(*step), std::vector<std::string>{});
+}
+
 // Whatever a search deals, on nodes with much room and with little: then things are done again.
 TEST(DeliveredInStages, AlsoWhateverASearchDeals) {
   std::mt19937 random(16);

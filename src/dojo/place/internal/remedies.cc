@@ -358,8 +358,11 @@ class Fitter {
   }
 
   // Adds a phase to do again; what it reads from outside has to stay until then. False if a leaf
-  // that it reads is overwritten in between.
+  // that it reads is overwritten in between, or it runs before the micro-batches.
   bool add_again(DraftId id, Candidate& out) const {
+    if (draft_.phases[id].turn == Turn::Before) {
+      return false;  // what it reads may be gone when micro-batches run
+    }
     const auto is_sum = [&](BufferId buffer) { return draft_.buffers[buffer].is_sum; };
     const std::vector<BufferId>& written = draft_.phases[id].writes;
     if (std::any_of(written.begin(), written.end(), is_sum)) {
@@ -422,7 +425,7 @@ class Fitter {
       for (std::size_t next = end; next < draft_.order.size(); ++next) {
         const DraftPhase& phase = draft_.phases[draft_.order[next]];
         const bool is_of_block = phase.is_forward && phase.block == first.block;
-        if (!is_of_block && !phase.block.empty()) {
+        if (phase.turn != first.turn || (!is_of_block && !phase.block.empty())) {
           break;
         }
         end = is_of_block ? next + 1 : end;
