@@ -33,7 +33,9 @@ TransferCost memory_cost(const machine::Region& region, Bytes bytes, const Repli
   const double each = static_cast<double>(bytes.count());
   const double of_replica = each * static_cast<double>(region.nodes());
   const double all = of_replica * static_cast<double>(replicas.count);
-  const double dies = static_cast<double>(replicas.count * replicas.dies.count());
+  // All stages of a pipeline are at it at once: each has the part of its own dies.
+  const double dies = static_cast<double>(replicas.count * replicas.dies.count()) /
+                      static_cast<double>(replicas.stages);
   const double used = dies / static_cast<double>(machine.dies().count());
   const auto processors = static_cast<double>(machine.processors.size());
   const auto entries = static_cast<double>(machine.entries.size());
@@ -50,8 +52,9 @@ TransferCost memory_cost(const machine::Region& region, Bytes bytes, const Repli
       cost.latency += machine.link(machine.column_boundary(die - 1)).latency;
     }
   }
-  add_shared(cost, LinkClass::NodeLink, of_replica / replicas.dies.rows * region.dies.rows,
-             region.rows(), machine);
+  const double of_rows =
+      replicas.stages > 1 ? 1.0 : static_cast<double>(region.dies.rows) / replicas.dies.rows;
+  add_shared(cost, LinkClass::NodeLink, of_replica * of_rows, region.rows(), machine);
   add_shared(cost, LinkClass::PortIn, each, 1, machine);
   cost.latency += Cycles{machine.dies().columns * machine.sites().columns};
   const double crossed = (machine.dies().columns - 1) / 2.0;

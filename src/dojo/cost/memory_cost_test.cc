@@ -46,5 +46,22 @@ TEST(MemoryCost, OfAReplicaThatFillsATenthTakesItsTenthOfTheProcessors) {
   EXPECT_DOUBLE_EQ(cost.bytes[static_cast<std::size_t>(LinkClass::Hbm)], 102'600.0 * 100'000 / 40);
 }
 
+// All stages of a pipeline come for their states at once: each is as quick as all of them together.
+TEST(MemoryCost, OfAStageTakesItsPartOfItsReplicasProcessors) {
+  const machine::MachineModel machine = *machine::load_machine("exapod");
+  const TransferCost whole = of_all(machine, Bytes(100'000));
+  const machine::Region stage{
+      .first_die = {}, .dies = {.rows = 20, .columns = 15}, .nodes_of_die = machine.logical};
+  const TransferCost cost =
+      memory_cost(stage, Bytes(100'000),
+                  {.count = 1, .available = 1, .dies = machine.dies(), .stages = 10}, machine);
+  for (const LinkClass link : {LinkClass::Hbm, LinkClass::ProcessorLink, LinkClass::TileEdge,
+                               LinkClass::DieEdge, LinkClass::NodeLink}) {
+    const auto i = static_cast<std::size_t>(link);
+    EXPECT_NEAR(cost.bytes[i] / whole.bytes[i], 1, 1e-9) << i;
+  }
+  EXPECT_DOUBLE_EQ(cost.traffic.sram, whole.traffic.sram / 10);
+}
+
 }  // namespace
 }  // namespace dojo::cost

@@ -310,6 +310,7 @@ Result<void> take_head(Reader& reader, Program& program, internal::ProgramLines&
   lines.micro = reader.line();
   if (reader.take("micro_batches")) {
     DOJO_TRY(program.micro, take_micro_batches(reader, program.stages));
+    replicas.stages = std::max<std::int64_t>(1, std::ssize(program.stages));
   }
   return {};
 }

@@ -182,6 +182,7 @@ struct Replicas {
   std::int64_t count = 1;      // that work
   std::int64_t available = 1;  // that the machine has room for
   machine::Shape dies{};       // of one replica
+  std::int64_t stages = 1;     // that share its dies, if it is a pipeline
   std::int64_t batch = 1;      // global samples per step
   std::int64_t block = 1;      // samples of one replica (the last may have fewer)
   friend bool operator==(const Replicas&, const Replicas&) = default;

@@ -32,7 +32,8 @@ bool contains(const machine::Region& outer, const machine::Region& inner) {
 
 std::optional<Problem> find_shape_problem(const Program& program) {
   const std::vector<Stage>& stages = program.stages;
-  if (stages.size() < 2 || program.micro.count < 2) {
+  if (stages.size() < 2 || program.micro.count < 2 ||
+      program.replicas.stages != std::ssize(stages)) {
     return of_stages("a pipeline has two stages and two micro-batches at least");
   }
   PhaseId next{0};

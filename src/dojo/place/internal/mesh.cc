@@ -65,6 +65,7 @@ Mesh mesh_of(machine::Shape dies, std::int64_t block, const MachineModel& machin
   mesh.room = room_of(machine);
   program::Replicas& replicas = mesh.replicas;
   replicas.dies = dies;
+  replicas.stages = stages;
   replicas.available = std::int64_t{all.rows / dies.rows} * (all.columns / dies.columns);
   replicas.batch = batch;
   replicas.block =

@@ -151,7 +151,7 @@ Plan laid_out(const Graph& graph, const MachineModel& machine, const Mesh& mesh,
     return plan;
   }
   if (mesh.micro_batches < 2) {
-    in_the_way = "a pipeline works on several micro-batches, and a replica has one sample";
+    in_the_way = "a pipeline works on several micro-batches, and there is one";
     return plan;
   }
   plan.stages = cut_step(graph, machine, plan.layouts, mesh);
