@@ -122,16 +122,22 @@ std::pair<Drafted, Bytes> plan_phases(const MachineModel& machine, const Mesh& m
   return {std::move(out), panels};
 }
 
+// Of one stage, or of all there is.
+Draft draft_of(const Graph& graph, const MachineModel& machine, const Plan& plan, Bytes panels,
+               Fetches& fetches, int stage) {
+  return plan.stages.has_value()
+             ? draft_stage(graph, plan.layouts, plan.mesh, machine, panels, fetches, *plan.stages,
+                           stage)
+             : draft_phases(graph, plan.layouts, plan.mesh, machine, panels, fetches);
+}
+
 // The phases of every stage, or of the one there is; up to the first stage that does not fit.
 void plan_all_phases(const Graph& graph, const MachineModel& machine, Plan& plan) {
   Fetches fetches(graph, plan.layouts, plan.mesh, machine);
   plan.drafted.clear();
   for (int stage = 0; stage < static_cast<int>(plan.mesh.stage_count()); ++stage) {
     auto [drafted, panels] = plan_phases(machine, plan.mesh, [&](Bytes budget) {
-      return plan.stages.has_value()
-                 ? draft_stage(graph, plan.layouts, plan.mesh, machine, budget, fetches,
-                               *plan.stages, stage)
-                 : draft_phases(graph, plan.layouts, plan.mesh, machine, budget, fetches);
+      return draft_of(graph, machine, plan, budget, fetches, stage);
     });
     plan.panels = stage == 0 || plan.panels == panels ? panels : Bytes(0);
     plan.drafted.push_back(std::move(drafted));
@@ -405,10 +411,7 @@ Result<Plan> sketch_on(const Graph& graph, const MachineModel& machine, const Me
   plan.panels = mesh.panels > Bytes(0) ? mesh.panels : Bytes(2 * machine.node.buffers.count());
   for (int stage = 0; stage < static_cast<int>(mesh.stage_count()); ++stage) {
     Drafted& one = plan.drafted.emplace_back();
-    one.draft = plan.stages.has_value()
-                    ? draft_stage(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches,
-                                  *plan.stages, stage)
-                    : draft_phases(graph, plan.layouts, plan.mesh, machine, plan.panels, fetches);
+    one.draft = draft_of(graph, machine, plan, plan.panels, fetches, stage);
     one.fit.life.resize(one.draft.buffers.size());  // nothing has a place
   }
   return plan;
